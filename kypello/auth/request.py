@@ -1,0 +1,44 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A request as signatures see it: what the client sent before the body, byte for byte.
+"""
+
+from attrs import frozen
+
+
+@frozen
+class RequestHead:
+    """
+    Method, target and headers of one request.
+
+    :ivar method: Upper case.
+    :ivar path: The path as sent, still percent-encoded, without the query.
+    :ivar query: Decoded parameters in the order sent; ``("acl", "")`` for a bare ``?acl``.
+    :ivar headers: Lower-case names and trimmed values in arrival order; each byte of a value is
+        one character (latin-1), so that nothing is lost.
+    :ivar secure: Whether the request came over TLS.
+    :ivar peer: The address of the peer, for logs and policies.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    secure: bool = False
+    peer: str = ""
+
+    def header(self, name: str) -> str | None:
+        """
+        The value of a header, repeated ones joined with a comma; ``None`` when absent.
+
+        :param name: Lower case.
+        """
+        values = [value for header, value in self.headers if header == name]
+        return ",".join(values) if values else None
+
+    def parameter(self, name: str) -> str | None:
+        """
+        The first value of a query parameter, or ``None`` when absent.
+        """
+        return next((value for parameter, value in self.query if parameter == name), None)

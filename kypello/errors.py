@@ -1,0 +1,292 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What can go wrong, in the words of the domain.
+
+No HTTP status is in here: each front has one table from these classes to its wire form.
+The exceptions carry data for messages and never a secret.
+"""
+
+from collections.abc import Mapping
+
+from attrs import define, field
+
+
+@define(eq=False)
+class KypelloError(Exception):
+    """
+    The root of everything that Kypello raises on purpose.
+    """
+
+    def __str__(self) -> str:
+        """
+        Tell the class and its data, which never hold a secret.
+        """
+        return repr(self)
+
+
+# Objects and buckets
+
+
+@define(eq=False)
+class NoSuchBucket(KypelloError):
+    """
+    There is no bucket of this name.
+    """
+
+    bucket: str
+
+
+@define(eq=False)
+class BucketExists(KypelloError):
+    """
+    The name is taken; the existing bucket has not changed.
+    """
+
+    bucket: str
+
+
+@define(eq=False)
+class BucketNotEmpty(KypelloError):
+    """
+    The bucket still holds objects, so it was not deleted.
+    """
+
+    bucket: str
+
+
+@define(eq=False)
+class NoSuchKey(KypelloError):
+    """
+    The bucket exists and holds no current object under this key.
+    """
+
+    bucket: str
+    key: str
+
+
+@define(eq=False)
+class NoSuchVersion(KypelloError):
+    """
+    The bucket holds no version with this id under this key.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+
+
+@define(eq=False)
+class PreconditionFailed(KypelloError):
+    """
+    A condition of the request does not hold; nothing has changed.
+
+    :ivar condition: The header that failed, such as ``If-Match``.
+    """
+
+    condition: str
+
+
+@define(eq=False)
+class NotModified(KypelloError):
+    """
+    The object is the one that the caller has already.
+    """
+
+    etag: str
+    modified: int
+
+
+# Storage
+
+
+@define(eq=False)
+class Conflict(KypelloError):
+    """
+    An index commit found another value than it expected; nothing was changed.
+
+    The caller reads again and decides again.
+    """
+
+    key: bytes
+
+
+@define(eq=False)
+class StorageFull(KypelloError):
+    """
+    The device has no room; what was under way has been removed.
+    """
+
+
+@define(eq=False)
+class StorageFailed(KypelloError):
+    """
+    The device or the index refused an operation; nothing was acknowledged.
+    """
+
+    reason: str
+
+
+@define(eq=False)
+class Damaged(KypelloError):
+    """
+    What is stored is not what was written.  It is reported and never returned.
+    """
+
+    what: str
+
+
+# Bodies
+
+
+@define(eq=False)
+class Refused(KypelloError):
+    """
+    A request that breaks a rule of the S3 protocol.
+
+    :ivar code: The S3 error code, the vocabulary that all S3 users share.
+    :ivar message: What is wrong, for people.
+    :ivar fields: Further elements of the error document, by name.
+    """
+
+    code: str
+    message: str = ""
+    fields: Mapping[str, str] = field(factory=dict)
+
+
+@define(eq=False)
+class BodyTruncated(KypelloError):
+    """
+    The peer went away, or ended the body, before the announced length.
+    """
+
+
+@define(eq=False)
+class BodyTimeout(KypelloError):
+    """
+    The peer sent nothing for too long.
+    """
+
+
+# Cryptography and keys
+
+
+@define(eq=False)
+class NotAuthentic(KypelloError):
+    """
+    A ciphertext, its key or its associated data is not what it should be.
+    """
+
+    what: str = "ciphertext"
+
+
+@define(eq=False)
+class InvalidKeyName(KypelloError):
+    """
+    A key name is empty, too long or holds characters that are not allowed.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class KeyNotFound(KypelloError):
+    """
+    The key server, or the key store, has no key of this name.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class KeyExists(KypelloError):
+    """
+    The name is taken; what is stored has not changed.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class KeyMismatch(KypelloError):
+    """
+    The key server holds other material under a name that data depends on.
+
+    :ivar name: The master key.
+    :ivar since: When this data directory first used the key, seconds since the epoch.
+    :ivar expected: The fingerprint that the data was written under.
+    """
+
+    name: str
+    since: float
+    expected: str
+
+
+@define(eq=False)
+class KMSUnavailable(KypelloError):
+    """
+    No key server answered in time, or none is configured to answer.
+
+    :ivar reason: What was tried, for logs.
+    :ivar retry_after: When to try again, in seconds.
+    """
+
+    reason: str
+    retry_after: float = 5.0
+
+
+@define(eq=False)
+class KMSForbidden(KypelloError):
+    """
+    The key server knows us and forbids the operation.
+    """
+
+    operation: str
+
+
+@define(eq=False)
+class KMSNotSupported(KypelloError):
+    """
+    The key service has no such operation.
+    """
+
+    operation: str
+
+
+@define(eq=False)
+class KMSNotConfigured(KypelloError):
+    """
+    Encryption was asked for, or is needed to read, and no key service is configured.
+    """
+
+
+@define(eq=False)
+class KeyStoreUnreachable(KypelloError):
+    """
+    The key store did not answer in time; the operation may or may not have happened.
+    """
+
+    reason: str
+
+
+@define(eq=False)
+class KeyStoreFailed(KypelloError):
+    """
+    The key store answered and refused, or holds something that is no key.
+    """
+
+    reason: str
+
+
+# Configuration
+
+
+@define(eq=False)
+class ConfigurationError(KypelloError):
+    """
+    The configuration is wrong.
+
+    :ivar mistakes: Every mistake, each a sentence that says what to change.
+    """
+
+    mistakes: tuple[str, ...]

@@ -1,0 +1,447 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The seams: the design on one page.
+
+A front turns requests into calls of :class:`IObjectStore`.  The encryption wrapper provides
+the same interface over any store and an :class:`IKMS`.  The store's layout works over an
+:class:`IIndex` and :class:`IBlobs`.  The key server keeps its master keys in an
+:class:`IKeyStore`.  Each interface has a contract suite in ``tests/contracts`` that every
+provider passes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from zope.interface import Attribute, Interface
+
+from kypello.model import (
+    BucketInfo,
+    Buffer,
+    ByteRange,
+    DataKey,
+    EncryptionRequest,
+    Identity,
+    KeyInfo,
+    KMSStatus,
+    Listing,
+    ListQuery,
+    ObjectInfo,
+    ObjectMetadata,
+    Write,
+)
+
+#: Called once after the last byte of a body, with the number of bytes that the body had at
+#: that seam, for the metadata to keep.  May raise to refuse the write.
+Describe: TypeAlias = Callable[[int], ObjectMetadata]
+
+#: Called in the instant of a commit with what is current under the key, or ``None``; raises
+#: to refuse the write.  May be called more than once.
+Condition: TypeAlias = Callable[[ObjectInfo | None], None]
+
+
+class ILane(Interface):
+    """
+    A queue of calls that run one after the other, off the reactor thread.
+    """
+
+    async def run(call: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        Run *call* behind what is queued already; give its result or raise what it raised.
+
+        The order is that of the calls of this method, whether or not they are awaited at once.
+        Cancelling does not interrupt a call that runs; its result is dropped.
+        """
+
+
+class ILanes(Interface):
+    """
+    Where lanes come from: a bounded pool of threads that all lanes share.
+    """
+
+    def lane() -> ILane:
+        """
+        A new lane.  Lanes run beside each other; an idle one costs nothing.
+        """
+
+
+class IBodySource(Interface):
+    """
+    A stream of bytes that its one consumer pulls, block by block.
+
+    Pulling is the back-pressure: a source holds a bounded number of bytes that nobody has
+    asked for.  At both edges of the process an adapter turns this into Twisted's producers and
+    consumers (``http/body.py`` and ``http/respond.py``).
+    """
+
+    size: int | None = Attribute("How many bytes there are in all; ``None`` when unknown.")
+
+    async def read() -> Buffer:
+        """
+        Give the next block, never empty, of at most some MiB; ``b""`` at the end, for ever.
+
+        One call at a time.  The block belongs to the caller.
+
+        :raises KypelloError: What stopped the stream: :class:`BodyTruncated`,
+            :class:`BodyTimeout`, :class:`Refused` (a digest or signature that does not match
+            is raised instead of the end), :class:`NotAuthentic`, :class:`StorageFailed`, ...
+            The stream is over then; nobody retries.
+        """
+
+    def close() -> None:
+        """
+        Give up what is left and release what is held.  Idempotent; also after the end.
+        """
+
+
+class IOpenObject(Interface):
+    """
+    One version of an object, pinned: it reads the same bytes whatever is written meanwhile.
+    """
+
+    info: ObjectInfo = Attribute("The version.")
+
+    async def read(wanted: ByteRange | None) -> IBodySource:
+        """
+        Begin to read, at most once.
+
+        :param wanted: Within the size; ``None`` for the whole.
+
+        :raises KypelloError: As :meth:`IBodySource.read`; from the wrapper also the errors of
+            :meth:`IKMS.decrypt_key`, :class:`KMSNotConfigured` and :class:`NotAuthentic`.
+        """
+
+    def close() -> None:
+        """
+        Release the pin.  Idempotent.  A source that is being read holds its own.
+        """
+
+
+class IObjectStore(Interface):
+    """
+    Buckets of objects.
+
+    Every write is durable and visible to every reader when its call returns; readers see all
+    of it or nothing.  A call that raises, or is cancelled, leaves nothing behind.  All calls
+    raise :class:`StorageFailed` when the device fails; the caller may try again.
+    """
+
+    async def create_bucket(name: str, settings: Mapping[str, bytes]) -> BucketInfo:
+        """
+        Make an empty bucket.
+
+        :raises BucketExists: The existing one has not changed.
+        """
+
+    async def delete_bucket(name: str) -> None:
+        """
+        Remove an empty bucket with its settings and unfinished uploads.
+
+        :raises NoSuchBucket:
+        :raises BucketNotEmpty:
+        """
+
+    async def bucket(name: str) -> BucketInfo:
+        """
+        Look up one bucket, as of now.
+
+        :raises NoSuchBucket:
+        """
+
+    async def buckets() -> Sequence[BucketInfo]:
+        """
+        All buckets in byte order of their names.
+        """
+
+    async def change_bucket(
+        name: str, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]
+    ) -> BucketInfo:
+        """
+        Replace the settings of a bucket by what *change* makes of them, atomically.
+
+        *change* is pure: it is called again when another change came between.
+
+        :raises NoSuchBucket:
+        """
+
+    async def put(
+        bucket: str,
+        key: str,
+        body: IBodySource,
+        describe: Describe,
+        encryption: EncryptionRequest | None = None,
+        condition: Condition | None = None,
+    ) -> ObjectInfo:
+        """
+        Store an object under a key, in place of what was there.
+
+        The store reads *body* to its end and closes it in any case.
+
+        :param key: 1 to 1024 bytes of UTF-8 without NUL; checked by the front.
+        :param encryption: What the client asked for; ``None`` leaves it to the wrapper's
+            defaults (bucket, then environment).  A store without encryption refuses a request
+            with :class:`KMSNotConfigured`.
+        :raises NoSuchBucket: Before the body is read, or when the bucket went away meanwhile.
+        :raises StorageFull:
+        :raises KypelloError: Whatever *body*, *describe* or *condition* raise.
+        """
+
+    async def head(bucket: str, key: str) -> ObjectInfo:
+        """
+        Tell the current version of an object without touching its content.
+
+        :raises NoSuchBucket:
+        :raises NoSuchKey:
+        """
+
+    async def open(bucket: str, key: str) -> IOpenObject:
+        """
+        Pin the current version of an object for reading.  The caller closes it.
+
+        :raises NoSuchBucket:
+        :raises NoSuchKey:
+        """
+
+    async def delete(bucket: str, key: str, condition: Condition | None = None) -> None:
+        """
+        Remove an object; one that does not exist is removed already.
+
+        :raises NoSuchBucket:
+        :raises KypelloError: Whatever *condition* raises.
+        """
+
+    async def list(bucket: str, query: ListQuery) -> Listing:
+        """
+        One page of the current objects, in byte order of their keys.
+
+        :raises NoSuchBucket:
+        """
+
+
+class IIndex(Interface):
+    """
+    Ordered maps from key to record, each in a space of its own.
+
+    A space comes into being with its first commit.  Keys compare as bytes.
+    """
+
+    async def get(space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """
+        Read several keys as of one instant, in the order asked for.
+
+        :raises StorageFailed: The caller may try again.
+        """
+
+    async def scan(
+        space: str, start: bytes, stop: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """
+        The first *limit* records with ``start <= key < stop``, in order, as of one instant.
+
+        :param stop: ``None`` for the end of the space.
+        :raises StorageFailed: The caller may try again.
+        """
+
+    async def commit(
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Make all *writes* at once and durably, or none.
+
+        :param expect: Values that must still be there (``None``: the key must be absent).
+        :param empty: Ranges ``[start, stop)`` that must hold no key.
+        :raises Conflict: An expectation failed; nothing was changed.
+        :raises StorageFull: Nothing was changed.
+        :raises StorageFailed: The commit may or may not have happened; the caller reports
+            failure and does not repeat it blindly.
+        """
+
+    async def drop(space: str) -> None:
+        """
+        Remove a space with all its records; one that is absent is dropped already.
+        """
+
+    async def spaces() -> Sequence[str]:
+        """
+        The names of all spaces that exist.
+        """
+
+
+class IBlob(Interface):
+    """
+    One immutable byte object, open for reading; deleting it meanwhile changes nothing.
+    """
+
+    size: int = Attribute("Bytes of content.")
+
+    def read(start: int, stop: int) -> IBodySource:
+        """
+        Read the content ``[start, stop)``.  The source works on after :meth:`close`.
+        """
+
+    def close() -> None:
+        """
+        Release it.  Idempotent.
+        """
+
+
+class IBlobs(Interface):
+    """
+    Immutable byte objects under names that the caller makes at random.
+    """
+
+    async def write(name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
+        """
+        Write the whole of *body* durably under a fresh name.
+
+        When it raises or is cancelled, nothing is left.  Closes *body* in any case.
+
+        :param name: Lower-case hex digits, 32 of them.
+        :param describe: Called with the size after the last byte: what is kept beside the
+            content, so that a lost index can be rebuilt.  May raise to refuse.
+        :return: The size in bytes.
+        :raises StorageFull:
+        :raises StorageFailed:
+        """
+
+    async def open(name: str) -> IBlob:
+        """
+        Open for reading.
+
+        :raises Damaged: It is missing, cut short or has no valid footer.
+        """
+
+    async def describe(name: str) -> bytes:
+        """
+        Read back what was kept beside the content.
+
+        :raises Damaged:
+        """
+
+    async def delete(name: str) -> None:
+        """
+        Remove it; one that is absent is removed already.
+        """
+
+    async def names(after: str, limit: int) -> Sequence[str]:
+        """
+        Up to *limit* names that follow *after* in byte order, complete blobs and leftovers.
+        """
+
+
+class IKMS(Interface):
+    """
+    A key management service: it keeps master keys and never shows them.
+
+    Every call has a deadline of its own and fails over between endpoints by itself; the caller
+    retries nothing.  All raise :class:`KMSUnavailable`, and :class:`KMSForbidden` when the
+    service refuses us.
+    """
+
+    default_key: str = Attribute("The master key that is used when none is named.")
+
+    async def generate_key(key_name: str, context: bytes) -> DataKey:
+        """
+        Make a fresh data key under a master key.
+
+        :param context: Associated data, canonical bytes (``crypto.keys.context_bytes``).
+        :raises KeyNotFound:
+        """
+
+    async def decrypt_key(key_name: str, sealed: bytes, context: bytes) -> bytes:
+        """
+        Open a sealed data key.
+
+        :raises KeyNotFound:
+        :raises NotAuthentic: Another key, another context or other bytes.
+        """
+
+    async def create_key(key_name: str) -> None:
+        """
+        Make a new master key.
+
+        :raises KeyExists: The existing one has not changed.
+        :raises KMSNotSupported:
+        :raises InvalidKeyName:
+        """
+
+    async def describe_key(key_name: str) -> KeyInfo:
+        """
+        Tell about a master key.
+
+        :raises KeyNotFound:
+        """
+
+    async def list_keys(prefix: str) -> Sequence[str]:
+        """
+        The names of the master keys that begin so, sorted.
+        """
+
+    async def status() -> KMSStatus:
+        """
+        Ask every endpoint how it is; never raises :class:`KMSUnavailable`.
+        """
+
+
+class IKeyStore(Interface):
+    """
+    A durable map from key name to key bytes, kept by some outside service.
+
+    Providers neither cache nor retry; both are wrappers of their own.  All calls raise
+    :class:`KeyStoreUnreachable` and :class:`KeyStoreFailed`.
+    """
+
+    async def create(name: str, value: bytes) -> None:
+        """
+        Store *value* under a name that is still free.
+
+        :param value: The serialized key, at most 1 MiB.
+        :raises KeyExists: The name is taken; what is stored has not changed.
+        :raises KeyStoreUnreachable: No answer in time.  The key may or may not have been
+            stored, so the caller must not repeat the call blindly.
+        """
+
+    async def get(name: str) -> bytes:
+        """
+        Read the value back.
+
+        :raises KeyNotFound:
+        """
+
+    async def delete(name: str) -> None:
+        """
+        Remove a key for good.
+
+        :raises KeyNotFound:
+        """
+
+    async def names() -> Sequence[str]:
+        """
+        The names of all keys, sorted by their bytes.
+        """
+
+    async def status() -> float:
+        """
+        Ask the service whether it works.
+
+        :return: How long the answer took, in seconds.
+        """
+
+    async def close() -> None:
+        """
+        Release connections.  Idempotent.
+        """
+
+
+class IIdentities(Interface):
+    """
+    Those who may sign requests.
+    """
+
+    async def identity(access_key: str) -> Identity | None:
+        """
+        Look up who signs with this access key, as of now; ``None`` for nobody.
+        """

@@ -1,0 +1,265 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Frozen values that cross the seams.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+#: Anything that holds bytes and need not be copied to be read.
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: The version id of an object in a bucket without versions.
+NULL_VERSION = "null"
+
+_NOTHING: Mapping[str, str] = {}
+
+
+@frozen
+class ByteRange:
+    """
+    The bytes from *start* up to, not including, *stop*; never empty.
+    """
+
+    start: int
+    stop: int = field()
+
+    @stop.validator
+    def _ordered(self, _attribute: object, value: int) -> None:
+        if not 0 <= self.start < value:
+            raise ValueError(f"no byte lies in [{self.start}, {value})")
+
+    @property
+    def size(self) -> int:
+        """
+        How many bytes there are.
+        """
+        return self.stop - self.start
+
+
+@frozen
+class BucketInfo:
+    """
+    A bucket.
+
+    :ivar created: Nanoseconds since the epoch.
+    :ivar settings: Configuration by name, as bytes that only their owner reads: ``encryption``
+        is what PutBucketEncryption stored, ``metadata-key`` what the encryption wrapper needs.
+    """
+
+    name: str
+    created: int
+    settings: Mapping[str, bytes] = field(factory=dict)
+
+
+@frozen
+class EncryptionRequest:
+    """
+    The encryption that a client asks for by header.
+
+    :ivar algorithm: ``AES256``.
+    """
+
+    algorithm: str
+
+
+@frozen
+class Sealing:
+    """
+    How an object is encrypted, as far as a client may know.
+
+    :ivar algorithm: What ``x-amz-server-side-encryption`` shows: ``AES256`` or ``aws:kms``.
+    :ivar key_name: The master key.
+    """
+
+    algorithm: str
+    key_name: str
+
+
+@frozen
+class ObjectMetadata:
+    """
+    What is kept beside the content of an object.  Stores keep it and never interpret it.
+
+    The encryption wrapper moves the first group into :attr:`sealed` on the way down, and back
+    on the way up, so that a store under it sees nothing but empty values there.
+
+    :ivar etag: Without quotes.
+    :ivar headers: The system headers to return, by lower-case name (``content-type``, ...).
+    :ivar user: User metadata, by lower-case name without ``x-amz-meta-``.
+    :ivar checksums: Base64 digests by lower-case algorithm (``crc32``, ``crc32c``,
+        ``crc64nvme``, ``sha1``, ``sha256``).
+    :ivar checksum_type: ``FULL_OBJECT`` or ``COMPOSITE``; empty without checksums.
+    :ivar tags: Object tags.
+    :ivar sealing: How the object is encrypted, for the fronts; ``None`` for a plain object.
+
+    :ivar storage_class: As the client named it.
+    :ivar internal: Entries of the encryption wrapper, named as in the reference
+        (``X-Minio-Internal-Server-Side-Encryption-...``).  Never comes from a client, never
+        goes to one.
+    :ivar sealed: The first group under the bucket's metadata key; empty for a plain object.
+    """
+
+    etag: str = ""
+    headers: Mapping[str, str] = _NOTHING
+    user: Mapping[str, str] = _NOTHING
+    checksums: Mapping[str, str] = _NOTHING
+    checksum_type: str = ""
+    tags: Mapping[str, str] = _NOTHING
+    sealing: Sealing | None = None
+
+    storage_class: str = "STANDARD"
+    internal: Mapping[str, str] = _NOTHING
+    sealed: bytes = b""
+
+
+@frozen
+class PartInfo:
+    """
+    One part of a multipart object, in the order of the content.
+
+    :ivar number: As the client numbered it, from 1.
+    :ivar size: Bytes at this seam: what the store keeps, or the plain size above the wrapper.
+    """
+
+    number: int
+    size: int
+
+
+@frozen
+class ObjectInfo:
+    """
+    One version of an object.
+
+    :ivar version_id: :data:`NULL_VERSION` in a bucket without versions.
+    :ivar size: Bytes at this seam: what the store keeps, or the plain size above the wrapper.
+    :ivar modified: Nanoseconds since the epoch.
+    :ivar parts: Empty unless the object was uploaded in parts.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    size: int
+    modified: int
+    metadata: ObjectMetadata
+    parts: tuple[PartInfo, ...] = ()
+
+    @property
+    def etag(self) -> str:
+        """
+        The entity tag, without quotes.
+        """
+        return self.metadata.etag
+
+
+@frozen
+class ListQuery:
+    """
+    Which page of a listing is wanted.
+
+    :ivar prefix: Only keys that begin so.
+    :ivar delimiter: Keys that hold it after the prefix are grouped; empty for no groups.
+    :ivar start_after: Only keys, and groups, that come after this one in byte order.  A value
+        that lies inside a group hides that group.
+    :ivar limit: How many keys and groups together, 0 to 1000.
+    """
+
+    prefix: str = ""
+    delimiter: str = ""
+    start_after: str = ""
+    limit: int = 1000
+
+
+@frozen
+class Listing:
+    """
+    One page of a listing.
+
+    :ivar prefixes: The groups.
+    :ivar next: The last key or group of this page when more follow, else ``None``.
+    """
+
+    objects: tuple[ObjectInfo, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    next: str | None = None
+
+
+@frozen
+class Write:
+    """
+    One change of an index: *value* is stored under *key*, or ``None`` removes it.
+    """
+
+    key: bytes
+    value: bytes | None
+
+
+@frozen
+class DataKey:
+    """
+    A key for one object or bucket, with the sealed form that only the key server opens.
+
+    :ivar key_name: The master key that sealed it.
+    :ivar plaintext: 32 bytes.
+    """
+
+    key_name: str
+    plaintext: bytes = field(repr=False)
+    sealed: bytes
+
+
+@frozen
+class KMSEndpoint:
+    """
+    The state of one endpoint of a key service.
+
+    :ivar online: It answered the last time it was asked.
+    :ivar detail: Why not, for people; empty when it is online.
+    """
+
+    url: str
+    online: bool
+    detail: str = ""
+
+
+@frozen
+class KMSStatus:
+    """
+    The state of a key service.
+
+    :ivar name: What the service calls itself, such as ``KES``.
+    """
+
+    name: str
+    default_key: str
+    endpoints: tuple[KMSEndpoint, ...]
+
+
+@frozen
+class KeyInfo:
+    """
+    What a key server tells about a master key; never the key.
+
+    :ivar algorithm: ``AES256`` or ``ChaCha20``.
+    :ivar created_at: RFC 3339, as the key server wrote it.
+    :ivar created_by: The identity that made it, lower-case hex.
+    """
+
+    name: str
+    algorithm: str
+    created_at: str
+    created_by: str
+
+
+@frozen
+class Identity:
+    """
+    Somebody whose requests we can check.
+    """
+
+    access_key: str
+    secret_key: str = field(repr=False)
