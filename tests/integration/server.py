@@ -1,0 +1,169 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A real ``kypello server`` process for tests.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from attrs import define, field
+
+from tests.integration.tools import free_port
+
+#: The credentials that tests give their servers.
+ACCESS_KEY = "integration"
+SECRET_KEY = "integration-secret-key"
+
+#: One master key in the environment: 32 bytes of ASCII letters.
+STATIC_KEY = "test-key:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+
+_START = 20.0
+_STOP = 15.0
+
+
+def base_environment() -> dict[str, str]:
+    """
+    The environment of this process without any setting of Kypello, MinIO, KES or AWS.
+    """
+    prefixes = ("MINIO_", "KYPELLO_", "KES_", "AWS_", "MC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+@define
+class ServerProcess:
+    """
+    A server on a free port, with its data in a directory of the test.
+
+    :ivar directory: The data directory; it survives :meth:`kill` and :meth:`stop`.
+    :ivar environment: Settings beside the root credentials.
+    """
+
+    directory: Path
+    environment: Mapping[str, str] = field(factory=dict)
+    arguments: tuple[str, ...] = ()
+    scheme: str = "http"
+    port: int = field(factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """
+        The URL for S3 clients.
+        """
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """
+        What the server has printed so far.
+        """
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """
+        The process id.
+        """
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def _log_path(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}-{self.port}.log")
+
+    def start(self) -> None:
+        """
+        Start the server and wait until it answers.
+        """
+        environment = {
+            **base_environment(),
+            "MINIO_ROOT_USER": ACCESS_KEY,
+            "MINIO_ROOT_PASSWORD": SECRET_KEY,
+            **self.environment,
+        }
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "kypello.cli",
+                    "server",
+                    "--address",
+                    f"127.0.0.1:{self.port}",
+                    *self.arguments,
+                    str(self.directory),
+                ],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait_until_live()
+
+    def health(self, kind: str) -> int:
+        """
+        The status of one health probe: ``live``, ``ready`` or ``cluster``.
+        """
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/minio/health/{kind}", timeout=10) as answer:
+                status: int = answer.status
+                return status
+        except HTTPError as error:
+            return error.code
+
+    def kill(self) -> None:
+        """
+        End the server as a crash would: SIGKILL.
+        """
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(_STOP)
+
+    def stop(self) -> int:
+        """
+        Ask the server to stop and wait for it.
+
+        :return: Its exit code.
+        """
+        process = self._process
+        assert process is not None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def _wait_until_live(self) -> None:
+        assert self._process is not None
+        if self.scheme == "https":
+            self._wait_until(lambda: "Endpoint" in self.log)
+        else:
+            self._wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            return self.health("live") == 200
+        except (URLError, OSError):
+            return False
+
+    def _wait_until(self, done: Callable[[], bool]) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START
+        while not done():
+            if self._process.poll() is not None:
+                raise AssertionError(f"the server ended at once:\n{self.log}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"the server does not answer:\n{self.log}")
+            time.sleep(0.05)

@@ -1,0 +1,168 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The commands of the documents, run as they stand.
+
+Each ``##`` section of a document is one story: its ``sh`` blocks run in order in one shell and
+an empty folder, with the ports of the text replaced by free ones.  A block of another language
+is not run.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cases import SyncCase
+from tests.integration import tools
+from tests.integration.server import base_environment
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PORT = re.compile(r"\b(?:9000|737[3-9])\b")
+
+
+def stories(document: str) -> dict[str, str]:
+    """
+    The sections of a document that have something to run: title to script.
+    """
+    pieces = _SECTION.split(document)
+    found = {}
+    for title, text in zip(pieces[1::2], pieces[2::2], strict=True):
+        script = "\n".join(_BLOCK.findall(text))
+        if script:
+            found[title] = script
+    return found
+
+
+class StoriesTests(SyncCase):
+    """
+    ``stories`` finds what a reader would run.
+    """
+
+    def test_sections(self) -> None:
+        """
+        Blocks of one section are joined, other languages and sections without blocks left out.
+        """
+        text = "# t\n## a\n```sh\none\n```\nx\n```sh\ntwo\n```\n## b\n```yaml\nno\n```\n"
+        self.assertEqual(stories(text), {"a": "one\n\ntwo\n"})
+
+
+class KMSGuideTests(SyncCase):
+    """
+    ``docs/kms-guide.md``.
+    """
+
+    def run_story(self, title: str) -> str:
+        """
+        Run one section, end what it started, and give what it printed.
+        """
+        script = stories((_DOCS / "kms-guide.md").read_text(encoding="utf-8"))[title]
+        ports: dict[str, str] = {}
+        script = _PORT.sub(lambda match: ports.setdefault(match[0], str(tools.free_port())), script)
+        work = Path(self.mktemp()).resolve()
+        work.mkdir(parents=True)
+        paths = [str(Path(sys.executable).parent)]
+        for tool in ("mc", "kes"):
+            if re.search(rf"\b{tool} ", script):
+                paths.append(str(tools.require(tool).parent))
+        for command in ("curl", "openssl"):
+            if command in script and shutil.which(command) is None:
+                tools.missing(command)
+        output = work / "output"
+        with output.open("wb") as printing:
+            process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", script],
+                cwd=work,
+                env={
+                    **base_environment(),
+                    "HOME": str(work),
+                    "PATH": os.pathsep.join([*paths, os.environ["PATH"]]),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=printing,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.addCleanup(self.end, process)
+        code = process.wait(90)
+        printed = output.read_text(encoding="utf-8", errors="replace")
+        self.assertEqual(code, 0, f"{title}:\n{printed}")
+        return printed
+
+    def end(self, process: "subprocess.Popen[bytes]") -> None:
+        """
+        End the shell and everything it started.
+        """
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        process.wait()
+
+    def test_every_story_is_run(self) -> None:
+        """
+        No section with commands is left out of the tests below.
+        """
+        document = (_DOCS / "kms-guide.md").read_text(encoding="utf-8")
+        self.assertEqual(
+            set(stories(document)),
+            {
+                "Quick start",
+                "A key server of your own",
+                "The original KES",
+                "Several servers, several key servers",
+                "Encrypt a bucket with mc",
+                "Auto-encryption",
+                "An encrypted private key",
+            },
+        )
+
+    def test_quick_start(self) -> None:
+        """
+        The quick start ends with an object that is AES256.
+        """
+        self.assertIn("AES256", self.run_story("Quick start"))
+
+    def test_own_key_server(self) -> None:
+        """
+        Our key server, started by hand, serves a Kypello server.
+        """
+        self.assertIn("AES256", self.run_story("A key server of your own"))
+
+    def test_original(self) -> None:
+        """
+        The original KES serves a Kypello server.
+        """
+        self.assertIn("AES256", self.run_story("The original KES"))
+
+    def test_several(self) -> None:
+        """
+        Two servers and three key servers work together while one key server is stopped.
+        """
+        self.assertIn("AES256", self.run_story("Several servers, several key servers"))
+
+    def test_mc(self) -> None:
+        """
+        ``mc encrypt`` sets, shows and clears the default encryption.
+        """
+        printed = self.run_story("Encrypt a bucket with mc")
+        self.assertIn("Auto encryption 'sse-s3' is enabled", printed)
+
+    def test_auto(self) -> None:
+        """
+        Auto-encryption encrypts what asks for nothing, and the plaintext is not on disk.
+        """
+        printed = self.run_story("Auto-encryption")
+        self.assertIn("AES256", printed)
+        self.assertIn("no plaintext on disk", printed)
+
+    def test_encrypted_key(self) -> None:
+        """
+        A password-protected private key opens with its password.
+        """
+        self.assertIn("AES256", self.run_story("An encrypted private key"))
