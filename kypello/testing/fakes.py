@@ -1,0 +1,100 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The smallest providers of the seams that tests of a single module need.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import define, field
+from zope.interface import implementer
+
+from kypello.interfaces import IBodySource, ILane, ILanes
+from kypello.model import Buffer
+
+
+@implementer(ILane)
+@define
+class InlineLane:
+    """
+    A lane that runs each call at once, in the thread of the caller.
+
+    :ivar calls: How many calls it ran.
+    """
+
+    calls: int = 0
+
+    async def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        Run *call* now.
+        """
+        self.calls += 1
+        return call(*arguments)
+
+
+@implementer(ILanes)
+@define
+class InlineLanes:
+    """
+    Lanes without threads.
+
+    :ivar made: All lanes given out, in order.
+    """
+
+    made: list[InlineLane] = field(factory=list)
+
+    def lane(self) -> ILane:
+        """
+        A new lane that runs its calls at once.
+        """
+        lane = InlineLane()
+        self.made.append(lane)
+        return lane
+
+
+@implementer(IBodySource)
+@define
+class BytesSource:
+    """
+    A body made of blocks that are in memory already.
+
+    :ivar size: Of all blocks together.
+    :ivar closed: Whether :meth:`close` was called.
+    :ivar reads: How often a block was asked for.
+    """
+
+    size: int | None
+    closed: bool
+    reads: int
+    _blocks: list[Buffer]
+    _failure: Exception | None
+
+    def __init__(self, blocks: Iterable[Buffer], failure: Exception | None = None) -> None:
+        """
+        :param blocks: Empty ones are left out.
+        :param failure: Raised instead of the end.
+        """
+        self._blocks = [block for block in blocks if len(block)]
+        self._failure = failure
+        self.size = sum(len(block) for block in self._blocks) if failure is None else None
+        self.closed = False
+        self.reads = 0
+
+    async def read(self) -> Buffer:
+        """
+        The next block.
+        """
+        self.reads += 1
+        if self._blocks and not self.closed:
+            return self._blocks.pop(0)
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    def close(self) -> None:
+        """
+        Drop what is left.
+        """
+        self.closed = True
+        self._blocks.clear()
