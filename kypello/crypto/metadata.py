@@ -1,0 +1,129 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The metadata entries that tell how an object is encrypted.
+
+Their names and values are MinIO's, but for one of our own: it marks an object whose data key
+belongs to the bucket.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+
+import msgspec
+from attrs import frozen
+
+from kypello.crypto.keys import SEAL_ALGORITHM, Domain, SealedObjectKey, context_bytes
+from kypello.errors import NotAuthentic
+
+_PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
+
+#: The random value of an object; no other object has the same.
+IV = f"{_PREFIX}Iv"
+
+#: Present, and empty, when the content was encrypted part by part.
+MULTIPART = "X-Minio-Internal-Encrypted-Multipart"
+
+#: The name of the master key.
+KEY_NAME = f"{_PREFIX}S3-Kms-Key-Id"
+
+_ALGORITHM = f"{_PREFIX}Seal-Algorithm"
+_DATA_KEY = f"{_PREFIX}S3-Kms-Sealed-Key"
+_CONTEXT = f"{_PREFIX}Context"
+_BUCKET_KEY = "X-Kypello-Internal-Server-Side-Encryption-Bucket-Key"
+
+# The first of these that is present tells the domain.
+_SEALED_KEYS = {
+    Domain.SSE_KMS: f"{_PREFIX}Kms-Sealed-Key",
+    Domain.SSE_S3: f"{_PREFIX}S3-Sealed-Key",
+    Domain.SSE_C: f"{_PREFIX}Sealed-Key",
+}
+_NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY} | set(
+    _SEALED_KEYS.values()
+)
+
+
+@frozen
+class KeyRecord:
+    """
+    What is kept to find the object key again.
+
+    :ivar key_name: The master key; ``None`` when the client has the external key.
+    :ivar data_key: The external key as the KMS sealed it; ``None`` likewise.
+    :ivar context: What the client gave for SSE-KMS; the path is not in it.
+    :ivar bucket_key: Whether the data key is bound to the bucket only, not to the object.
+    :ivar multipart: Whether the content was encrypted part by part.
+    """
+
+    object_key: SealedObjectKey
+    key_name: str | None = None
+    data_key: bytes | None = None
+    context: Mapping[str, str] | None = None
+    bucket_key: bool = False
+    multipart: bool = False
+
+
+def is_encrypted(entries: Mapping[str, str]) -> bool:
+    """
+    Whether any entry claims that the object is encrypted, be they complete or not.
+    """
+    return not _NAMES.isdisjoint(entries)
+
+
+def write_entries(record: KeyRecord) -> dict[str, str]:
+    """
+    The entries for *record*.
+    """
+    sealed = record.object_key
+    entries = {
+        IV: b64encode(sealed.iv).decode(),
+        _ALGORITHM: SEAL_ALGORITHM,
+        _SEALED_KEYS[sealed.domain]: b64encode(sealed.ciphertext).decode(),
+    }
+    if record.key_name is not None and record.data_key is not None:
+        entries[KEY_NAME] = record.key_name
+        entries[_DATA_KEY] = b64encode(record.data_key).decode()
+    if record.context:
+        entries[_CONTEXT] = b64encode(context_bytes(record.context)).decode()
+    if record.bucket_key:
+        entries[_BUCKET_KEY] = "true"
+    if record.multipart:
+        entries[MULTIPART] = ""
+    return entries
+
+
+def read_entries(entries: Mapping[str, str]) -> KeyRecord:
+    """
+    The record that *entries* make; other entries are ignored.
+
+    :raises NotAuthentic: Something is missing, malformed or does not fit together; the text
+        says what.
+    """
+    domain = next((domain for domain, name in _SEALED_KEYS.items() if name in entries), None)
+    if domain is None:
+        raise NotAuthentic("metadata: the sealed object key is missing")
+    if entries.get(_ALGORITHM) != SEAL_ALGORITHM:
+        raise NotAuthentic("metadata: the seal algorithm is missing or unknown")
+    if (KEY_NAME in entries) != (_DATA_KEY in entries):
+        raise NotAuthentic("metadata: of key name and sealed data key one is missing")
+    if (KEY_NAME in entries) != (domain is not Domain.SSE_C):
+        raise NotAuthentic("metadata: the key name does not fit the kind of encryption")
+    if entries.get(_BUCKET_KEY, "true") != "true":
+        raise NotAuthentic("metadata: the bucket key mark is malformed")
+    try:
+        return KeyRecord(
+            SealedObjectKey(domain, _decoded(entries, IV), _decoded(entries, _SEALED_KEYS[domain])),
+            entries.get(KEY_NAME),
+            _decoded(entries, _DATA_KEY) if _DATA_KEY in entries else None,
+            msgspec.json.decode(_decoded(entries, _CONTEXT), type=dict[str, str])
+            if _CONTEXT in entries
+            else None,
+            _BUCKET_KEY in entries,
+            MULTIPART in entries,
+        )
+    except (KeyError, ValueError) as error:
+        raise NotAuthentic(f"metadata: {error}") from None
+
+
+def _decoded(entries: Mapping[str, str], name: str) -> bytes:
+    return b64decode(entries[name], validate=True)

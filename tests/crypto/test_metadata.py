@@ -1,0 +1,118 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests of the metadata entries of encrypted objects.
+"""
+
+from base64 import b64encode
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kypello.crypto.keys import Domain, SealedObjectKey
+from kypello.crypto.metadata import KeyRecord, is_encrypted, read_entries, write_entries
+from kypello.errors import NotAuthentic
+from tests.cases import SyncCase
+
+PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
+RECORD = KeyRecord(
+    SealedObjectKey(Domain.SSE_S3, b"i" * 32, b"s" * 64), "my-key", b"sealed", bucket_key=True
+)
+
+
+def encoded(value: bytes) -> str:
+    """
+    Base64 as text.
+    """
+    return b64encode(value).decode()
+
+
+class MetadataTests(SyncCase):
+    """
+    Records as entries.
+    """
+
+    def test_sse_s3(self) -> None:
+        """
+        An SSE-S3 object has the entries of MinIO, and ours when the data key is the bucket's.
+        """
+        self.assertEqual(
+            write_entries(RECORD),
+            {
+                f"{PREFIX}Iv": encoded(b"i" * 32),
+                f"{PREFIX}Seal-Algorithm": "DAREv2-HMAC-SHA256",
+                f"{PREFIX}S3-Sealed-Key": encoded(b"s" * 64),
+                f"{PREFIX}S3-Kms-Key-Id": "my-key",
+                f"{PREFIX}S3-Kms-Sealed-Key": encoded(b"sealed"),
+                "X-Kypello-Internal-Server-Side-Encryption-Bucket-Key": "true",
+            },
+        )
+
+    def test_sse_kms(self) -> None:
+        """
+        An SSE-KMS object keeps the client's context, and a mark when it has parts.
+        """
+        record = KeyRecord(
+            SealedObjectKey(Domain.SSE_KMS, b"i" * 32, b"s" * 64),
+            "my-key",
+            b"sealed",
+            {"b": "<", "a": "1"},
+            multipart=True,
+        )
+        entries = write_entries(record)
+        self.assertEqual(entries[f"{PREFIX}Context"], encoded(b'{"a":"1","b":"\\u003c"}'))
+        self.assertEqual(entries["X-Minio-Internal-Encrypted-Multipart"], "")
+        self.assertEqual(entries[f"{PREFIX}Kms-Sealed-Key"], encoded(b"s" * 64))
+        self.assertEqual(read_entries(entries), record)
+
+    def test_sse_c(self) -> None:
+        """
+        An SSE-C object has no key of the KMS.
+        """
+        record = KeyRecord(SealedObjectKey(Domain.SSE_C, b"i" * 32, b"s" * 64))
+        entries = write_entries(record)
+        self.assertEqual(
+            set(entries), {f"{PREFIX}Iv", f"{PREFIX}Seal-Algorithm", f"{PREFIX}Sealed-Key"}
+        )
+        self.assertEqual(read_entries(entries), record)
+
+    @given(st.sampled_from(sorted(write_entries(RECORD))))
+    def test_missing(self, name: str) -> None:
+        """
+        Without any one entry the record is refused, but for the mark, which changes it; the
+        object still counts as encrypted.
+        """
+        entries = write_entries(RECORD)
+        del entries[name]
+        self.assertTrue(is_encrypted(entries))
+        if name.endswith("Bucket-Key"):
+            self.assertFalse(read_entries(entries).bucket_key)
+            return
+        with self.assertRaises(NotAuthentic):
+            read_entries(entries)
+
+    @given(
+        st.sampled_from(
+            sorted({*write_entries(RECORD), f"{PREFIX}Context"} - {f"{PREFIX}S3-Kms-Key-Id"})
+        ),
+        st.sampled_from(["", "x", "AAAA", "!!!!", "A", "e30", "ü"]),
+    )
+    def test_malformed(self, name: str, value: str) -> None:
+        """
+        A malformed entry is refused, or read as what it is.
+        """
+        entries = {**write_entries(RECORD), name: value}
+        try:
+            record = read_entries(entries)
+        except NotAuthentic:
+            return
+        self.assertEqual(name, f"{PREFIX}S3-Kms-Sealed-Key")
+        self.assertIn(record.data_key, (b"", b"\0\0\0"))
+
+    def test_plain(self) -> None:
+        """
+        Other entries do not make an object encrypted.
+        """
+        self.assertFalse(is_encrypted({}))
+        self.assertFalse(is_encrypted({"X-Minio-Internal-actual-size": "5"}))
+        self.assertTrue(is_encrypted({f"{PREFIX}Iv": ""}))
