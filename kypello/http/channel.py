@@ -1,0 +1,584 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+HTTP/1 connections whose requests start when their headers are in.
+
+``twisted.web.http.HTTPChannel`` renders a request after it has buffered the whole body.  The
+channel here gives :class:`twisted.web.server.Request` the same public services, hands the body
+over as a stream, and never lets a peer hold memory or a connection for nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IProducer,
+    IPushProducer,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import NO_BODY_CODES, datetimeToString
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from kypello.errors import BodyTimeout, BodyTruncated
+from kypello.http.accesslog import log_refusal, log_request
+from kypello.http.body import RequestBody
+from kypello.http.framing import BadRequest, Chunked, Head, Identity, take_head
+from kypello.http.request import StreamingRequest
+from kypello.http.response import Response, reason_phrase
+
+if TYPE_CHECKING:
+    from twisted.web.http import Request
+
+#: How much of a body that nobody wants is read so that the connection can live on, in bytes.
+DRAIN_LIMIT = 1024 * 1024
+
+#: How much is received ahead of the request that is being answered, in bytes.
+_AHEAD = 64 * 1024
+
+
+@frozen
+class Limits:
+    """
+    What a peer may take, in bytes and seconds.
+
+    :ivar head: The longest request line with headers.
+    :ivar head_time: From the first byte of a head to its end.
+    :ivar idle_time: Between two requests.
+    :ivar body_time: How long a read of a body waits for :attr:`body_progress` more bytes.
+    :ivar body_progress: Fewer bytes than this per :attr:`body_time` are a drip, no upload.
+    :ivar send_time: How long a peer may leave what we send untouched.
+    :ivar drain_time: For the rest of a body after the answer, and for the peer to close.
+    """
+
+    head: int = 32 * 1024
+    head_time: float = 30.0
+    idle_time: float = 120.0
+    body_time: float = 60.0
+    body_progress: int = 4096
+    send_time: float = 300.0
+    drain_time: float = 5.0
+
+
+def refuse_plainly(error: BadRequest, _request_id: str) -> Response:
+    """
+    Answer a request that is no HTTP with its reason as text.
+    """
+    text = error.reason.encode()
+    return Response(error.status, (("Content-Type", "text/plain; charset=utf-8"),), text)
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class StreamingChannel(Protocol):
+    """
+    One connection of a client.
+
+    Requests are answered one after the other.  What arrives goes to the head parser, to the
+    body of the current request, or waits for that request to be answered; reading pauses where
+    the next stage is full.
+
+    :ivar site: The site that made this channel.
+    """
+
+    site: "StreamingSite"
+    factory: Any
+    transport: Any
+
+    def __init__(self) -> None:
+        """
+        Wait for a connection.
+        """
+        self._input = bytearray()
+        self._request: StreamingRequest | None = None
+        self._head: Head | None = None
+        self._decoder: Identity | Chunked = Identity(0)
+        self._continued = False
+        self._persistent = True
+        self._answered = False
+        self._advancing = False
+        self._lingering = False
+        self._lingered = 0
+        self._closing = False
+        self._congested = False
+        self._reading = True
+        self._producer: Any = None
+        self._timer: IDelayedCall | None = None
+        self._deadline: float | None = None
+        self._progress = 0
+
+    # The connection
+
+    def connectionMade(self) -> None:
+        """
+        Called by the transport: begin to listen.
+        """
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._await_head()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Called by the transport: give the bytes to the stage that waits for them.
+        """
+        if self._closing:
+            return
+        if self._lingering:
+            self._lingered += len(data)
+            if self._lingered > DRAIN_LIMIT:
+                self.abortConnection()
+        elif self._request is not None and not self._decoder.complete:
+            self._feed(data)
+            self._advance()
+        else:
+            first = not self._input
+            self._input += data
+            if first and self._request is None:
+                self._await_head()
+            self._advance()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Called by the transport: end what is under way.
+        """
+        self._closing = True
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._input.clear()
+        request, self._request = self._request, None
+        if request is not None:
+            request.connectionLost(reason)
+            request.body.fail(BodyTruncated())
+
+    def _advance(self) -> None:
+        """
+        Do what can be done now: finish answered requests and begin those that wait.
+        """
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while not self._closing and not self._lingering:
+                if self._request is not None:
+                    if not self._answered:
+                        break
+                    if not self._persistent:
+                        self._end_connection()
+                        break
+                    if not self._decoder.complete:
+                        break
+                    self._request = None
+                    self._await_head()
+                if self._congested or not self._input or not self._begin():
+                    break
+        finally:
+            self._advancing = False
+        self._update_reading()
+
+    def _begin(self) -> bool:
+        """
+        Begin the next request when its head is complete; tell whether it was.
+        """
+        try:
+            head = take_head(self._input, self.site.limits.head)
+        except BadRequest as error:
+            self._refuse(error)
+            return False
+        if head is None:
+            return False
+        self._deadline = None
+        self._head = head
+        self._answered = self._continued = False
+        self._persistent = head.persistent
+        self._decoder = Chunked() if head.length is None else Identity(head.length)
+        body = RequestBody(head.length, self)
+        if self._decoder.complete:
+            body.finish()
+        self._request = request = StreamingRequest(self, body)
+        data = bytes(self._input)
+        self._input.clear()
+        self._feed(data)
+        request.begin(head)
+        return True
+
+    def _feed(self, data: bytes) -> None:
+        assert self._request is not None
+        body = self._request.body
+        if not self._decoder.complete:
+            try:
+                blocks, data = self._decoder.feed(data)
+            except BadRequest:
+                # Nothing after this can be told from a request: the connection ends.
+                self._persistent = False
+                body.fail(BodyTruncated())
+                data = b""
+                blocks = []
+            for block in blocks:
+                body.deliver(block)
+            if self._decoder.complete:
+                body.finish()
+        self._input += data
+
+    def _refuse(self, error: BadRequest) -> None:
+        """
+        Answer something that is no request, and end the connection.
+        """
+        request_id = self.site.new_request_id()
+        response = self.site.refusal(error, request_id)
+        assert isinstance(response.body, bytes)
+        lines = [
+            f"HTTP/1.1 {response.status} {reason_phrase(response.status)}",
+            *(f"{name}: {value}" for name, value in response.headers),
+            f"Date: {datetimeToString().decode()}",
+            f"Content-Length: {len(response.body)}",
+            "Connection: close",
+            "",
+            "",
+        ]
+        self.transport.write("\r\n".join(lines).encode("latin-1") + response.body)
+        log_refusal(request_id, response.status, self.transport.getPeer())
+        self._linger()
+
+    # What a body asks for
+
+    def body_wanted(self) -> None:
+        """
+        A read waits: let the client send, and expect it to.
+        """
+        if (
+            self._head is not None
+            and self._head.expects_continue
+            and not self._continued
+            and not self._decoder.complete
+        ):
+            self._continued = True
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert self._request is not None
+        self._progress = self._request.body.received
+        self._set_deadline(self.site.limits.body_time)
+
+    def body_drained(self) -> None:
+        """
+        There is room for more of the body.
+        """
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        if self._closing:
+            return
+        if self._lingering:
+            wanted = True
+        elif self._request is None:
+            wanted = not (self._congested and len(self._input) >= _AHEAD)
+        elif self._decoder.complete:
+            wanted = len(self._input) < _AHEAD
+        elif self._request.body.closed:
+            wanted = self._answered or self._drainable()
+        else:
+            wanted = not self._request.body.full
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    def _drainable(self) -> bool:
+        """
+        Whether the rest of the body is sure to come, and short.
+        """
+        assert self._head is not None
+        if self._decoder.complete:
+            return True
+        if self._head.expects_continue and not self._continued:
+            return False
+        remaining = self._decoder.remaining
+        return remaining is not None and remaining <= DRAIN_LIMIT
+
+    # What a request asks for
+
+    def getPeer(self) -> IAddress:
+        """
+        Called by the request: the address of the client.
+        """
+        peer: IAddress = self.transport.getPeer()
+        return peer
+
+    def getHost(self) -> IAddress:
+        """
+        Called by the request: our address.
+        """
+        host: IAddress = self.transport.getHost()
+        return host
+
+    def isSecure(self) -> bool:
+        """
+        Called by the request: whether the connection is encrypted.
+        """
+        return ISSLTransport(self.transport, None) is not None
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """
+        Called by the request: send the head of an answer.
+
+        Here it is decided whether the connection survives, since the client must be told.
+        """
+        assert self._request is not None
+        bare = int(code) in NO_BODY_CODES or self._request.method == b"HEAD"
+        delimited = bare or headers.hasHeader(b"content-length") or self._request.chunked
+        if not delimited or not self._drainable():
+            self._persistent = False
+        if not self._persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        lines = [version, b" ", code, b" ", reason, b"\r\n"]
+        for name, values in headers.getAllRawHeaders():
+            for value in values:
+                lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n")
+        self.transport.write(b"".join(lines))
+
+    def write(self, data: bytes) -> None:
+        """
+        Called by the request: send some of the body of an answer.
+        """
+        self.transport.write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """
+        Called by the request: send some of the body of an answer.
+        """
+        self.transport.writeSequence(data)
+
+    def requestDone(self, request: "Request") -> None:
+        """
+        Called by the request: the whole answer was written.
+        """
+        assert request is self._request
+        self._answered = True
+        self._deadline = None
+        if not self._decoder.complete:
+            self._request.body.close()
+            self._set_deadline(self.site.limits.drain_time)
+        self._advance()
+
+    def loseConnection(self) -> None:
+        """
+        Close the connection once everything written was sent, within a bounded time.
+        """
+        if not self._closing:
+            self._closing = True
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._set_deadline(self.site.limits.send_time)
+
+    def abortConnection(self) -> None:
+        """
+        Close the connection at once; the client learns that something was cut.
+        """
+        self._closing = True
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    def _end_connection(self) -> None:
+        """
+        Close after the last answer, so that a client that still sends can read it.
+        """
+        if self._decoder.complete:
+            self.loseConnection()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """
+        Send what is written, say that no more comes, and give the client time to read it.
+
+        A socket closed while input waits makes the kernel reset the connection, and the client
+        loses the answer.
+        """
+        self._lingering = True
+        self._congested = False
+        self.transport.unregisterProducer()
+        if not self.isSecure():
+            self.transport.loseWriteConnection()
+        self._set_deadline(self.site.limits.drain_time)
+        self._update_reading()
+
+    # Flow control of what we send
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """
+        Called by the request: who will write the body of the answer.
+        """
+        if self._producer is not None or not streaming:
+            raise RuntimeError("a request has at most one producer, and it pushes")
+        self._producer = producer
+        if self._congested:
+            self._producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """
+        Called by the request: nobody writes any longer.
+        """
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        """
+        Called by the transport: the client does not keep up.
+        """
+        self._congested = True
+        if self._producer is not None:
+            self._producer.pauseProducing()
+        self._update_reading()
+        self._set_deadline(self.site.limits.send_time)
+
+    def resumeProducing(self) -> None:
+        """
+        Called by the transport: everything was sent.
+        """
+        self._congested = False
+        if self._request is None:
+            self._await_head()
+            self._advance()
+        elif not self._answered:
+            self._deadline = None
+            if self._request.body.waiting:
+                self.body_wanted()
+            if self._producer is not None:
+                self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        Called by the transport: the connection is gone.
+        """
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    # Deadlines
+
+    def _await_head(self) -> None:
+        limits = self.site.limits
+        if self._congested:
+            self._set_deadline(limits.send_time)
+        else:
+            self._set_deadline(limits.head_time if self._input else limits.idle_time)
+
+    def _set_deadline(self, seconds: float) -> None:
+        """
+        Expect something within some seconds, in place of what was expected before.
+
+        The timer itself is moved only to an earlier time: most deadlines never come due.
+        """
+        clock = self.site.clock
+        self._deadline = clock.seconds() + seconds
+        if self._timer is not None:
+            if self._timer.getTime() <= self._deadline:
+                return
+            self._timer.cancel()
+        self._timer = clock.callLater(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self.site.clock.seconds()
+        if left > 0:
+            self._timer = self.site.clock.callLater(left, self._tick)
+            return
+        self._deadline = None
+        self._expire()
+
+    def _expire(self) -> None:
+        request = self._request
+        if self._congested or self._closing:
+            self.abortConnection()
+        elif self._lingering or request is None:
+            self.loseConnection()
+        elif self._answered:
+            self._linger()
+        elif request.body.waiting:
+            if request.body.received - self._progress >= self.site.limits.body_progress:
+                self.body_wanted()
+            else:
+                self._persistent = False
+                request.body.fail(BodyTimeout())
+
+
+class StreamingSite(Site):
+    """
+    A tree of resources, served over :class:`StreamingChannel`.
+
+    :ivar clock: Measures all deadlines.
+    :ivar limits: What a peer may take.
+    :ivar refusal: Words the answer to something that is no HTTP request; called with the error
+        and a fresh request id.
+    """
+
+    # Twisted's annotation names its own proxy class; any factory of protocols works.
+    protocol = StreamingChannel  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        *,
+        refusal: Callable[[BadRequest, str], Response] = refuse_plainly,
+        limits: Limits = Limits(),
+        entropy: Callable[[int], bytes] = os.urandom,
+        access_log: bool = True,
+    ) -> None:
+        """
+        Serve *resource*.
+
+        :param entropy: What request ids are made of.
+        :param access_log: Whether each request is logged.
+        """
+        super().__init__(resource, reactor=clock)
+        self.clock = clock
+        self.refusal = refusal
+        self.limits = limits
+        self.access_log = access_log
+        self._random = entropy
+
+    def new_request_id(self) -> str:
+        """
+        Name a request.
+        """
+        return self._random(8).hex().upper()
+
+    def log(self, request: "Request") -> None:
+        """
+        Called by Twisted when a request is over.
+        """
+        if self.access_log:
+            assert isinstance(request, StreamingRequest)
+            log_request(request, self.clock.seconds())
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        Called by Twisted, for ALPN: HTTP/1.1 and nothing else.
+        """
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """
+        Called by Twisted: there is no log file to open.
+        """
+
+    def stopFactory(self) -> None:
+        """
+        Called by Twisted: there is no log file to close.
+        """

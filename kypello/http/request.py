@@ -1,0 +1,88 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A request whose body is a stream.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
+from twisted.web.server import Request
+
+from kypello.http.body import RequestBody
+from kypello.http.framing import Head
+
+if TYPE_CHECKING:
+    from kypello.http.channel import StreamingChannel
+
+
+class StreamingRequest(Request):
+    """
+    A request that is rendered before its body has come.
+
+    ``method``, ``uri`` (the target as sent), ``requestHeaders`` and the like are those of
+    Twisted; ``content`` does not exist.
+
+    :ivar head: The head as sent.
+    :ivar body: The body, a :class:`kypello.interfaces.IBodySource`.
+    :ivar request_id: 16 upper-case hex digits, unique for all practical purposes.
+    :ivar operation: What the request turned out to be, for the access log; set by the front.
+    :ivar aborted: The client went away before the answer was complete.
+    :ivar started: When the head was in, in seconds of the site's clock.
+    """
+
+    defaultContentType = None
+    # Twisted's annotation names its own channel; ours has the same public methods.
+    channel: "StreamingChannel | None"  # type: ignore[assignment]
+    head: Head
+    operation = "-"
+    aborted = False
+
+    def __init__(self, channel: "StreamingChannel", body: RequestBody) -> None:
+        """
+        Made by the channel.
+        """
+        super().__init__(channel, parsePOSTFormSubmission=False)
+        site = channel.site
+        self.body = body
+        self.request_id = site.new_request_id()
+        self.started = site.clock.seconds()
+
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """
+        The decoded query, for resources that use it.
+        """
+        query: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
+        return query
+
+    def begin(self, head: Head) -> None:
+        """
+        Find the resource and render it.
+        """
+        self.head = head
+        self.method, self.uri, self.clientproto = head.method, head.target, head.version
+        self.path = head.target.partition(b"?")[0]
+        for name, value in head.headers:
+            self.requestHeaders.addRawHeader(name, value)
+        self.parseCookies()
+        self.process()
+
+    def abort(self) -> None:
+        """
+        Cut the connection: the client must not take what it has for the whole answer.
+        """
+        if self.channel is not None:
+            self.channel.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Called by the channel: the client is gone.
+        """
+        site: Any = self.site
+        self.aborted = True
+        super().connectionLost(reason)
+        if site is not None:
+            site.log(self)
