@@ -8,76 +8,43 @@ channel here gives :class:`twisted.web.server.Request` the same public services,
 over as a stream, and never lets a peer hold memory or a connection for nothing.
 """
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
-    IDelayedCall,
     IProducer,
     IPushProducer,
-    IReactorTime,
     ISSLTransport,
-    ITCPTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource
-from twisted.web.server import Site
 from zope.interface import implementer
 
 from kypello.errors import BodyTimeout, BodyTruncated
-from kypello.http.accesslog import log_refusal, log_request
+from kypello.http.accesslog import log_refusal
 from kypello.http.body import RequestBody
+from kypello.http.deadline import Deadline
 from kypello.http.framing import BadRequest, Chunked, Head, Identity, take_head
 from kypello.http.request import StreamingRequest
-from kypello.http.response import Response, reason_phrase
+from kypello.http.response import reason_phrase
+from kypello.http.transport import StreamingTransport
+from kypello.model import Buffer
 
 if TYPE_CHECKING:
     from twisted.web.http import Request
+
+    from kypello.http.site import StreamingSite
 
 #: How much of a body that nobody wants is read so that the connection can live on, in bytes.
 DRAIN_LIMIT = 1024 * 1024
 
 #: How much is received ahead of the request that is being answered, in bytes.
 _AHEAD = 64 * 1024
-
-
-@frozen
-class Limits:
-    """
-    What a peer may take, in bytes and seconds.
-
-    :ivar head: The longest request line with headers.
-    :ivar head_time: From the first byte of a head to its end.
-    :ivar idle_time: Between two requests.
-    :ivar body_time: How long a read of a body waits for :attr:`body_progress` more bytes.
-    :ivar body_progress: Fewer bytes than this per :attr:`body_time` are a drip, no upload.
-    :ivar send_time: How long a peer may leave what we send untouched.
-    :ivar drain_time: For the rest of a body after the answer, and for the peer to close.
-    """
-
-    head: int = 32 * 1024
-    head_time: float = 30.0
-    idle_time: float = 120.0
-    body_time: float = 60.0
-    body_progress: int = 4096
-    send_time: float = 300.0
-    drain_time: float = 5.0
-
-
-def refuse_plainly(error: BadRequest, _request_id: str) -> Response:
-    """
-    Answer a request that is no HTTP with its reason as text.
-    """
-    text = error.reason.encode()
-    return Response(error.status, (("Content-Type", "text/plain; charset=utf-8"),), text)
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -107,6 +74,8 @@ class StreamingChannel(Protocol):
         self._continued = False
         self._persistent = True
         self._answered = False
+        self._answer_head = b""
+        self._any_buffer = False
         self._advancing = False
         self._lingering = False
         self._lingered = 0
@@ -114,8 +83,6 @@ class StreamingChannel(Protocol):
         self._congested = False
         self._reading = True
         self._producer: Any = None
-        self._timer: IDelayedCall | None = None
-        self._deadline: float | None = None
         self._progress = 0
 
     # The connection
@@ -124,7 +91,9 @@ class StreamingChannel(Protocol):
         """
         Called by the transport: begin to listen.
         """
-        if ITCPTransport.providedBy(self.transport):
+        self._deadline = Deadline(self.site.clock, self._expire)
+        self._any_buffer = isinstance(self.transport, StreamingTransport)
+        if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self._await_head()
@@ -154,10 +123,7 @@ class StreamingChannel(Protocol):
         Called by the transport: end what is under way.
         """
         self._closing = True
-        self._deadline = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.stop()
         self._input.clear()
         request, self._request = self._request, None
         if request is not None:
@@ -200,7 +166,7 @@ class StreamingChannel(Protocol):
             return False
         if head is None:
             return False
-        self._deadline = None
+        self._deadline.clear()
         self._head = head
         self._answered = self._continued = False
         self._persistent = head.persistent
@@ -269,7 +235,7 @@ class StreamingChannel(Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         assert self._request is not None
         self._progress = self._request.body.received
-        self._set_deadline(self.site.limits.body_time)
+        self._deadline.set(self.site.limits.body_time)
 
     def body_drained(self) -> None:
         """
@@ -349,19 +315,21 @@ class StreamingChannel(Protocol):
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
         lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
+        self._answer_head = b"".join(lines)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """
         Called by the request: send some of the body of an answer.
         """
-        self.transport.write(data)
+        self.writeSequence((data,))
 
-    def writeSequence(self, data: Iterable[bytes]) -> None:
+    def writeSequence(self, data: Iterable[Buffer]) -> None:
         """
         Called by the request: send some of the body of an answer.
         """
-        self.transport.writeSequence(data)
+        pieces = data if self._any_buffer else map(bytes, data)
+        head, self._answer_head = self._answer_head, b""
+        self.transport.writeSequence([head, *pieces] if head else list(pieces))
 
     def requestDone(self, request: "Request") -> None:
         """
@@ -369,10 +337,12 @@ class StreamingChannel(Protocol):
         """
         assert request is self._request
         self._answered = True
-        self._deadline = None
+        if self._answer_head:
+            self.writeSequence(())
+        self._deadline.clear()
         if not self._decoder.complete:
             self._request.body.close()
-            self._set_deadline(self.site.limits.drain_time)
+            self._deadline.set(self.site.limits.drain_time)
         self._advance()
 
     def loseConnection(self) -> None:
@@ -383,7 +353,7 @@ class StreamingChannel(Protocol):
             self._closing = True
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            self._set_deadline(self.site.limits.send_time)
+            self._deadline.set(self.site.limits.send_time)
 
     def abortConnection(self) -> None:
         """
@@ -414,7 +384,7 @@ class StreamingChannel(Protocol):
         self.transport.unregisterProducer()
         if not self.isSecure():
             self.transport.loseWriteConnection()
-        self._set_deadline(self.site.limits.drain_time)
+        self._deadline.set(self.site.limits.drain_time)
         self._update_reading()
 
     # Flow control of what we send
@@ -443,7 +413,7 @@ class StreamingChannel(Protocol):
         if self._producer is not None:
             self._producer.pauseProducing()
         self._update_reading()
-        self._set_deadline(self.site.limits.send_time)
+        self._deadline.set(self.site.limits.send_time)
 
     def resumeProducing(self) -> None:
         """
@@ -454,7 +424,7 @@ class StreamingChannel(Protocol):
             self._await_head()
             self._advance()
         elif not self._answered:
-            self._deadline = None
+            self._deadline.clear()
             if self._request.body.waiting:
                 self.body_wanted()
             if self._producer is not None:
@@ -472,34 +442,9 @@ class StreamingChannel(Protocol):
     def _await_head(self) -> None:
         limits = self.site.limits
         if self._congested:
-            self._set_deadline(limits.send_time)
+            self._deadline.set(limits.send_time)
         else:
-            self._set_deadline(limits.head_time if self._input else limits.idle_time)
-
-    def _set_deadline(self, seconds: float) -> None:
-        """
-        Expect something within some seconds, in place of what was expected before.
-
-        The timer itself is moved only to an earlier time: most deadlines never come due.
-        """
-        clock = self.site.clock
-        self._deadline = clock.seconds() + seconds
-        if self._timer is not None:
-            if self._timer.getTime() <= self._deadline:
-                return
-            self._timer.cancel()
-        self._timer = clock.callLater(seconds, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        if self._deadline is None:
-            return
-        left = self._deadline - self.site.clock.seconds()
-        if left > 0:
-            self._timer = self.site.clock.callLater(left, self._tick)
-            return
-        self._deadline = None
-        self._expire()
+            self._deadline.set(limits.head_time if self._input else limits.idle_time)
 
     def _expire(self) -> None:
         request = self._request
@@ -515,70 +460,3 @@ class StreamingChannel(Protocol):
             else:
                 self._persistent = False
                 request.body.fail(BodyTimeout())
-
-
-class StreamingSite(Site):
-    """
-    A tree of resources, served over :class:`StreamingChannel`.
-
-    :ivar clock: Measures all deadlines.
-    :ivar limits: What a peer may take.
-    :ivar refusal: Words the answer to something that is no HTTP request; called with the error
-        and a fresh request id.
-    """
-
-    # Twisted's annotation names its own proxy class; any factory of protocols works.
-    protocol = StreamingChannel  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        resource: IResource,
-        clock: IReactorTime,
-        *,
-        refusal: Callable[[BadRequest, str], Response] = refuse_plainly,
-        limits: Limits = Limits(),
-        entropy: Callable[[int], bytes] = os.urandom,
-        access_log: bool = True,
-    ) -> None:
-        """
-        Serve *resource*.
-
-        :param entropy: What request ids are made of.
-        :param access_log: Whether each request is logged.
-        """
-        super().__init__(resource, reactor=clock)
-        self.clock = clock
-        self.refusal = refusal
-        self.limits = limits
-        self.access_log = access_log
-        self._random = entropy
-
-    def new_request_id(self) -> str:
-        """
-        Name a request.
-        """
-        return self._random(8).hex().upper()
-
-    def log(self, request: "Request") -> None:
-        """
-        Called by Twisted when a request is over.
-        """
-        if self.access_log:
-            assert isinstance(request, StreamingRequest)
-            log_request(request, self.clock.seconds())
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """
-        Called by Twisted, for ALPN: HTTP/1.1 and nothing else.
-        """
-        return [b"http/1.1"]
-
-    def startFactory(self) -> None:
-        """
-        Called by Twisted: there is no log file to open.
-        """
-
-    def stopFactory(self) -> None:
-        """
-        Called by Twisted: there is no log file to close.
-        """

@@ -33,7 +33,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from kypello.http.channel import StreamingSite
+from kypello.http.site import StreamingSite
 
 #: A transport pauses its producer when more bytes than this wait for the peer, as TCP does.
 SEND_BUFFER = 64 * 1024

@@ -1,0 +1,121 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A tree of resources behind streaming connections.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from kypello.http.accesslog import log_request
+from kypello.http.channel import StreamingChannel
+from kypello.http.framing import BadRequest
+from kypello.http.request import StreamingRequest
+from kypello.http.response import Response
+
+if TYPE_CHECKING:
+    from twisted.web.http import Request
+
+
+@frozen
+class Limits:
+    """
+    What a peer may take, in bytes and seconds.
+
+    :ivar head: The longest request line with headers.
+    :ivar head_time: From the first byte of a head to its end.
+    :ivar idle_time: Between two requests.
+    :ivar body_time: How long a read of a body waits for :attr:`body_progress` more bytes.
+    :ivar body_progress: Fewer bytes than this per :attr:`body_time` are a drip, no upload.
+    :ivar send_time: How long a peer may leave what we send untouched.
+    :ivar drain_time: For the rest of a body after the answer, and for the peer to close.
+    """
+
+    head: int = 32 * 1024
+    head_time: float = 30.0
+    idle_time: float = 120.0
+    body_time: float = 60.0
+    body_progress: int = 4096
+    send_time: float = 300.0
+    drain_time: float = 5.0
+
+
+def refuse_plainly(error: BadRequest, _request_id: str) -> Response:
+    """
+    Answer a request that is no HTTP with its reason as text.
+    """
+    text = error.reason.encode()
+    return Response(error.status, (("Content-Type", "text/plain; charset=utf-8"),), text)
+
+
+class StreamingSite(Site):
+    """
+    A tree of resources, served over :class:`StreamingChannel`.
+
+    :ivar clock: Measures all deadlines.
+    :ivar limits: What a peer may take.
+    :ivar refusal: Words the answer to something that is no HTTP request; called with the error
+        and a fresh request id.
+    """
+
+    # Twisted's annotation names its own proxy class; any factory of protocols works.
+    protocol = StreamingChannel  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        *,
+        refusal: Callable[[BadRequest, str], Response] = refuse_plainly,
+        limits: Limits = Limits(),
+        entropy: Callable[[int], bytes] = os.urandom,
+        access_log: bool = True,
+    ) -> None:
+        """
+        Serve *resource*.
+
+        :param entropy: What request ids are made of.
+        :param access_log: Whether each request is logged.
+        """
+        super().__init__(resource, reactor=clock)
+        self.clock = clock
+        self.refusal = refusal
+        self.limits = limits
+        self.access_log = access_log
+        self._random = entropy
+
+    def new_request_id(self) -> str:
+        """
+        Name a request.
+        """
+        return self._random(8).hex().upper()
+
+    def log(self, request: "Request") -> None:
+        """
+        Called by Twisted when a request is over.
+        """
+        if self.access_log:
+            assert isinstance(request, StreamingRequest)
+            log_request(request, self.clock.seconds())
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        Called by Twisted, for ALPN: HTTP/1.1 and nothing else.
+        """
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """
+        Called by Twisted: there is no log file to open.
+        """
+
+    def stopFactory(self) -> None:
+        """
+        Called by Twisted: there is no log file to close.
+        """

@@ -1,0 +1,260 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+TCP for large bodies.
+
+Twisted joins what waits to be sent before each ``send`` of at most 128 KiB, and receives 64 KiB
+at a time.  Here blocks go to the kernel as they are, up to 1 MiB at once, right when they are
+written; and up to 256 KiB are received at once.  TLS works on top, through the same port.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IPushProducer,
+    IStreamServerEndpoint,
+)
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kypello.model import Buffer
+
+#: How much is given to the kernel at once, in bytes.
+SEND_SIZE = 1024 * 1024
+
+#: How much is received at once, in bytes.
+RECEIVE_SIZE = 256 * 1024
+
+#: A producer pauses when more bytes than this wait for the kernel.
+_HIGH_WATER = 64 * 1024
+
+#: How many pieces are given to the kernel at once; Linux takes 1024.
+_PIECES = 256
+
+#: Connections that wait to be accepted; the kernel may allow fewer.
+_BACKLOG = 1024
+
+# One reactor thread receives at a time and copies what it got before anybody else runs.
+_received = memoryview(bytearray(RECEIVE_SIZE))
+
+
+class StreamingTransport(tcp.Server):
+    """
+    A connection that sends any buffer without copying it.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        """
+        Made by the port.
+        """
+        self._pieces: deque[memoryview] = deque()
+        self._unsent = 0
+        super().__init__(*arguments)
+
+    # Sending
+
+    def write(self, data: Buffer) -> None:
+        """
+        Send bytes; the caller does not change them any more.
+        """
+        self.writeSequence((data,))
+
+    def writeSequence(self, data: Iterable[Buffer]) -> None:
+        """
+        Send several pieces, the first of them at once when nothing waits.
+        """
+        if not self.connected or self._writeDisconnected:
+            return
+        idle = not self._pieces
+        for piece in data:
+            if piece:
+                self._pieces.append(memoryview(piece))
+                self._unsent += len(piece)
+        if not self._pieces or (idle and self._send() is None and not self._pieces):
+            # An error of this attempt shows again when the reactor makes the next.
+            return
+        if self.producer is not None and self._unsent > _HIGH_WATER:
+            self.producerPaused = True
+            IPushProducer(self.producer).pauseProducing()
+        self.startWriting()
+
+    # Twisted's mixin annotates what it replaces here as taking anything and giving nothing.
+    def doWrite(self) -> Exception | None:  # type: ignore[override]
+        """
+        Called by the reactor: the kernel takes more.
+        """
+        error = self._send()
+        if error is not None:
+            return error
+        if not self._pieces:
+            self.stopWriting()
+            if self.producer is not None and self.producerPaused:
+                self.producerPaused = False
+                IPushProducer(self.producer).resumeProducing()
+            elif self.disconnecting:
+                return self._postLoseConnection()  # type: ignore[no-any-return]
+            elif self._writeDisconnecting:
+                self._writeDisconnected = True
+                self._closeWriteConnection()
+        return None
+
+    def _send(self) -> ConnectionLost | None:
+        """
+        Give the kernel as much as it takes, in one call.
+        """
+        pieces = self._pieces
+        if not pieces:
+            return None
+        try:
+            if len(pieces) == 1:
+                sent = self.socket.send(pieces[0][:SEND_SIZE])
+            else:
+                sent = self.socket.sendmsg(self._head())
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        self._unsent -= sent
+        while sent:
+            piece = pieces[0]
+            if sent < len(piece):
+                pieces[0] = piece[sent:]
+                break
+            sent -= len(piece)
+            pieces.popleft()
+        return None
+
+    def _head(self) -> list[memoryview]:
+        head: list[memoryview] = []
+        room = SEND_SIZE
+        for piece in self._pieces:
+            head.append(piece[:room])
+            room -= len(head[-1])
+            if not room or len(head) == _PIECES:
+                break
+        return head
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Called by the reactor: drop what cannot be sent any more.
+        """
+        self._pieces.clear()
+        self._unsent = 0
+        super().connectionLost(reason)
+
+    # Receiving
+
+    # As with doWrite.
+    def doRead(self) -> ConnectionLost | ConnectionDone | None:  # type: ignore[override]
+        """
+        Called by the reactor: the kernel has bytes for us.
+        """
+        try:
+            size = self.socket.recv_into(_received)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not size:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(bytes(_received[:size]))
+        return None
+
+
+class StreamingPort(tcp.Port):
+    """
+    A listening port whose connections are :class:`StreamingTransport`.
+    """
+
+    # Twisted reads this as a class attribute and calls it.
+    transport = StreamingTransport  # type: ignore[assignment]
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class StreamingEndpoint:
+    """
+    Where to listen.
+
+    :ivar _reactor: The reactor.
+    :ivar _port: ``0`` for any free one.
+    :ivar _host: An address of this machine; empty for all of IPv4, ``::`` for all.
+    :ivar _tls: Makes TLS connections; ``None`` for plain TCP.
+    """
+
+    _reactor: Any
+    _port: int
+    _host: str = ""
+    _tls: IOpenSSLServerConnectionCreator | None = None
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        """
+        Begin to listen.
+
+        :raises twisted.internet.error.CannotListenError: The port is taken; the Deferred fails.
+        """
+        return execute(self._listen, factory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        wrapped = secured(factory, self._tls)
+        port = StreamingPort(self._port, wrapped, _BACKLOG, self._host, self._reactor)
+        port.startListening()
+        return port
+
+
+@implementer(IStreamServerEndpoint)
+@frozen
+class InheritedEndpoint:
+    """
+    A listening socket that another process opened, such as a supervisor or systemd.
+
+    :ivar _descriptor: Its file descriptor, which stays open.
+    """
+
+    _reactor: Any
+    _descriptor: int
+    _tls: IOpenSSLServerConnectionCreator | None = None
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        """
+        Begin to accept.
+
+        :raises OSError: The descriptor is no socket; the Deferred fails.
+        """
+        return execute(self._listen, factory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        ours = socket.socket(fileno=socket.dup(self._descriptor))
+        ours.setblocking(False)
+        try:
+            port: IListeningPort = StreamingPort._fromListeningDescriptor(
+                self._reactor, ours.fileno(), ours.family, secured(factory, self._tls)
+            )
+        finally:
+            ours.close()
+        port.startListening()
+        return port
+
+
+def secured(
+    factory: IProtocolFactory, tls: IOpenSSLServerConnectionCreator | None
+) -> IProtocolFactory:
+    """
+    Put TLS under the connections of *factory*, unless *tls* is ``None``.
+    """
+    if tls is None:
+        return factory
+    secure: IProtocolFactory = TLSMemoryBIOFactory(tls, False, factory)
+    return secure
