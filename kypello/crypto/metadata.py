@@ -15,6 +15,7 @@ from attrs import frozen
 
 from kypello.crypto.keys import SEAL_ALGORITHM, Domain, SealedObjectKey, context_bytes
 from kypello.errors import NotAuthentic
+from kypello.model import Sealing
 
 _PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
 
@@ -123,6 +124,16 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
         )
     except (KeyError, ValueError) as error:
         raise NotAuthentic(f"metadata: {error}") from None
+
+
+def shown_sealing(entries: Mapping[str, str]) -> Sealing | None:
+    """
+    What a client may know of an encryption with a key of the KMS; ``None`` for other ones.
+    """
+    key_name = entries.get(KEY_NAME)
+    if key_name is None:
+        return None
+    return Sealing("aws:kms" if _SEALED_KEYS[Domain.SSE_KMS] in entries else "AES256", key_name)
 
 
 def _decoded(entries: Mapping[str, str], name: str) -> bytes:

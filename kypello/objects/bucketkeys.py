@@ -1,0 +1,131 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The metadata keys of buckets: made at the first encrypted write, opened once per process.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+from attrs import define, field, frozen
+
+from kypello.crypto.keys import context_bytes
+from kypello.errors import Damaged, NotAuthentic
+from kypello.interfaces import IObjectStore
+from kypello.model import BucketInfo
+from kypello.objects.datakeys import DataKeys
+from kypello.objects.metadata import MetadataKey
+from kypello.objects.sharing import SharedCalls
+
+#: The bucket setting that holds the sealed metadata key.
+SETTING = "metadata-key"
+
+
+class _Sealed(msgspec.Struct, array_like=True):
+    """
+    A metadata key as it is stored.
+
+    :ivar key_name: The master key.
+    :ivar sealed: As the KMS sealed it.
+    """
+
+    key_name: str
+    sealed: bytes
+
+
+@frozen
+class _Opened:
+    """
+    A metadata key that is open.
+
+    :ivar stored: The setting it was opened from; a bucket that was made anew has another.
+    """
+
+    stored: bytes
+    key: MetadataKey
+
+
+@define(eq=False)
+class BucketKeys:
+    """
+    The metadata keys of the buckets of one store.
+
+    All methods raise :class:`NoSuchBucket`, and what the KMS raises unless the key is open.
+    """
+
+    _store: IObjectStore
+    _keys: DataKeys
+    _opened: dict[str, _Opened] = field(init=False, factory=dict)
+    _opening: SharedCalls[tuple[str, bytes], MetadataKey] = field(init=False, factory=SharedCalls)
+
+    def at_hand(self, bucket: str) -> MetadataKey | None:
+        """
+        The key that was opened last for a bucket of this name, without a look at the bucket.
+        """
+        opened = self._opened.get(bucket)
+        return None if opened is None else opened.key
+
+    async def key(self, info: BucketInfo) -> MetadataKey | None:
+        """
+        The key of a bucket; ``None`` when nothing in it was ever encrypted.
+
+        :raises Damaged: What is stored is no key.
+        :raises NotAuthentic: What is stored belongs to another bucket or master key.
+        """
+        stored = info.settings.get(SETTING)
+        if stored is None:
+            return None
+        opened = self._opened.get(info.name)
+        if opened is not None and opened.stored == stored:
+            return opened.key
+        return await self._opening.run((info.name, stored), lambda: self._open(info.name, stored))
+
+    async def make(self, info: BucketInfo) -> MetadataKey:
+        """
+        The key of a bucket, made now if there is none.
+        """
+        key = await self.key(info)
+        while key is None:
+            made = await self._keys.generate(_context(info.name))
+            stored = msgspec.msgpack.encode(_Sealed(made.key_name, made.sealed))
+            changed = await self._store.change_bucket(info.name, partial(_with_key, stored))
+            key = await self.key(changed)
+        return key
+
+    def forget(self, bucket: str) -> None:
+        """
+        Drop the key of a bucket that is no more.
+        """
+        self._opened.pop(bucket, None)
+
+    async def _open(self, bucket: str, stored: bytes) -> MetadataKey:
+        try:
+            sealed = msgspec.msgpack.decode(stored, type=_Sealed)
+        except ValueError:
+            raise Damaged(f"the metadata key of the bucket {bucket}") from None
+        try:
+            plaintext = await self._keys.open(sealed.key_name, sealed.sealed, _context(bucket))
+        except NotAuthentic:
+            raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None
+        key = MetadataKey(bucket, plaintext)
+        self._opened[bucket] = _Opened(stored, key)
+        return key
+
+
+def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """
+    The settings *after* a change, with the metadata key of *before*: nobody else changes it.
+    """
+    others = {name: value for name, value in after.items() if name != SETTING}
+    return {**others, SETTING: before[SETTING]} if SETTING in before else others
+
+
+def _with_key(stored: bytes, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    # Another process may have been first: its key counts then.
+    return {SETTING: stored, **settings}
+
+
+def _context(bucket: str) -> bytes:
+    # Bucket names have no blanks, so no data key of a bucket has this context.
+    return context_bytes({"Kypello metadata key": bucket})

@@ -1,0 +1,214 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Master keys are never guessed: each is known by what it sealed when it was first used.
+
+The canary of a master key is a data key that the KMS sealed under it.  It is kept with the
+data, with a digest of its plaintext, the fingerprint.  A key service that cannot open it, or
+opens it to something else, holds other material under the name; what it would seal could not
+be read after the mistake is mended, and what is stored cannot be read now.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from hmac import compare_digest
+
+import msgspec
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from kypello.crypto.keys import context_bytes
+from kypello.errors import (
+    Conflict,
+    Damaged,
+    KeyExists,
+    KeyMismatch,
+    KeyNotFound,
+    KMSUnavailable,
+    NotAuthentic,
+)
+from kypello.interfaces import IKMS, IIndex
+from kypello.model import DataKey, KeyInfo, KMSStatus, Write
+from kypello.objects.sharing import SharedCalls
+
+_SPACE = "canaries"
+
+
+class _Canary(msgspec.Struct, array_like=True):
+    """
+    What is kept of a master key.
+
+    :ivar sealed: A data key under the master key.
+    :ivar digest: SHA-256 of its plaintext.
+    :ivar since: First use, in seconds since the epoch.
+    """
+
+    sealed: bytes
+    digest: bytes
+    since: float
+
+    @property
+    def fingerprint(self) -> str:
+        """
+        The digest for people: 16 hex digits in groups of four.
+        """
+        return self.digest[:8].hex("-", 2)
+
+
+@implementer(IKMS)
+@define(eq=False)
+class GuardedKMS:
+    """
+    A key service that makes data keys only under master keys it has proved to hold.
+
+    The proof is asked for at the first use of a name, and again after the service was out of
+    reach: then it may be another that answers.  Besides its own errors, every call may raise
+    :class:`StorageFailed` from the index.
+
+    Opening needs no proof before, since it is one: what opens is authentic.
+    """
+
+    _kms: IKMS
+    _index: IIndex
+    _clock: IReactorTime
+    _proved: set[str] = field(init=False, factory=set)
+    _proving: SharedCalls[str, _Canary] = field(init=False, factory=SharedCalls)
+    _log: Logger = field(init=False, factory=Logger)
+
+    @property
+    def default_key(self) -> str:
+        """
+        That of the guarded service.
+        """
+        return self._kms.default_key
+
+    async def generate_key(self, key_name: str, context: bytes) -> DataKey:
+        """
+        Make a data key.
+
+        :raises KeyMismatch: The service holds other material under the name.
+        :raises KeyNotFound: It has no such key; the default key is created unless data hangs
+            on it.
+        """
+        if key_name not in self._proved:
+            await self._proving.run(key_name, lambda: self._prove(key_name))
+        try:
+            return await self._kms.generate_key(key_name, context)
+        except KMSUnavailable:
+            self._proved.clear()
+            raise
+
+    async def decrypt_key(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
+        """
+        Open a sealed data key.
+
+        :raises KeyMismatch: It does not open because the service holds other material.
+        """
+        try:
+            return await self._kms.decrypt_key(key_name, sealed, context)
+        except KMSUnavailable:
+            self._proved.clear()
+            raise
+        except NotAuthentic:
+            canary = await self._canary(key_name)
+            if canary is not None:
+                await self._check(key_name, canary)
+            raise
+
+    async def create_key(self, key_name: str) -> None:
+        """
+        Make a new master key, unless data hangs on one of this name.
+        """
+        if await self._canary(key_name) is not None:
+            raise KeyExists(key_name)
+        await self._kms.create_key(key_name)
+
+    async def describe_key(self, key_name: str) -> KeyInfo:
+        """
+        Tell about a master key.
+        """
+        return await self._kms.describe_key(key_name)
+
+    async def list_keys(self, prefix: str) -> Sequence[str]:
+        """
+        The names of the master keys that begin so.
+        """
+        return await self._kms.list_keys(prefix)
+
+    async def status(self) -> KMSStatus:
+        """
+        How the service is.
+        """
+        return await self._kms.status()
+
+    async def fingerprint(self, key_name: str) -> str:
+        """
+        What identifies the material of a master key to people, such as
+        ``93ab-61e0-1c42-f37d``.
+
+        Asks the service only if the key has never been used, and takes it into use then.
+        """
+        canary = await self._canary(key_name)
+        if canary is None:
+            canary = await self._proving.run(key_name, lambda: self._prove(key_name))
+        return canary.fingerprint
+
+    async def _prove(self, key_name: str) -> _Canary:
+        canary = await self._canary(key_name)
+        if canary is None:
+            canary = await self._begin(key_name)
+        await self._check(key_name, canary)
+        self._proved.add(key_name)
+        return canary
+
+    async def _check(self, key_name: str, canary: _Canary) -> None:
+        try:
+            plaintext = await self._kms.decrypt_key(key_name, canary.sealed, _context(key_name))
+        except NotAuthentic:
+            plaintext = b""
+        if not compare_digest(sha256(plaintext).digest(), canary.digest):
+            self._proved.discard(key_name)
+            raise KeyMismatch(key_name, canary.since, canary.fingerprint)
+
+    async def _begin(self, key_name: str) -> _Canary:
+        try:
+            key = await self._kms.generate_key(key_name, _context(key_name))
+        except KeyNotFound:
+            if key_name != self.default_key:
+                raise
+            self._log.info("creating the master key {name}, which no data needs", name=key_name)
+            await self._create_missing(key_name)
+            key = await self._kms.generate_key(key_name, _context(key_name))
+        canary = _Canary(key.sealed, sha256(key.plaintext).digest(), self._clock.seconds())
+        write = Write(key_name.encode(), msgspec.msgpack.encode(canary))
+        try:
+            await self._index.commit(_SPACE, [write], {write.key: None}, [])
+        except Conflict:
+            # Another process was first.  Canaries are never removed.
+            winner = await self._canary(key_name)
+            if winner is None:
+                raise
+            return winner
+        return canary
+
+    async def _create_missing(self, key_name: str) -> None:
+        try:
+            await self._kms.create_key(key_name)
+        except KeyExists:
+            self._log.debug("another process created {name} first", name=key_name)
+
+    async def _canary(self, key_name: str) -> _Canary | None:
+        (stored,) = await self._index.get(_SPACE, [key_name.encode()])
+        if stored is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(stored, type=_Canary)
+        except ValueError:
+            raise Damaged(f"the canary of the master key {key_name}") from None
+
+
+def _context(key_name: str) -> bytes:
+    # Bucket names have no blanks, so no data key of a bucket has this context.
+    return context_bytes({"Kypello canary": key_name})

@@ -1,0 +1,157 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests of bodies that are encrypted or decrypted while they flow.
+"""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from zope.interface.verify import verifyObject
+
+from kypello.crypto import dare
+from kypello.errors import BodyTruncated, NotAuthentic
+from kypello.interfaces import IBodySource
+from kypello.model import ByteRange
+from kypello.objects.bodies import DecryptingSource, EncryptingSource
+from kypello.testing.fakes import BytesSource
+from tests.cases import SyncCase
+
+KEY = bytes(range(32))
+NONCE = bytes(range(12))
+DATA = bytes(range(256)) * 1024
+
+
+def blocks_of(data: bytes, size: int) -> BytesSource:
+    """
+    A body in blocks of *size* bytes.
+    """
+    return BytesSource([data[start : start + size] for start in range(0, len(data), size)])
+
+
+class BodyCase(SyncCase):
+    """
+    A test that reads bodies.
+    """
+
+    def read(self, source: IBodySource) -> bytes:
+        """
+        Read to the end, which stays the end.
+        """
+        blocks = []
+        while block := self.successResultOf(_deferred(source.read())):
+            blocks.append(bytes(block))
+        self.assertEqual(self.successResultOf(_deferred(source.read())), b"")
+        return b"".join(blocks)
+
+
+class EncryptingSourceTests(BodyCase):
+    """
+    Encryption.
+    """
+
+    @given(st.integers(0, len(DATA)), st.integers(1000, 300_000))
+    def test_stream(self, size: int, block: int) -> None:
+        """
+        What comes out is the DARE stream of the body, of the size told before.
+        """
+        source = EncryptingSource(blocks_of(DATA[:size], block), dare.Encoder(KEY, NONCE))
+        verifyObject(IBodySource, source)
+        expected = dare.encrypt(KEY, NONCE, DATA[:size])
+        self.assertEqual(source.size, len(expected))
+        self.assertEqual(self.read(source), expected)
+
+    def test_failure(self) -> None:
+        """
+        A body that fails never has a final package, and its size is not known.
+        """
+        body = BytesSource([DATA], BodyTruncated())
+        source = EncryptingSource(body, dare.Encoder(KEY, NONCE))
+        self.assertIsNone(source.size)
+        first = self.successResultOf(_deferred(source.read()))
+        self.assertEqual(len(first) % dare.PACKAGE_SIZE, 0)
+        self.failureResultOf(_deferred(source.read()), BodyTruncated)
+
+    def test_close(self) -> None:
+        """
+        Closing closes the body and ends the stream without a final package.
+        """
+        body = BytesSource([b"a"])
+        source = EncryptingSource(body, dare.Encoder(KEY, NONCE))
+        source.close()
+        self.assertTrue(body.closed)
+        self.assertEqual(self.read(source), b"")
+
+
+class DecryptingSourceTests(BodyCase):
+    """
+    Decryption.
+    """
+
+    def source(self, stream: bytes, wanted: ByteRange, block: int, size: int) -> DecryptingSource:
+        """
+        The range of a stream, read in blocks.
+        """
+        found = dare.package_range(wanted, size)
+        packages = stream[found.encrypted.start : found.encrypted.stop]
+        decoder = dare.Decoder(KEY, found.sequence, to_end=found.to_end)
+        return DecryptingSource(blocks_of(packages, block), decoder, found.skip, wanted.size)
+
+    @given(st.integers(1, len(DATA)), st.integers(1000, 300_000), st.data())
+    def test_range(self, size: int, block: int, data: st.DataObject) -> None:
+        """
+        What comes out is the range of the plaintext.
+        """
+        start = data.draw(st.integers(0, size - 1))
+        wanted = ByteRange(start, data.draw(st.integers(start + 1, size)))
+        stream = dare.encrypt(KEY, NONCE, DATA[:size])
+        source = self.source(stream, wanted, block, size)
+        verifyObject(IBodySource, source)
+        self.assertEqual(source.size, wanted.size)
+        self.assertEqual(self.read(source), DATA[wanted.start : wanted.stop])
+
+    def test_lost_end(self) -> None:
+        """
+        A stream that has lost packages is refused where they are missing, not ended.
+        """
+        stream = dare.encrypt(KEY, NONCE, DATA)
+        for lost in (1, dare.PACKAGE_SIZE, 2 * dare.PACKAGE_SIZE, len(stream)):
+            source = self.source(stream[:-lost], ByteRange(0, len(DATA)), 100_000, len(DATA))
+            with self.assertRaises(NotAuthentic):
+                while True:
+                    block = self.result(source)
+                    self.assertTrue(block)
+
+    def test_lost_range(self) -> None:
+        """
+        A range of packages that are not there is refused although it holds no final one.
+        """
+        wanted = ByteRange(0, dare.PAYLOAD_SIZE)
+        source = self.source(b"", wanted, 100_000, len(DATA))
+        with self.assertRaises(NotAuthentic):
+            self.result(source)
+
+    def result(self, source: IBodySource) -> bytes:
+        """
+        The next block, or what is raised.
+        """
+        outcome: list[object] = []
+        _deferred(source.read()).addBoth(outcome.append)
+        if hasattr(outcome[0], "raiseException"):
+            outcome[0].raiseException()
+        return bytes(outcome[0])
+
+    def test_close(self) -> None:
+        """
+        Closing closes the packages and ends the body.
+        """
+        packages = BytesSource([dare.encrypt(KEY, NONCE, DATA)])
+        source = DecryptingSource(packages, dare.Decoder(KEY), 0, len(DATA))
+        source.close()
+        self.assertTrue(packages.closed)
+        self.assertEqual(self.read(source), b"")
+
+
+def _deferred(coroutine):
+    from twisted.internet.defer import Deferred
+
+    return Deferred.fromCoroutine(coroutine)

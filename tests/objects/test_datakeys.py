@@ -1,0 +1,170 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests of data keys and their reuse.
+"""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from kypello.errors import KMSUnavailable, NotAuthentic
+from kypello.objects.datakeys import DataKeys, Reuse, data_key_context
+from tests.cases import AsyncCase
+from tests.objects.keyservice import MemoryKMS
+
+
+class DataKeysTests(AsyncCase):
+    """
+    How often the key service is asked.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start with a key service and a clock.
+        """
+        self.kms = MemoryKMS.with_default_key()
+        self.clock = Clock()
+
+    def data_keys(self, **reuse: float) -> DataKeys:
+        """
+        Data keys with that reuse.
+        """
+        return DataKeys(self.kms, self.clock, Reuse(**reuse))
+
+    async def test_bucket_key(self) -> None:
+        """
+        Objects of one bucket share a data key that is bound to the bucket, other buckets have
+        their own.
+        """
+        keys = self.data_keys()
+        first = await keys.for_object("b", "1")
+        second = await keys.for_object("b", "2")
+        other = await keys.for_object("c", "1")
+        self.assertTrue(first.bucket_key)
+        self.assertEqual(first, second)
+        self.assertNotEqual(first.key.plaintext, other.key.plaintext)
+        self.assertEqual(
+            await self.kms.decrypt_key("my-key", first.key.sealed, b'{"b":"b"}'),
+            first.key.plaintext,
+        )
+
+    async def test_time(self) -> None:
+        """
+        A bucket has a new data key after the time set.
+        """
+        keys = self.data_keys(bucket_seconds=10)
+        first = await keys.for_object("b", "1")
+        self.clock.advance(9)
+        self.assertEqual(await keys.for_object("b", "2"), first)
+        self.clock.advance(1)
+        self.assertNotEqual(await keys.for_object("b", "3"), first)
+
+    async def test_objects(self) -> None:
+        """
+        A bucket has a new data key after the number of objects set.
+        """
+        keys = self.data_keys(bucket_objects=2)
+        made = [await keys.for_object("b", "k") for _ in range(5)]
+        self.assertEqual([made.index(key) for key in made], [0, 0, 2, 2, 4])
+
+    async def test_strict(self) -> None:
+        """
+        Zero time, or zero objects, gives every object a data key bound to its path.
+        """
+        for reuse in ({"bucket_seconds": 0}, {"bucket_objects": 0}):
+            keys = self.data_keys(**reuse)
+            first, second = await keys.for_object("b", "/x"), await keys.for_object("b", "/x")
+            self.assertFalse(first.bucket_key)
+            self.assertNotEqual(first, second)
+            self.assertEqual(
+                await self.kms.decrypt_key("my-key", first.key.sealed, b'{"b":"b/x"}'),
+                first.key.plaintext,
+            )
+
+    async def test_shared_making(self) -> None:
+        """
+        Many who need a new bucket key at once share the call, and its limit still holds.
+        """
+        keys = self.data_keys(bucket_objects=2)
+        pause = self.kms.pause = Deferred()
+        waiting = [Deferred.fromCoroutine(keys.for_object("b", str(n))) for n in range(5)]
+        self.assertEqual(len(self.kms.calls), 1)
+        self.kms.pause = None
+        pause.callback(None)
+        made = [await each for each in waiting]
+        self.assertEqual(len(self.kms.calls), 3)
+        self.assertEqual(len({key.key.sealed for key in made}), 3)
+
+    async def test_opened(self) -> None:
+        """
+        An opened key is kept for its time and no longer; one that was made needs no opening.
+        """
+        keys = self.data_keys(opened_seconds=10)
+        made = (await keys.for_object("b", "k")).key
+        context = data_key_context("b", "k", bucket_key=True)
+        for _ in range(2):
+            self.assertEqual(await keys.open("my-key", made.sealed, context), made.plaintext)
+        self.assertEqual(self.kms.calls, ["generate"])
+        self.clock.advance(10)
+        for _ in range(2):
+            self.assertEqual(await keys.open("my-key", made.sealed, context), made.plaintext)
+        self.assertEqual(self.kms.calls, ["generate", "decrypt"])
+
+    async def test_outage(self) -> None:
+        """
+        Opened keys live on without the key service, for their time.
+        """
+        keys = self.data_keys(opened_seconds=10)
+        made = await keys.generate(b"")
+        self.kms.down = True
+        self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+        self.clock.advance(10)
+        with self.assertRaises(KMSUnavailable):
+            await keys.open("my-key", made.sealed, b"")
+        self.kms.down = False
+        self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+
+    async def test_not_kept(self) -> None:
+        """
+        Zero time, or zero keys, keeps none.
+        """
+        for reuse in ({"opened_seconds": 0}, {"opened_keys": 0}):
+            keys = self.data_keys(**reuse)
+            made = await keys.generate(b"")
+            self.kms.calls.clear()
+            for _ in range(2):
+                self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+            self.assertEqual(self.kms.calls, ["decrypt", "decrypt"])
+
+    async def test_limit(self) -> None:
+        """
+        The oldest keys make room for new ones.
+        """
+        keys = self.data_keys(opened_keys=2)
+        made = [await keys.generate(b"") for _ in range(3)]
+        self.kms.calls.clear()
+        for key in made[1:]:
+            await keys.open("my-key", key.sealed, b"")
+        self.assertEqual(self.kms.calls, [])
+        await keys.open("my-key", made[0].sealed, b"")
+        self.assertEqual(self.kms.calls, ["decrypt"])
+
+    async def test_other_context(self) -> None:
+        """
+        An opened key is not given for another context, and the refusal is not remembered.
+        """
+        keys = self.data_keys()
+        made = await keys.generate(b"right")
+        for _ in range(2):
+            with self.assertRaises(NotAuthentic):
+                await keys.open("my-key", made.sealed, b"wrong")
+        self.assertEqual(self.kms.calls, ["generate", "decrypt", "decrypt"])
+
+    async def test_repr(self) -> None:
+        """
+        No key shows in the repr.
+        """
+        keys = self.data_keys()
+        made = await keys.for_object("b", "k")
+        for shown in (repr(keys), repr(made)):
+            self.assertNotIn(repr(made.key.plaintext), shown)
