@@ -126,7 +126,7 @@ class StreamingChannel(Protocol):
         self._deadline.stop()
         self._input.clear()
         request, self._request = self._request, None
-        if request is not None:
+        if request is not None and not self._answered:
             request.connectionLost(reason)
             request.body.fail(BodyTruncated())
 
@@ -142,12 +142,12 @@ class StreamingChannel(Protocol):
                 if self._request is not None:
                     if not self._answered:
                         break
+                    if self._persistent and not self._decoder.complete:
+                        break
+                    self._request = None
                     if not self._persistent:
                         self._end_connection()
                         break
-                    if not self._decoder.complete:
-                        break
-                    self._request = None
                     self._await_head()
                 if self._congested or not self._input or not self._begin():
                     break
@@ -225,15 +225,11 @@ class StreamingChannel(Protocol):
         """
         A read waits: let the client send, and expect it to.
         """
-        if (
-            self._head is not None
-            and self._head.expects_continue
-            and not self._continued
-            and not self._decoder.complete
-        ):
+        assert self._request is not None and self._head is not None
+        if self._head.expects_continue and not self._continued:
             self._continued = True
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        assert self._request is not None
+            if not self._request.startedWriting:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._progress = self._request.body.received
         self._deadline.set(self.site.limits.body_time)
 

@@ -98,9 +98,9 @@ class Script:
     Gives what is in a list: a block, or a Deferred to wait for, or an error to raise.
     """
 
-    _steps: list[bytes | Deferred[bytes] | Exception] = field(factory=list)
+    _steps: list[Buffer | Deferred[Buffer] | Exception] = field(factory=list)
 
-    async def __call__(self) -> bytes:
+    async def __call__(self) -> Buffer:
         """
         Take the next step; the end when there is none.
         """
@@ -109,4 +109,4 @@ class Script:
         step = self._steps.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step if isinstance(step, bytes) else await step
+        return await step if isinstance(step, Deferred) else step

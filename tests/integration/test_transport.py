@@ -1,0 +1,172 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.http.transport`` over real sockets.
+"""
+
+import contextlib
+import socket
+from typing import Any
+
+from twisted.internet import reactor, tcp
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from zope.interface.verify import verifyObject
+
+from kypello.http.request import StreamingRequest
+from kypello.http.response import Response
+from kypello.http.site import StreamingSite
+from kypello.http.transport import InheritedEndpoint, StreamingEndpoint, StreamingTransport
+from tests.cases import AsyncCase, SyncCase
+from tests.http.resources import Blocks, Leaf, Script, read_all
+
+_BLOCK = bytes(range(256)) * 4096
+
+
+async def exchange(request: StreamingRequest) -> Response:
+    """
+    Take the body, and give as many bytes.
+    """
+    body = await read_all(request.body)
+    blocks = [memoryview(body)[at : at + len(_BLOCK)] for at in range(0, len(body), len(_BLOCK))]
+    return Response(200, (), Blocks(len(body), Script(blocks)))
+
+
+async def refuse(request: StreamingRequest) -> Response:
+    """
+    Answer without a look at the body.
+    """
+    return Response(403, (), b"no")
+
+
+def converse(port: int, sent: bytes) -> bytes:
+    """
+    Send everything, then read to the end; blocking.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(sent)
+        received = bytearray()
+        while piece := client.recv(1 << 20):
+            received += piece
+        return bytes(received)
+
+
+def bound() -> socket.socket:
+    """
+    A listening socket on a free port below those that the kernel hands out.
+    """
+    for port in range(23000, 23100):
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+    raise AssertionError("no port is free")
+
+
+def put(body: bytes) -> bytes:
+    """
+    An upload after which the connection closes.
+    """
+    head = b"PUT /k HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+class TransportTests(AsyncCase):
+    """
+    Bytes arrive as they were sent, in both directions.
+    """
+
+    async def listen(self, operation: Any, port: int = 0) -> IListeningPort:
+        """
+        Serve an operation until the test ends.
+        """
+        if not port:
+            with bound() as free:
+                port = free.getsockname()[1]
+        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1")
+        verifyObject(IStreamServerEndpoint, endpoint)
+        site = StreamingSite(Leaf(operation), reactor, access_log=False)
+        listening: IListeningPort = await endpoint.listen(site)
+        self.addCleanup(listening.stopListening)
+        return listening
+
+    async def converse(self, listening: IListeningPort, sent: bytes) -> bytes:
+        """
+        Talk to the server from a thread.
+        """
+        received: bytes = await deferToThread(converse, listening.getHost().port, sent)
+        for _ in range(500):
+            if not any(isinstance(one, StreamingTransport) for one in reactor.getReaders()):
+                break
+            await deferLater(reactor, 0.01)
+        return received
+
+    async def test_large(self) -> None:
+        """
+        A body of many sends and receives survives the way there and back.
+        """
+        body = _BLOCK * 20 + b"tail"
+        received = await self.converse(await self.listen(exchange), put(body))
+        head, _, echoed = received.partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 OK"))
+        self.assertTrue(echoed == body)
+
+    async def test_many_small(self) -> None:
+        """
+        Pipelined answers come back in one stream.
+        """
+        sent = b"PUT /k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" * 2000 + put(b"b")
+        received = await self.converse(await self.listen(exchange), sent)
+        self.assertEqual(received.count(b"HTTP/1.1 200 OK"), 2001)
+
+    async def test_early_answer_survives(self) -> None:
+        """
+        A client that sends a long body in one go can read the refusal; no reset destroys it.
+        """
+        sent = put(bytes(1_800_000))
+        received = await self.converse(await self.listen(refuse), sent)
+        self.assertTrue(received.endswith(b"\r\n\r\nno"))
+
+    async def test_busy_port(self) -> None:
+        """
+        A port that is taken is an error of ``listen``.
+        """
+        taken = (await self.listen(exchange)).getHost().port
+        with self.assertRaises(CannotListenError):
+            await self.listen(exchange, taken)
+
+    async def test_inherited(self) -> None:
+        """
+        A listening socket that somebody else opened serves as well.
+        """
+        with bound() as opened:
+            endpoint = InheritedEndpoint(reactor, opened.fileno())
+            verifyObject(IStreamServerEndpoint, endpoint)
+            site = StreamingSite(Leaf(exchange), reactor, access_log=False)
+            listening: IListeningPort = await endpoint.listen(site)
+            self.addCleanup(listening.stopListening)
+            received = await self.converse(listening, put(b"abc"))
+        self.assertTrue(received.endswith(b"\r\n\r\nabc"))
+
+
+class TwistedNamesTests(SyncCase):
+    """
+    The undocumented parts of Twisted that the transport stands on.
+    """
+
+    def test_names(self) -> None:
+        """
+        They exist in the installed Twisted; a version without them needs another transport.
+        """
+        for name in (
+            "_postLoseConnection",
+            "_closeWriteConnection",
+            "_writeDisconnecting",
+            "_writeDisconnected",
+            "producerPaused",
+            "doRead",
+            "doWrite",
+        ):
+            self.assertTrue(hasattr(tcp.Server, name), name)
+        self.assertTrue(hasattr(tcp.Port, "_fromListeningDescriptor"))
+        self.assertTrue(issubclass(StreamingTransport, tcp.Server))
