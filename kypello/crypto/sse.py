@@ -24,11 +24,10 @@ class ServerSideEncryption:
     """
     An encryption with a key of the KMS: the default of a bucket, or what applies to a write.
 
-    :ivar key_name: The master key; ``None`` for the default one.
+    :ivar algorithm: ``AES256``: a key under the default master key.
     """
 
-    algorithm: SSEAlgorithm = "AES256"
-    key_name: str | None = None
+    algorithm: SSEAlgorithm
 
     def to_bytes(self) -> bytes:
         """

@@ -52,5 +52,5 @@ class EncryptionTests(SyncCase):
         """
         A default is stored as JSON and read back.
         """
-        self.assertEqual(AES256.to_bytes(), b'{"algorithm":"AES256","key_name":null}')
+        self.assertEqual(AES256.to_bytes(), b'{"algorithm":"AES256"}')
         self.assertEqual(ServerSideEncryption.from_bytes(AES256.to_bytes()), AES256)
