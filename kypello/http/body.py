@@ -13,9 +13,14 @@ from zope.interface import implementer
 
 from kypello.errors import KypelloError
 from kypello.interfaces import IBodySource
+from kypello.model import Buffer
 
 #: What one read gives at most, in bytes.
 BLOCK = 1024 * 1024
+
+#: A body of which so much has come is received right into its blocks, in bytes.  Before that a
+#: block takes no more memory than what the peer has sent.
+_FLOWING = 64 * 1024
 
 #: How many bytes may wait before the peer is told to pause.
 HIGH_WATER = 2 * BLOCK
@@ -57,7 +62,10 @@ class RequestBody:
     received: int = 0
     complete: bool = False
     closed: bool = False
-    _blocks: deque[bytes] = field(factory=deque)
+    _blocks: deque[Buffer] = field(factory=deque)
+    _parts: list[bytes] = field(factory=list)
+    _block: bytearray | None = None
+    _filled: int = 0
     _held: int = 0
     _error: KypelloError | None = None
     _reader: Deferred[None] | None = None
@@ -76,15 +84,15 @@ class RequestBody:
         """
         return self._reader is not None
 
-    async def read(self) -> bytes:
+    async def read(self) -> Buffer:
         """
         Give the next block; see :meth:`IBodySource.read`.
 
         :raises BodyTruncated: The peer went away, or its framing broke.
         :raises BodyTimeout: The peer sent too little for too long.
         """
-        while self._error is None and self._held < BLOCK and not self.complete:
-            if self.closed:
+        while not self._blocks and self._error is None:
+            if self.closed or self.complete:
                 return b""
             self._reader = Deferred()
             self._upstream.body_wanted()
@@ -95,7 +103,8 @@ class RequestBody:
         if self._error is not None:
             raise self._error
         was_full = self.full
-        block = self._take()
+        block = self._blocks.popleft()
+        self._held -= len(block)
         if was_full and not self.full:
             self._upstream.body_drained()
         return block
@@ -105,28 +114,52 @@ class RequestBody:
         Give up what is left; see :meth:`IBodySource.close`.
         """
         if not self.closed:
-            self.closed = True
-            self._blocks.clear()
-            self._held = 0
-            self._wake()
+            self._drop()
             self._upstream.body_drained()
 
-    def deliver(self, block: bytes) -> None:
+    def deliver(self, data: bytes) -> None:
         """
         Take bytes from the connection.
         """
-        self.received += len(block)
-        if not self.closed:
-            self._blocks.append(block)
-            self._held += len(block)
-            if self._held >= BLOCK:
-                self._wake()
+        if self.closed:
+            self.received += len(data)
+            return
+        while data:
+            part = data[: self._length() - self._filled]
+            data = data[len(part) :]
+            if self._flowing():
+                block = self._open()
+                block[self._filled : self._filled + len(part)] = part
+            else:
+                self._parts.append(part)
+            self.filled(len(part))
+
+    def space(self) -> memoryview | None:
+        """
+        Where the connection may put the next bytes itself; ``None`` where it must not.
+        """
+        if self.closed or self.complete or not self._flowing():
+            return None
+        return memoryview(self._open())[self._filled :]
+
+    def filled(self, size: int) -> None:
+        """
+        So many bytes more are in the block that is being filled.
+        """
+        length = self._length()
+        self.received += size
+        self._filled += size
+        self._held += size
+        if self._filled == length:
+            self._seal()
 
     def finish(self) -> None:
         """
         The last byte was delivered.
         """
         self.complete = True
+        if self._filled:
+            self._seal()
         self._wake()
 
     def fail(self, error: KypelloError) -> None:
@@ -135,24 +168,46 @@ class RequestBody:
         """
         if not self.complete and self._error is None:
             self._error = error
-            self.closed = True
-            self._blocks.clear()
-            self._held = 0
-            self._wake()
+            self._drop()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.called:
             self._reader.callback(None)
 
-    def _take(self) -> bytes:
-        parts: list[bytes] = []
-        room = BLOCK
-        while self._blocks and room:
-            part = self._blocks.popleft()
-            if len(part) > room:
-                self._blocks.appendleft(part[room:])
-                part = part[:room]
-            parts.append(part)
-            room -= len(part)
-        self._held -= BLOCK - room
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _drop(self) -> None:
+        self.closed = True
+        self._blocks.clear()
+        self._parts.clear()
+        self._block = None
+        self._filled = self._held = 0
+        self._wake()
+
+    def _flowing(self) -> bool:
+        return self.size is not None and self.received >= _FLOWING
+
+    def _length(self) -> int:
+        """
+        How long the block that is being filled will be.
+        """
+        if self.size is None:
+            return BLOCK
+        return min(BLOCK, self.size - self.received + self._filled)
+
+    def _open(self) -> bytearray:
+        if self._block is None:
+            self._block = bytearray(self._length())
+            parts = b"".join(self._parts)
+            self._block[: len(parts)] = parts
+            self._parts.clear()
+        return self._block
+
+    def _seal(self) -> None:
+        block: Buffer
+        if self._block is not None:
+            block, self._block = self._block, None
+        else:
+            block = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+        self._blocks.append(block)
+        self._filled = 0
+        self._wake()

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.http_headers import Headers
@@ -32,7 +32,7 @@ from kypello.http.deadline import Deadline
 from kypello.http.framing import BadRequest, Chunked, Head, Identity, take_head
 from kypello.http.request import StreamingRequest
 from kypello.http.response import reason_phrase
-from kypello.http.transport import StreamingTransport
+from kypello.http.transport import BufferedReceiver, StreamingTransport
 from kypello.model import Buffer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _AHEAD = 64 * 1024
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
-class StreamingChannel(Protocol):
+class StreamingChannel(BufferedReceiver):
     """
     One connection of a client.
 
@@ -116,6 +116,27 @@ class StreamingChannel(Protocol):
             self._input += data
             if first and self._request is None:
                 self._await_head()
+            self._advance()
+
+    def space(self) -> memoryview | None:
+        """
+        Called by the transport: where the next bytes of a body belong.
+        """
+        if self._request is None or self._decoder.remaining is None:
+            return None
+        return self._request.body.space()
+
+    def filled(self, size: int) -> None:
+        """
+        Called by the transport: bytes of a body are where they belong.
+        """
+        assert self._request is not None and isinstance(self._decoder, Identity)
+        body = self._request.body
+        self._decoder.remaining -= size
+        body.filled(size)
+        if self._decoder.complete:
+            body.finish()
+        if body.full or self._decoder.complete:
             self._advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

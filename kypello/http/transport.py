@@ -5,7 +5,8 @@ TCP for large bodies.
 
 Twisted joins what waits to be sent before each ``send`` of at most 128 KiB, and receives 64 KiB
 at a time.  Here blocks go to the kernel as they are, up to 1 MiB at once, right when they are
-written; and up to 256 KiB are received at once.  TLS works on top, through the same port.
+written; and what is received goes where the protocol wants it.  TLS works on top, through the
+same port.
 """
 
 import socket
@@ -20,11 +21,13 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLServerConnectionCreator,
+    IProtocol,
     IProtocolFactory,
     IPushProducer,
     IStreamServerEndpoint,
 )
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,7 +37,7 @@ from kypello.model import Buffer
 #: How much is given to the kernel at once, in bytes.
 SEND_SIZE = 1024 * 1024
 
-#: How much is received at once, in bytes.
+#: How much is received at once for a protocol that does not say where to put it, in bytes.
 RECEIVE_SIZE = 256 * 1024
 
 #: A producer pauses when more bytes than this wait for the kernel.
@@ -50,18 +53,38 @@ _BACKLOG = 1024
 _received = memoryview(bytearray(RECEIVE_SIZE))
 
 
-class StreamingTransport(tcp.Server):
+class BufferedReceiver(Protocol):
     """
-    A connection that sends any buffer without copying it.
+    A protocol that can say where it wants its bytes.
     """
 
-    def __init__(self, *arguments: Any) -> None:
+    def space(self) -> memoryview | None:
+        """
+        Where to put what comes next; ``None`` when ``dataReceived`` must be called with it.
+        """
+        raise NotImplementedError
+
+    def filled(self, size: int) -> None:
+        """
+        So many bytes were put there.
+        """
+        raise NotImplementedError
+
+
+class StreamingTransport(tcp.Server):
+    """
+    A connection that neither copies what it sends nor, where its protocol is a
+    :class:`BufferedReceiver`, what it receives.
+    """
+
+    def __init__(self, sock: socket.socket, protocol: IProtocol, *arguments: Any) -> None:
         """
         Made by the port.
         """
         self._pieces: deque[memoryview] = deque()
         self._unsent = 0
-        super().__init__(*arguments)
+        self._receiver = protocol if isinstance(protocol, BufferedReceiver) else None
+        super().__init__(sock, protocol, *arguments)
 
     # Sending
 
@@ -152,6 +175,7 @@ class StreamingTransport(tcp.Server):
         """
         self._pieces.clear()
         self._unsent = 0
+        self._receiver = None
         super().connectionLost(reason)
 
     # Receiving
@@ -161,15 +185,19 @@ class StreamingTransport(tcp.Server):
         """
         Called by the reactor: the kernel has bytes for us.
         """
+        space = None if self._receiver is None else self._receiver.space()
         try:
-            size = self.socket.recv_into(_received)
+            size = self.socket.recv_into(_received if space is None else space)
         except BlockingIOError:
             return None
         except OSError:
             return CONNECTION_LOST
         if not size:
             return CONNECTION_DONE
-        self.protocol.dataReceived(bytes(_received[:size]))
+        if space is None or self._receiver is None:
+            self.protocol.dataReceived(bytes(_received[:size]))
+        else:
+            self._receiver.filled(size)
         return None
 
 
