@@ -1,0 +1,167 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who sent a request: one verified signature, or nobody.
+"""
+
+from enum import Enum, auto
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from kypello.auth import presign, sigv4
+from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.interfaces import IIdentities
+from kypello.model import Identity
+
+_V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
+_V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
+
+
+@frozen
+class Authenticated:
+    """
+    A request whose sender is known.
+
+    :ivar identity: Who signed it; ``None`` for an anonymous request.
+    :ivar head: The request, settings of a presigned query merged into its headers.
+    :ivar mode: How the body is framed and what protects it.
+    """
+
+    identity: Identity | None
+    head: RequestHead
+    mode: PayloadMode
+
+
+class _Mechanism(Enum):
+    NONE = auto()
+    HEADER = auto()
+    QUERY = auto()
+    VERSION_2 = auto()
+
+
+@define
+class Authenticator:
+    """
+    Checks the signatures of requests.
+
+    :ivar _identities: Those who may sign.
+    :ivar _region: The region that signatures must name; ``None`` accepts all.
+    :ivar _clock: Tells the time in seconds since the epoch.
+    """
+
+    _identities: IIdentities
+    _region: str | None
+    _clock: IReactorTime
+
+    async def authenticate(self, head: RequestHead) -> Authenticated:
+        """
+        Find out who sent a request.  Nothing of the body is needed for that.
+
+        :raises Refused: With the code of the first check that fails.
+        """
+        mechanism = _mechanism(head)
+        if mechanism is _Mechanism.NONE:
+            stated = head.header("x-amz-content-sha256")
+            return Authenticated(None, head, payload_mode(stated, None))
+        if mechanism is _Mechanism.VERSION_2:
+            raise _unsupported()
+        region = None if _serves_any_region(head) else self._region
+        now = self._clock.seconds()
+        if mechanism is _Mechanism.QUERY:
+            claim = presign.read_query(head, region, now)
+            token = head.parameter("X-Amz-Security-Token") or head.header("x-amz-security-token")
+            identity = await self._identity(claim, token)
+            stated = presign.payload_hash(head)
+            seed = sigv4.verify(claim, head, stated, identity.secret_key)
+            return Authenticated(identity, presign.merge_settings(head), payload_mode(stated, seed))
+        claim = sigv4.read_authorization(head, region, now)
+        identity = await self._identity(claim, head.header("x-amz-security-token"))
+        seed, stated = _verify_header(claim, head, identity)
+        return Authenticated(identity, head, payload_mode(stated, seed))
+
+    async def _identity(self, claim: sigv4.Claim, token: str | None) -> Identity:
+        identity = await self._identities.identity(claim.access_key)
+        if identity is None:
+            raise Refused(
+                "InvalidAccessKeyId",
+                "The Access Key Id you provided does not exist in our records.",
+                {"AWSAccessKeyId": claim.access_key},
+            )
+        if token is not None:
+            # Identities are permanent: a token belongs to none of them.
+            raise Refused("InvalidToken", "The provided token is malformed or otherwise invalid.")
+        return identity
+
+
+def _verify_header(
+    claim: sigv4.Claim, head: RequestHead, identity: Identity
+) -> tuple[ChunkSeed, str]:
+    stated = head.header("x-amz-content-sha256")
+    if stated is None:
+        raise Refused(
+            "InvalidRequest", "Missing required header for this request: x-amz-content-sha256"
+        )
+    return sigv4.verify(claim, head, stated, identity.secret_key), stated
+
+
+def _mechanism(head: RequestHead) -> _Mechanism:
+    """
+    Which way to authenticate a request takes.
+
+    :raises Refused: It takes two, or one that does not exist.
+    """
+    parameters = {name for name, _value in head.query}
+    given = [value for name, value in head.headers if name == "authorization"]
+    version_4 = not parameters.isdisjoint(_V4_PARAMETERS)
+    version_2 = not parameters.isdisjoint(_V2_PARAMETERS)
+    if len(given) + version_4 + version_2 > 1:
+        raise _bad_authorization(
+            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter,"
+            " Signature query string parameter or the Authorization header should be specified"
+        )
+    if version_4:
+        return _Mechanism.QUERY
+    if version_2:
+        return _Mechanism.VERSION_2
+    return _header_mechanism(given[0]) if given else _Mechanism.NONE
+
+
+def _header_mechanism(authorization: str) -> _Mechanism:
+    if not authorization:
+        raise Refused("AccessDenied", "Access Denied")
+    scheme, blank, _rest = authorization.partition(" ")
+    if not blank:
+        raise _bad_authorization(
+            "Authorization header is invalid -- one and only one ' ' (space) required."
+        )
+    if scheme == sigv4.ALGORITHM:
+        return _Mechanism.HEADER
+    if scheme == "AWS":
+        return _Mechanism.VERSION_2
+    if scheme.startswith("AWS4-"):
+        raise _unsupported()
+    raise _bad_authorization("Unsupported Authorization Type")
+
+
+def _serves_any_region(head: RequestHead) -> bool:
+    """
+    Whether a client asks for the region of a bucket, or may do so: it need not know it yet.
+    """
+    if head.method == "GET":
+        return head.parameter("location") is not None
+    return head.method == "HEAD" and "/" not in head.path.strip("/")
+
+
+def _unsupported() -> Refused:
+    return Refused(
+        "InvalidRequest",
+        "The authorization mechanism you have provided is not supported. Please use"
+        " AWS4-HMAC-SHA256.",
+    )
+
+
+def _bad_authorization(message: str) -> Refused:
+    return Refused("InvalidArgument", message, {"ArgumentName": "Authorization"})
