@@ -1,0 +1,198 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A key store in a directory: one file per key, as the original KES lays it out.
+
+The values are not encrypted; whoever reads the directory has the keys.  Any number of
+processes may share one.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from kypello.crypto.randomness import Random
+from kypello.errors import (
+    InvalidKeyName,
+    KeyExists,
+    KeyNotFound,
+    KeyStoreFailed,
+    KeyStoreUnreachable,
+)
+from kypello.interfaces import IKeyStore, ILanes
+
+T = TypeVar("T")
+
+#: The longest value, in bytes.
+MAX_VALUE = 1024 * 1024
+
+
+@implementer(IKeyStore)
+@frozen
+class FSKeyStore:
+    """
+    Keys in files.
+
+    A key is written to a hidden file, synced, and then linked under its name: the name is free
+    or holds the whole key, whenever the machine stops.  What begins with a dot is not a key.
+
+    :ivar _path: The directory; it exists, see :meth:`prepare`.
+    :ivar _lanes: Where the blocking calls run.
+    :ivar _clock: Measures :meth:`status`.
+    :ivar _random: Names temporary files.
+    """
+
+    _path: Path
+    _lanes: ILanes
+    _clock: IReactorTime
+    _random: Random
+
+    async def prepare(self) -> None:
+        """
+        Make the directory when it is missing, for its owner alone.
+
+        Only the start of a server does this: a directory that vanishes later is a file system
+        that is not mounted, and a fresh one in its place would look like lost keys.
+
+        :raises KeyStoreFailed: It cannot be made, or is no directory.
+        """
+        await self._run(self._prepare)
+
+    async def create(self, name: str, value: bytes) -> None:
+        """
+        Store a value; see :meth:`IKeyStore.create`.
+
+        :raises InvalidKeyName: It is no file name.
+        :raises KeyExists:
+        """
+        _check(name)
+        await self._run(self._create, name, value)
+
+    async def get(self, name: str) -> bytes:
+        """
+        Read a value; see :meth:`IKeyStore.get`.
+
+        :raises InvalidKeyName: It is no file name.
+        :raises KeyNotFound:
+        """
+        _check(name)
+        return await self._run(self._get, name)
+
+    async def delete(self, name: str) -> None:
+        """
+        Remove a value; see :meth:`IKeyStore.delete`.
+
+        :raises InvalidKeyName: It is no file name.
+        :raises KeyNotFound:
+        """
+        _check(name)
+        await self._run(self._delete, name)
+
+    async def names(self) -> Sequence[str]:
+        """
+        The names of all files that can be keys, sorted.
+        """
+        return await self._run(self._names)
+
+    async def status(self) -> float:
+        """
+        Look whether the directory is there.
+
+        :raises KeyStoreUnreachable: It is not.
+        """
+        began = self._clock.seconds()
+        await self._run(self._check_directory)
+        return self._clock.seconds() - began
+
+    async def close(self) -> None:
+        """
+        There is nothing to release.
+        """
+
+    async def _run(self, call: Callable[..., T], *arguments: object) -> T:
+        # Calls do not wait for each other: each has a lane of its own.
+        try:
+            result: T = await self._lanes.lane().run(call, *arguments)
+        except OSError as error:
+            raise KeyStoreFailed(f"{error.strerror}: {self._path}") from error
+        return result
+
+    # From here on in a thread.
+
+    def _prepare(self) -> None:
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _check_directory(self) -> None:
+        try:
+            there = stat.S_ISDIR(os.stat(self._path).st_mode)
+        except OSError as error:
+            raise KeyStoreUnreachable(f"{error.strerror}: {self._path}") from error
+        if not there:
+            raise KeyStoreUnreachable(f"not a directory: {self._path}")
+
+    def _create(self, name: str, value: bytes) -> None:
+        self._check_directory()
+        temporary = self._path / f".{self._random(16).hex()}"
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(descriptor)
+            try:
+                os.link(temporary, self._path / name)
+            except FileExistsError:
+                raise KeyExists(name) from None
+        finally:
+            os.unlink(temporary)
+        self._sync()
+
+    def _get(self, name: str) -> bytes:
+        try:
+            with open(self._path / name, "rb") as file:
+                value = file.read(MAX_VALUE + 1)
+        except FileNotFoundError:
+            self._check_directory()
+            raise KeyNotFound(name) from None
+        if len(value) > MAX_VALUE:
+            raise KeyStoreFailed(f"longer than any key: {self._path / name}")
+        return value
+
+    def _delete(self, name: str) -> None:
+        try:
+            os.unlink(self._path / name)
+        except FileNotFoundError:
+            self._check_directory()
+            raise KeyNotFound(name) from None
+        self._sync()
+
+    def _names(self) -> list[str]:
+        self._check_directory()
+        with os.scandir(self._path) as entries:
+            return sorted(
+                (entry.name for entry in entries if _is_name(entry.name) and entry.is_file()),
+                key=os.fsencode,
+            )
+
+    def _sync(self) -> None:
+        directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _is_name(name: str) -> bool:
+    # Narrower than what a file system takes: the rule of the original.
+    return bool(name) and not set(name) & set("/\\.\0")
+
+
+def _check(name: str) -> None:
+    if not _is_name(name):
+        raise InvalidKeyName(name)
