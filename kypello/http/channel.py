@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import NO_BODY_CODES, datetimeToString
+from twisted.web.http import NO_BODY_CODES
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
@@ -31,7 +31,7 @@ from kypello.http.body import RequestBody
 from kypello.http.deadline import Deadline
 from kypello.http.framing import BadRequest, Chunked, Head, Identity, take_head
 from kypello.http.request import StreamingRequest
-from kypello.http.response import reason_phrase
+from kypello.http.response import header_lines, status_line
 from kypello.http.transport import BufferedReceiver, StreamingTransport
 from kypello.model import Buffer
 
@@ -92,6 +92,8 @@ class StreamingChannel(BufferedReceiver):
         Called by the transport: begin to listen.
         """
         self._deadline = Deadline(self.site.clock, self._expire)
+        self._peer: IAddress = self.transport.getPeer()
+        self._host: IAddress = self.transport.getHost()
         self._any_buffer = isinstance(self.transport, StreamingTransport)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
@@ -227,17 +229,18 @@ class StreamingChannel(BufferedReceiver):
         request_id = self.site.new_request_id()
         response = self.site.refusal(error, request_id)
         assert isinstance(response.body, bytes)
-        lines = [
-            f"HTTP/1.1 {response.status} {reason_phrase(response.status)}",
-            *(f"{name}: {value}" for name, value in response.headers),
-            f"Date: {datetimeToString().decode()}",
-            f"Content-Length: {len(response.body)}",
-            "Connection: close",
-            "",
-            "",
-        ]
-        self.transport.write("\r\n".join(lines).encode("latin-1") + response.body)
-        log_refusal(request_id, response.status, self.transport.getPeer())
+        self.transport.write(
+            b"".join(
+                (
+                    status_line(b"HTTP/1.1", response.status),
+                    self.site.standing_headers(response.headers),
+                    header_lines(response.headers),
+                    b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(response.body),
+                    response.body,
+                )
+            )
+        )
+        log_refusal(request_id, response.status, self._peer)
         self._linger()
 
     # What a body asks for
@@ -298,15 +301,13 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the request: the address of the client.
         """
-        peer: IAddress = self.transport.getPeer()
-        return peer
+        return self._peer
 
     def getHost(self) -> IAddress:
         """
         Called by the request: our address.
         """
-        host: IAddress = self.transport.getHost()
-        return host
+        return self._host
 
     def isSecure(self) -> bool:
         """
@@ -314,25 +315,37 @@ class StreamingChannel(BufferedReceiver):
         """
         return ISSLTransport(self.transport, None) is not None
 
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+    def begin_answer(self, status: int, lines: bytes, delimited: bool) -> None:
         """
-        Called by the request: send the head of an answer.
+        Called by the request: send the head of an answer, together with what follows it.
 
         Here it is decided whether the connection survives, since the client must be told.
+
+        :param lines: The headers.
+        :param delimited: They tell where the body ends.
         """
-        assert self._request is not None
-        bare = int(code) in NO_BODY_CODES or self._request.method == b"HEAD"
-        delimited = bare or headers.hasHeader(b"content-length") or self._request.chunked
+        assert self._head is not None
         if not delimited or not self._drainable():
             self._persistent = False
-        if not self._persistent:
-            headers.setRawHeaders(b"Connection", [b"close"])
-        lines = [version, b" ", code, b" ", reason, b"\r\n"]
-        for name, values in headers.getAllRawHeaders():
-            for value in values:
-                lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n")
-        self._answer_head = b"".join(lines)
+        close = b"" if self._persistent else b"Connection: close\r\n"
+        self._answer_head = b"".join(
+            (status_line(self._head.version, status), lines, close, b"\r\n")
+        )
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """
+        Called by the request when a stock resource answers: send the head of the answer.
+        """
+        assert self._request is not None
+        pairs = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, values in headers.getAllRawHeaders()
+            for value in values
+        ]
+        bare = int(code) in NO_BODY_CODES or self._request.method == b"HEAD"
+        delimited = bare or self._request.chunked or headers.hasHeader(b"content-length")
+        lines = self.site.standing_headers(pairs) + header_lines(pairs)
+        self.begin_answer(int(code), lines, bool(delimited))
 
     def write(self, data: Buffer) -> None:
         """

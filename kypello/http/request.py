@@ -5,10 +5,11 @@ A request whose body is a stream.
 """
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
-from twisted.web.http import parse_qs
+from twisted.web.http import NO_BODY_CODES, parse_qs
 from twisted.web.server import Request
 
 from kypello.http.body import RequestBody
@@ -16,6 +17,7 @@ from kypello.http.framing import Head
 
 if TYPE_CHECKING:
     from kypello.http.channel import StreamingChannel
+    from kypello.http.site import StreamingSite
 
 
 class StreamingRequest(Request):
@@ -36,6 +38,7 @@ class StreamingRequest(Request):
     defaultContentType = None
     # Twisted's annotation names its own channel; ours has the same public methods.
     channel: "StreamingChannel | None"  # type: ignore[assignment]
+    site: "StreamingSite"
     head: Head
     operation = "-"
     aborted = False
@@ -45,10 +48,10 @@ class StreamingRequest(Request):
         Made by the channel.
         """
         super().__init__(channel, parsePOSTFormSubmission=False)
-        site = channel.site
+        self.site = channel.site
         self.body = body
-        self.request_id = site.new_request_id()
-        self.started = site.clock.seconds()
+        self.request_id = channel.site.new_request_id()
+        self.started = channel.site.clock.seconds()
 
     @cached_property
     def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
@@ -70,6 +73,43 @@ class StreamingRequest(Request):
         self.parseCookies()
         self.process()
 
+    def process(self) -> None:
+        """
+        Find the resource and render it.
+
+        A leaf at the root finds its own way by :attr:`uri`, without ``postpath``.
+        """
+        site = self.site
+        self.prepath = []
+        self.postpath = []
+        try:
+            if site.resource.isLeaf:
+                self.render(site.resource)
+            else:
+                self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+                self.render(site.getResourceFor(self))
+        except Exception:
+            self.processingFailed(Failure())
+
+    def begin_answer(self, status: int, lines: bytes, size: int | None) -> None:
+        """
+        Send the head of an answer; what is written next is its body.
+
+        :param lines: The headers but those that tell where the body ends.
+        :param size: Of the body; ``None`` when unknown.
+        """
+        assert self.channel is not None
+        self.code = status
+        self.startedWriting = 1
+        if status not in NO_BODY_CODES:
+            if size is not None:
+                lines += b"Content-Length: %d\r\n" % size
+            elif self.method != b"HEAD" and self.clientproto == b"HTTP/1.1":
+                self.chunked = 1
+                lines += b"Transfer-Encoding: chunked\r\n"
+        bare = status in NO_BODY_CODES or self.method == b"HEAD"
+        self.channel.begin_answer(status, lines, bare or size is not None or bool(self.chunked))
+
     def abort(self) -> None:
         """
         Cut the connection: the client must not take what it has for the whole answer.
@@ -81,8 +121,6 @@ class StreamingRequest(Request):
         """
         Called by the channel: the client is gone.
         """
-        site: Any = self.site
         self.aborted = True
         super().connectionLost(reason)
-        if site is not None:
-            site.log(self)
+        self.site.log(self)

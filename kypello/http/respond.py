@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from kypello.errors import BodyTruncated, KypelloError
 from kypello.http.request import StreamingRequest
-from kypello.http.response import Response, reason_phrase
+from kypello.http.response import Response, header_lines
 from kypello.model import Buffer
 
 __all__ = ["Response", "respond"]
@@ -80,17 +80,19 @@ class _Answer:
         """
         try:
             response = await operation
+            lines = header_lines(response.headers)
             first = await self._first_block(response)
         except CancelledError:
             if self.gone:
                 return
             raise
         except Exception as error:
-            response, first = self._error_response(error)
+            response = self._error_response(error)
+            lines, first = header_lines(response.headers), await self._first_block(response)
         if self.gone:
             _release(response)
             return
-        self._send_head(response)
+        self._send_head(response, lines)
         await self._send_body(response, first)
         if not self.gone:
             self._request.finish()
@@ -115,12 +117,10 @@ class _Answer:
             response.body.close()
             raise
 
-    def _error_response(self, error: Exception) -> tuple[Response, bytes]:
+    def _error_response(self, error: Exception) -> Response:
         if not isinstance(error, KypelloError):
             self._log(Failure(error))
-        response = self._on_error(error)
-        assert isinstance(response.body, bytes), "the answer to an error is known at once"
-        return response, response.body
+        return self._on_error(error)
 
     def _log(self, failure: Failure) -> None:
         _log.failure("request {request_id} failed", failure, request_id=self._request.request_id)
@@ -128,29 +128,19 @@ class _Answer:
     def _bodiless(self, response: Response) -> bool:
         return self._request.method == b"HEAD" or response.status in NO_BODY_CODES
 
-    def _send_head(self, response: Response) -> None:
+    def _send_head(self, response: Response, lines: bytes) -> None:
         request = self._request
-        request.setResponseCode(response.status, reason_phrase(response.status).encode("ascii"))
-        headers = request.responseHeaders
-        seen = set()
-        for name, value in response.headers:
-            if name in seen:
-                headers.addRawHeader(name.encode("ascii"), value.encode("latin-1"))
-            else:
-                headers.setRawHeaders(name.encode("ascii"), [value.encode("latin-1")])
-                seen.add(name)
         size = _size(response)
-        if response.status in NO_BODY_CODES:
-            headers.removeHeader(b"content-length")
-        elif size is not None and not (
-            request.method == b"HEAD" and headers.hasHeader(b"content-length")
-        ):
-            headers.setRawHeaders(b"content-length", [b"%d" % size])
+        if request.method == b"HEAD" and b"\r\ncontent-length:" in b"\r\n" + lines.lower():
+            size = None
+        standing = request.site.standing_headers(response.headers)
+        request.begin_answer(response.status, standing + lines, size)
 
     async def _send_body(self, response: Response, block: Buffer) -> None:
         request, body = self._request, response.body
         if isinstance(body, bytes) or self._bodiless(response):
-            request.write(b"" if self._bodiless(response) else bytes(block))
+            if not self._bodiless(response):
+                request.write(block)
             return
         left = body.size
         request.registerProducer(self, True)

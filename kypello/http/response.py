@@ -29,11 +29,23 @@ class Response:
     body: bytes | IBodySource = b""
 
 
-def reason_phrase(status: int) -> str:
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def status_line(version: bytes, status: int) -> bytes:
     """
-    The standard words for a status code; clients show them when there is no body.
+    The first line of an answer, with the standard words; clients show them without a body.
     """
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+    return b"%b %d %b\r\n" % (version, status, _PHRASES.get(status, "Unknown").encode("ascii"))
+
+
+def header_lines(headers: Sequence[tuple[str, str]]) -> bytes:
+    """
+    Headers as they are sent.
+
+    :raises ValueError: A value holds a line break, or a character that is no byte.
+    """
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
+        raise ValueError("a header holds a line break")
+    return lines

@@ -5,11 +5,13 @@ A tree of resources behind streaming connections.
 """
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
@@ -74,12 +76,14 @@ class StreamingSite(Site):
         *,
         refusal: Callable[[BadRequest, str], Response] = refuse_plainly,
         limits: Limits = Limits(),
+        server: str = "Kypello",
         entropy: Callable[[int], bytes] = os.urandom,
         access_log: bool = True,
     ) -> None:
         """
         Serve *resource*.
 
+        :param server: What the ``Server`` header says.
         :param entropy: What request ids are made of.
         :param access_log: Whether each request is logged.
         """
@@ -89,12 +93,30 @@ class StreamingSite(Site):
         self.limits = limits
         self.access_log = access_log
         self._random = entropy
+        self._server = f"Server: {server}\r\n".encode("ascii")
+        self._date = b""
+        self._date_of = -1
 
     def new_request_id(self) -> str:
         """
         Name a request.
         """
         return self._random(8).hex().upper()
+
+    def standing_headers(self, headers: Sequence[tuple[str, str]]) -> bytes:
+        """
+        The lines that every answer has: ``Server`` and ``Date``, unless *headers* hold them.
+        """
+        names = [name.lower() for name, _ in headers]
+        server = b"" if "server" in names else self._server
+        return server if "date" in names else server + self._date_line()
+
+    def _date_line(self) -> bytes:
+        now = int(time.time())
+        if now != self._date_of:
+            self._date_of = now
+            self._date = b"Date: %b\r\n" % datetimeToString(now)
+        return self._date
 
     def log(self, request: "Request") -> None:
         """

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from kypello.errors import NoSuchBucket
 from kypello.http.body import BLOCK
 from kypello.http.request import StreamingRequest
-from kypello.http.response import Response, reason_phrase
+from kypello.http.response import Response, status_line
 from kypello.testing.harness import SEND_BUFFER, Harness, RawClient
 from tests.cases import SyncCase
 from tests.http.resources import Blocks, Leaf, Operation, Script, read_all
@@ -122,8 +122,18 @@ class AnswerTests(RespondCase):
         """
         Every status has its standard words.
         """
-        self.assertEqual(reason_phrase(412), "Precondition Failed")
-        self.assertEqual(reason_phrase(799), "Unknown")
+        self.assertEqual(status_line(b"HTTP/1.1", 412), b"HTTP/1.1 412 Precondition Failed\r\n")
+        self.assertEqual(status_line(b"HTTP/1.0", 799), b"HTTP/1.0 799 Unknown\r\n")
+
+    def test_line_break_in_header(self) -> None:
+        """
+        A header that would break out of its line is an error, not an answer.
+        """
+        for value in ("a\r\nX-B: c", "a\nb", "a\rb", "\u0100"):
+            status, headers, body = self.answer(Response(200, (("X-A", value),), b"secret"))
+            self.assertEqual((status[-3:], body[-5:]), (b"ror", b"Error"))
+            self.assertNotIn(b"X-A", headers)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
 class StreamTests(RespondCase):

@@ -1,0 +1,91 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.http.site`` and what it does for stock resources.
+"""
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+from twisted.web.static import Data
+
+from kypello.http.request import StreamingRequest
+from kypello.http.response import Response
+from kypello.testing.harness import Harness
+from tests.cases import SyncCase
+from tests.http.resources import Leaf, read_all
+
+
+class Session(Resource):
+    """
+    A stock resource that looks at query and cookies.
+    """
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        """
+        Called by Twisted.
+        """
+        request.setResponseCode(202)
+        return request.args[b"q"][0] + b" " + (request.getCookie(b"id") or b"")
+
+
+class SiteTests(SyncCase):
+    """
+    A tree of stock resources, with a streaming one among them.
+    """
+
+    def setUp(self) -> None:
+        """
+        Plant the tree.
+        """
+
+        async def echo(request: StreamingRequest) -> Response:
+            return Response(200, (), b"%b %b" % (request.uri, await read_all(request.body)))
+
+        root = Resource()
+        root.putChild(b"page", Data(b"a page", "text/plain"))
+        root.putChild(b"session", Session())
+        root.putChild(b"stream", Leaf(echo))
+        self.harness = Harness(root, server="Test", access_log=False)
+
+    def test_stock_resource(self) -> None:
+        """
+        A stock resource answers with the same standing headers.
+        """
+        answer = self.successResultOf(self.harness.request("GET", "/page"))
+        self.assertEqual((answer.status, answer.body), (200, b"a page"))
+        self.assertEqual(answer.header("Server"), "Test")
+        self.assertEqual(answer.header("Content-Type"), "text/plain")
+        self.assertIsNotNone(answer.header("Date"))
+
+    def test_query_and_cookies(self) -> None:
+        """
+        A stock resource finds the query and the cookies.
+        """
+        answer = self.successResultOf(
+            self.harness.request("GET", "/session?q=a%20b", (("Cookie", "id=7"),))
+        )
+        self.assertEqual((answer.status, answer.body), (202, b"a b 7"))
+
+    def test_streaming_resource(self) -> None:
+        """
+        A streaming resource below the root gets its body.
+        """
+        answer = self.successResultOf(self.harness.request("PUT", "/stream//x", (), b"abc"))
+        self.assertEqual(answer.body, b"/stream//x abc")
+
+    def test_unknown_resource(self) -> None:
+        """
+        What is not in the tree is not found, and the connection lives on.
+        """
+        client = self.harness.connect()
+        for _ in range(2):
+            client.send(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertTrue(client.take().startswith(b"HTTP/1.1 404 Not Found\r\n"))
+
+    def test_only_one_protocol(self) -> None:
+        """
+        Over TLS nothing but HTTP/1.1 is offered.
+        """
+        self.assertEqual(self.harness.site.acceptableProtocols(), [b"http/1.1"])
