@@ -27,9 +27,9 @@ from zope.interface import implementer
 
 from kypello.errors import BodyTimeout, BodyTruncated
 from kypello.http.accesslog import log_refusal
-from kypello.http.body import RequestBody
 from kypello.http.deadline import Deadline
-from kypello.http.framing import BadRequest, Chunked, Head, Identity, take_head
+from kypello.http.exchange import Exchange
+from kypello.http.framing import BadRequest, take_head
 from kypello.http.request import StreamingRequest
 from kypello.http.response import header_lines, status_line
 from kypello.http.transport import BufferedReceiver, StreamingTransport
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from twisted.web.http import Request
 
     from kypello.http.site import StreamingSite
-
-#: How much of a body that nobody wants is read so that the connection can live on, in bytes.
-DRAIN_LIMIT = 1024 * 1024
 
 #: How much is received ahead of the request that is being answered, in bytes.
 _AHEAD = 64 * 1024
@@ -68,17 +65,11 @@ class StreamingChannel(BufferedReceiver):
         Wait for a connection.
         """
         self._input = bytearray()
-        self._request: StreamingRequest | None = None
-        self._head: Head | None = None
-        self._decoder: Identity | Chunked = Identity(0)
-        self._continued = False
-        self._persistent = True
-        self._answered = False
+        self._exchange: Exchange | None = None
         self._answer_head = b""
         self._any_buffer = False
         self._advancing = False
         self._lingering = False
-        self._lingered = 0
         self._closing = False
         self._congested = False
         self._reading = True
@@ -104,19 +95,15 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the transport: give the bytes to the stage that waits for them.
         """
-        if self._closing:
+        if self._closing or self._lingering:
             return
-        if self._lingering:
-            self._lingered += len(data)
-            if self._lingered > DRAIN_LIMIT:
-                self.abortConnection()
-        elif self._request is not None and not self._decoder.complete:
-            self._feed(data)
+        if self._exchange is not None:
+            self._input += self._exchange.feed(data)
             self._advance()
         else:
             first = not self._input
             self._input += data
-            if first and self._request is None:
+            if first:
                 self._await_head()
             self._advance()
 
@@ -124,21 +111,16 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the transport: where the next bytes of a body belong.
         """
-        if self._request is None or self._decoder.remaining is None:
-            return None
-        return self._request.body.space()
+        return None if self._exchange is None else self._exchange.space()
 
     def filled(self, size: int) -> None:
         """
         Called by the transport: bytes of a body are where they belong.
         """
-        assert self._request is not None and isinstance(self._decoder, Identity)
-        body = self._request.body
-        self._decoder.remaining -= size
-        body.filled(size)
-        if self._decoder.complete:
-            body.finish()
-        if body.full or self._decoder.complete:
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.filled(size)
+        if exchange.complete or exchange.body.full:
             self._advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -148,10 +130,10 @@ class StreamingChannel(BufferedReceiver):
         self._closing = True
         self._deadline.stop()
         self._input.clear()
-        request, self._request = self._request, None
-        if request is not None and not self._answered:
-            request.connectionLost(reason)
-            request.body.fail(BodyTruncated())
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not exchange.answered:
+            exchange.request.connectionLost(reason)
+            exchange.body.fail(BodyTruncated())
 
     def _advance(self) -> None:
         """
@@ -162,16 +144,19 @@ class StreamingChannel(BufferedReceiver):
         self._advancing = True
         try:
             while not self._closing and not self._lingering:
-                if self._request is not None:
-                    if not self._answered:
+                exchange = self._exchange
+                if exchange is not None:
+                    if not exchange.answered or (exchange.persistent and not exchange.complete):
                         break
-                    if self._persistent and not self._decoder.complete:
+                    self._exchange = None
+                    if exchange.persistent:
+                        self._await_head()
+                    elif exchange.complete:
+                        self.loseConnection()
                         break
-                    self._request = None
-                    if not self._persistent:
-                        self._end_connection()
+                    else:
+                        self._linger()
                         break
-                    self._await_head()
                 if self._congested or not self._input or not self._begin():
                     break
         finally:
@@ -190,37 +175,13 @@ class StreamingChannel(BufferedReceiver):
         if head is None:
             return False
         self._deadline.clear()
-        self._head = head
-        self._answered = self._continued = False
-        self._persistent = head.persistent
-        self._decoder = Chunked() if head.length is None else Identity(head.length)
-        body = RequestBody(head.length, self)
-        if self._decoder.complete:
-            body.finish()
-        self._request = request = StreamingRequest(self, body)
+        request = StreamingRequest(self, head)
+        self._exchange = exchange = Exchange(head, request)
         data = bytes(self._input)
         self._input.clear()
-        self._feed(data)
-        request.begin(head)
+        self._input += exchange.feed(data)
+        request.begin()
         return True
-
-    def _feed(self, data: bytes) -> None:
-        assert self._request is not None
-        body = self._request.body
-        if not self._decoder.complete:
-            try:
-                blocks, data = self._decoder.feed(data)
-            except BadRequest:
-                # Nothing after this can be told from a request: the connection ends.
-                self._persistent = False
-                body.fail(BodyTruncated())
-                data = b""
-                blocks = []
-            for block in blocks:
-                body.deliver(block)
-            if self._decoder.complete:
-                body.finish()
-        self._input += data
 
     def _refuse(self, error: BadRequest) -> None:
         """
@@ -249,12 +210,13 @@ class StreamingChannel(BufferedReceiver):
         """
         A read waits: let the client send, and expect it to.
         """
-        assert self._request is not None and self._head is not None
-        if self._head.expects_continue and not self._continued:
-            self._continued = True
-            if not self._request.startedWriting:
+        exchange = self._exchange
+        assert exchange is not None
+        if exchange.head.expects_continue and not exchange.continued:
+            exchange.continued = True
+            if not exchange.request.startedWriting:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._progress = self._request.body.received
+        self._progress = exchange.body.received
         self._deadline.set(self.site.limits.body_time)
 
     def body_drained(self) -> None:
@@ -268,32 +230,18 @@ class StreamingChannel(BufferedReceiver):
             return
         if self._lingering:
             wanted = True
-        elif self._request is None:
+        elif self._exchange is None:
             wanted = not (self._congested and len(self._input) >= _AHEAD)
-        elif self._decoder.complete:
+        elif self._exchange.complete:
             wanted = len(self._input) < _AHEAD
-        elif self._request.body.closed:
-            wanted = self._answered or self._drainable()
         else:
-            wanted = not self._request.body.full
+            wanted = self._exchange.wants_more
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
                 self.transport.resumeProducing()
             else:
                 self.transport.pauseProducing()
-
-    def _drainable(self) -> bool:
-        """
-        Whether the rest of the body is sure to come, and short.
-        """
-        assert self._head is not None
-        if self._decoder.complete:
-            return True
-        if self._head.expects_continue and not self._continued:
-            return False
-        remaining = self._decoder.remaining
-        return remaining is not None and remaining <= DRAIN_LIMIT
 
     # What a request asks for
 
@@ -324,26 +272,26 @@ class StreamingChannel(BufferedReceiver):
         :param lines: The headers.
         :param delimited: They tell where the body ends.
         """
-        assert self._head is not None
-        if not delimited or not self._drainable():
-            self._persistent = False
-        close = b"" if self._persistent else b"Connection: close\r\n"
-        self._answer_head = b"".join(
-            (status_line(self._head.version, status), lines, close, b"\r\n")
-        )
+        exchange = self._exchange
+        assert exchange is not None
+        if not delimited or not exchange.drainable:
+            exchange.persistent = False
+        end = b"\r\n" if exchange.persistent else b"Connection: close\r\n\r\n"
+        self._answer_head = status_line(exchange.head.version, status) + lines + end
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """
         Called by the request when a stock resource answers: send the head of the answer.
         """
-        assert self._request is not None
+        assert self._exchange is not None
+        request = self._exchange.request
         pairs = [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, values in headers.getAllRawHeaders()
             for value in values
         ]
-        bare = int(code) in NO_BODY_CODES or self._request.method == b"HEAD"
-        delimited = bare or self._request.chunked or headers.hasHeader(b"content-length")
+        bare = int(code) in NO_BODY_CODES or request.method == b"HEAD"
+        delimited = bare or request.chunked or headers.hasHeader(b"content-length")
         lines = self.site.standing_headers(pairs) + header_lines(pairs)
         self.begin_answer(int(code), lines, bool(delimited))
 
@@ -365,14 +313,15 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the request: the whole answer was written.
         """
-        assert request is self._request
-        self._answered = True
+        exchange = self._exchange
+        assert exchange is not None and request is exchange.request
+        exchange.answered = True
         if self._answer_head:
             self.writeSequence(())
         self._deadline.clear()
-        if not self._decoder.complete:
-            self._request.body.close()
-            self._deadline.set(self.site.limits.drain_time)
+        if not exchange.complete:
+            exchange.body.close()
+            self._await_rest()
         self._advance()
 
     def loseConnection(self) -> None:
@@ -392,15 +341,6 @@ class StreamingChannel(BufferedReceiver):
         self._closing = True
         self.transport.unregisterProducer()
         self.transport.abortConnection()
-
-    def _end_connection(self) -> None:
-        """
-        Close after the last answer, so that a client that still sends can read it.
-        """
-        if self._decoder.complete:
-            self.loseConnection()
-        else:
-            self._linger()
 
     def _linger(self) -> None:
         """
@@ -450,12 +390,14 @@ class StreamingChannel(BufferedReceiver):
         Called by the transport: everything was sent.
         """
         self._congested = False
-        if self._request is None:
+        if self._exchange is None:
             self._await_head()
             self._advance()
-        elif not self._answered:
+        elif self._exchange.answered:
+            self._await_rest()
+        else:
             self._deadline.clear()
-            if self._request.body.waiting:
+            if self._exchange.body.waiting:
                 self.body_wanted()
             if self._producer is not None:
                 self._producer.resumeProducing()
@@ -476,17 +418,21 @@ class StreamingChannel(BufferedReceiver):
         else:
             self._deadline.set(limits.head_time if self._input else limits.idle_time)
 
+    def _await_rest(self) -> None:
+        limits = self.site.limits
+        self._deadline.set(limits.send_time if self._congested else limits.drain_time)
+
     def _expire(self) -> None:
-        request = self._request
+        exchange = self._exchange
         if self._congested or self._closing:
             self.abortConnection()
-        elif self._lingering or request is None:
+        elif self._lingering or exchange is None:
             self.loseConnection()
-        elif self._answered:
+        elif exchange.answered:
             self._linger()
-        elif request.body.waiting:
-            if request.body.received - self._progress >= self.site.limits.body_progress:
+        elif exchange.body.waiting:
+            if exchange.body.received - self._progress >= self.site.limits.body_progress:
                 self.body_wanted()
             else:
-                self._persistent = False
-                request.body.fail(BodyTimeout())
+                exchange.persistent = False
+                exchange.body.fail(BodyTimeout())

@@ -39,17 +39,17 @@ class StreamingRequest(Request):
     # Twisted's annotation names its own channel; ours has the same public methods.
     channel: "StreamingChannel | None"  # type: ignore[assignment]
     site: "StreamingSite"
-    head: Head
     operation = "-"
     aborted = False
 
-    def __init__(self, channel: "StreamingChannel", body: RequestBody) -> None:
+    def __init__(self, channel: "StreamingChannel", head: Head) -> None:
         """
         Made by the channel.
         """
         super().__init__(channel, parsePOSTFormSubmission=False)
         self.site = channel.site
-        self.body = body
+        self.head = head
+        self.body = RequestBody(head.length, channel)
         self.request_id = channel.site.new_request_id()
         self.started = channel.site.clock.seconds()
 
@@ -61,11 +61,11 @@ class StreamingRequest(Request):
         query: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
         return query
 
-    def begin(self, head: Head) -> None:
+    def begin(self) -> None:
         """
         Find the resource and render it.
         """
-        self.head = head
+        head = self.head
         self.method, self.uri, self.clientproto = head.method, head.target, head.version
         self.path = head.target.partition(b"?")[0]
         for name, value in head.headers:

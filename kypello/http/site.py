@@ -35,7 +35,7 @@ class Limits:
     :ivar idle_time: Between two requests.
     :ivar body_time: How long a read of a body waits for :attr:`body_progress` more bytes.
     :ivar body_progress: Fewer bytes than this per :attr:`body_time` are a drip, no upload.
-    :ivar send_time: How long a peer may leave what we send untouched.
+    :ivar send_time: For the peer to take what waits to be sent, about one block.
     :ivar drain_time: For the rest of a body after the answer, and for the peer to close.
     """
 

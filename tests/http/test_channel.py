@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from kypello.http.body import BLOCK, HIGH_WATER
-from kypello.http.channel import DRAIN_LIMIT
+from kypello.http.exchange import DRAIN_LIMIT
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
 from kypello.http.site import Limits

@@ -6,18 +6,26 @@ Tests for ``kypello.http.transport`` over real sockets.
 
 import contextlib
 import socket
+import ssl
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor, tcp
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
-from kypello.http.site import StreamingSite
+from kypello.http.site import Limits, StreamingSite
 from kypello.http.transport import InheritedEndpoint, StreamingEndpoint, StreamingTransport
 from tests.cases import AsyncCase, SyncCase
 from tests.http.resources import Blocks, Leaf, Script, read_all
@@ -41,11 +49,14 @@ async def refuse(request: StreamingRequest) -> Response:
     return Response(403, (), b"no")
 
 
-def converse(port: int, sent: bytes) -> bytes:
+def converse(port: int, sent: bytes, trust: ssl.SSLContext | None = None) -> bytes:
     """
     Send everything, then read to the end; blocking.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        if trust is not None:
+            client = stack.enter_context(trust.wrap_socket(client, server_hostname="localhost"))
         client.sendall(sent)
         received = bytearray()
         while piece := client.recv(1 << 20):
@@ -63,6 +74,28 @@ def bound() -> socket.socket:
     raise AssertionError("no port is free")
 
 
+def certificate() -> str:
+    """
+    A key and a certificate for ``localhost`` that vouches for itself, in PEM.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return (private + built.public_bytes(Encoding.PEM)).decode("ascii")
+
+
 def put(body: bytes) -> bytes:
     """
     An upload after which the connection closes.
@@ -76,25 +109,28 @@ class TransportTests(AsyncCase):
     Bytes arrive as they were sent, in both directions.
     """
 
-    async def listen(self, operation: Any, port: int = 0) -> IListeningPort:
+    async def listen(self, operation: Any, port: int = 0, tls: Any = None) -> IListeningPort:
         """
         Serve an operation until the test ends.
         """
         if not port:
             with bound() as free:
                 port = free.getsockname()[1]
-        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1")
+        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1", tls)
         verifyObject(IStreamServerEndpoint, endpoint)
-        site = StreamingSite(Leaf(operation), reactor, access_log=False)
+        limits = Limits(drain_time=1.0)
+        site = StreamingSite(Leaf(operation), reactor, access_log=False, limits=limits)
         listening: IListeningPort = await endpoint.listen(site)
         self.addCleanup(listening.stopListening)
         return listening
 
-    async def converse(self, listening: IListeningPort, sent: bytes) -> bytes:
+    async def converse(
+        self, listening: IListeningPort, sent: bytes, trust: ssl.SSLContext | None = None
+    ) -> bytes:
         """
         Talk to the server from a thread.
         """
-        received: bytes = await deferToThread(converse, listening.getHost().port, sent)
+        received: bytes = await deferToThread(converse, listening.getHost().port, sent, trust)
         for _ in range(500):
             if not any(isinstance(one, StreamingTransport) for one in reactor.getReaders()):
                 break
@@ -118,6 +154,21 @@ class TransportTests(AsyncCase):
         sent = b"PUT /k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" * 2000 + put(b"b")
         received = await self.converse(await self.listen(exchange), sent)
         self.assertEqual(received.count(b"HTTP/1.1 200 OK"), 2001)
+
+    async def test_secure(self) -> None:
+        """
+        TLS works on top, with early answers too.
+        """
+        pem = certificate()
+        options = PrivateCertificate.loadPEM(pem).options()
+        trust = ssl.create_default_context(cadata=pem)
+        body = _BLOCK * 5 + b"tail"
+        listening = await self.listen(exchange, tls=options)
+        received = await self.converse(listening, put(body), trust)
+        self.assertTrue(received.partition(b"\r\n\r\n")[2] == body)
+        listening = await self.listen(refuse, tls=options)
+        received = await self.converse(listening, put(bytes(1_800_000)), trust)
+        self.assertTrue(received.endswith(b"\r\n\r\nno"))
 
     async def test_early_answer_survives(self) -> None:
         """

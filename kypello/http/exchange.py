@@ -1,0 +1,113 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+One request on a connection, with its body and its answer.
+"""
+
+from attrs import define, field
+
+from kypello.errors import BodyTruncated
+from kypello.http.body import RequestBody
+from kypello.http.framing import BadRequest, Chunked, Head, Identity
+from kypello.http.request import StreamingRequest
+
+#: How much of a body that nobody wants is read so that the connection can live on, in bytes.
+DRAIN_LIMIT = 1024 * 1024
+
+
+@define(eq=False)
+class Exchange:
+    """
+    What a connection knows about the request that it serves.
+
+    :ivar continued: The client knows that its body is wanted.
+    :ivar persistent: The connection can serve another request after this one.
+    :ivar answered: The whole answer was written.
+    """
+
+    head: Head
+    request: StreamingRequest
+    continued: bool = False
+    persistent: bool = field(init=False)
+    answered: bool = False
+    _decoder: Identity | Chunked = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Find out how the body is framed.
+        """
+        length = self.head.length
+        self.persistent = self.head.persistent
+        self._decoder = Chunked() if length is None else Identity(length)
+        if self.complete:
+            self.body.finish()
+
+    @property
+    def body(self) -> RequestBody:
+        """
+        The body of the request.
+        """
+        return self.request.body
+
+    @property
+    def complete(self) -> bool:
+        """
+        Whether the whole request was received.
+        """
+        return self._decoder.complete
+
+    @property
+    def drainable(self) -> bool:
+        """
+        Whether the rest of the body is sure to come, and short.
+        """
+        if self.complete:
+            return True
+        if self.head.expects_continue and not self.continued:
+            return False
+        remaining = self._decoder.remaining
+        return remaining is not None and remaining <= DRAIN_LIMIT
+
+    @property
+    def wants_more(self) -> bool:
+        """
+        Whether there is use for more of the body now.
+        """
+        if self.body.closed:
+            return self.answered or self.drainable
+        return not self.body.full
+
+    def feed(self, data: bytes) -> bytes:
+        """
+        Take received bytes; give those that follow the request.
+        """
+        if self.complete:
+            return data
+        try:
+            blocks, excess = self._decoder.feed(data)
+        except BadRequest:
+            # Nothing after this can be told from a request: the connection ends.
+            self.persistent = False
+            self.body.fail(BodyTruncated())
+            return b""
+        for block in blocks:
+            self.body.deliver(block)
+        if self.complete:
+            self.body.finish()
+        return excess
+
+    def space(self) -> memoryview | None:
+        """
+        Where the next bytes of the body belong; ``None`` when :meth:`feed` must see them.
+        """
+        return self.body.space() if isinstance(self._decoder, Identity) else None
+
+    def filled(self, size: int) -> None:
+        """
+        Bytes of the body are where they belong.
+        """
+        assert isinstance(self._decoder, Identity)
+        self._decoder.remaining -= size
+        self.body.filled(size)
+        if self.complete:
+            self.body.finish()
