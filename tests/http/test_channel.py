@@ -6,6 +6,8 @@ Tests for ``kypello.http.channel``: connections as clients see them.
 
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from kypello.http.body import BLOCK, HIGH_WATER
@@ -482,3 +484,31 @@ class DeadlineTests(ChannelCase):
         client.send(put(3))
         client.go_away()
         self.assertEqual(self.harness.clock.getDelayedCalls(), [])
+
+
+class AnyInputTests(ChannelCase):
+    """
+    No input breaks the channel.
+    """
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.data())
+    def test_damaged_requests(self, data: st.DataObject) -> None:
+        """
+        Whatever arrives, in whatever pieces: every answer is complete, and nothing is logged.
+        """
+        chunked = b"PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        parts = [GET, put(3) + b"abc", put(9, "Expect: 100-continue"), chunked, b"3\r\nabc\r\n"]
+        junk = st.one_of(st.sampled_from([*parts, b"0\r\n\r\n", b"\r\n"]), st.binary(max_size=9))
+        wire = bytearray(b"".join(data.draw(st.lists(junk, max_size=6))))
+        for at, byte in data.draw(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)))):
+            wire[at : at + 1] = bytes((byte,))
+        client = self.serve(data.draw(st.sampled_from([echo, ignore])))
+        step = data.draw(st.integers(1, 400))
+        for at in range(0, len(wire), step):
+            client.send(bytes(wire[at : at + step]))
+        self.harness.clock.pump([1.0] * 700)
+        self.assertIsNotNone(client.lost)
+        self.bodies(client)
+        self.assertEqual(self.harness.clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
