@@ -1,0 +1,157 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Ordered lanes over one bounded pool of threads.
+
+Everything that blocks, and everything that computes for long without the interpreter's lock,
+runs here.  A thread takes one call of one lane at a time, so that a busy lane cannot keep a
+thread from the others.
+"""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kypello.errors import StorageFailed
+from kypello.interfaces import ILane, ILanes
+
+
+@implementer(ILanes)
+@define(eq=False)
+class Lanes:
+    """
+    A pool of threads that lanes share.
+
+    All methods belong to the reactor thread.
+
+    :ivar _threads: How many threads there are.
+    :ivar _ready: Lanes that have a call to run; ``None`` ends a thread.
+    :ivar _open: Whether calls are taken: from :meth:`start` to :meth:`stop`.
+    :ivar _pending: Calls that were taken and whose outcome was not delivered yet.
+    :ivar _idle: Fires when the last one is delivered, after :meth:`stop`.
+    """
+
+    _reactor: IReactorFromThreads
+    _threads: int
+    _ready: "SimpleQueue[_Lane | None]" = field(init=False, factory=SimpleQueue)
+    _running: list[Thread] = field(init=False, factory=list)
+    _open: bool = field(init=False, default=False)
+    _pending: int = field(init=False, default=0)
+    _idle: "Deferred[None] | None" = field(init=False, default=None)
+
+    def start(self) -> None:
+        """
+        Start the threads.
+        """
+        self._open = True
+        for number in range(self._threads):
+            thread = Thread(target=self._work, name=f"kypello-lane-{number}", daemon=True)
+            thread.start()
+            self._running.append(thread)
+
+    async def stop(self) -> None:
+        """
+        Refuse further calls, wait for those that were taken, and end the threads.
+        """
+        self._open = False
+        if self._pending:
+            self._idle = Deferred()
+            await self._idle
+        for _ in self._running:
+            self._ready.put(None)
+        while self._running:
+            # No thread has anything left to do but to return.
+            self._running.pop().join()
+
+    def lane(self) -> ILane:
+        """
+        A new lane.
+        """
+        return _Lane(self)
+
+    def _take(self) -> bool:
+        self._pending += self._open
+        return self._open
+
+    def _deliver(self, outcome: "Deferred[Any]", result: object) -> None:
+        self._pending -= 1
+        # What was cancelled is called back all the same, and drops it.
+        outcome.callback(result)
+        if not self._pending and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    def _work(self) -> None:
+        while (lane := self._ready.get()) is not None:
+            outcome, call, arguments = lane.next()
+            result: object
+            try:
+                result = call(*arguments)
+            except BaseException:  # whatever it is, it belongs to who asked, not to the thread
+                result = Failure()
+            lane.done()
+            self._reactor.callFromThread(self._deliver, outcome, result)
+            # An idle thread keeps nothing of its last call alive.
+            del lane, outcome, call, arguments, result
+
+
+@implementer(ILane)
+@define(eq=False)
+class _Lane:
+    """
+    One queue of calls.  It is in ``_ready`` once, or a thread runs its first call, while there
+    are calls; the lock keeps it so.
+    """
+
+    _lanes: Lanes
+    _calls: "deque[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]]" = field(
+        init=False, factory=deque
+    )
+    _lock: Lock = field(init=False, factory=Lock)
+
+    def run(self, call: Callable[..., Any], *arguments: Any) -> Coroutine[Any, Any, Any]:
+        """
+        Queue *call* now; what is returned waits for its outcome.
+
+        A call that was queued runs even if its outcome is not awaited or its waiter cancelled.
+
+        :raises StorageFailed: When awaited: the lanes are not running.
+        """
+        outcome: Deferred[Any] = Deferred()
+        if not self._lanes._take():
+            outcome.errback(StorageFailed("the lanes are not running"))
+            return _outcome(outcome)
+        with self._lock:
+            self._calls.append((outcome, call, arguments))
+            first = len(self._calls) == 1
+        if first:
+            self._lanes._ready.put(self)
+        return _outcome(outcome)
+
+    def next(self) -> "tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]":
+        """
+        The first call, which stays in the queue while it runs.
+        """
+        return self._calls[0]
+
+    def done(self) -> None:
+        """
+        The first call has run: let the next one come.
+        """
+        with self._lock:
+            self._calls.popleft()
+            more = bool(self._calls)
+        if more:
+            self._lanes._ready.put(self)
+
+
+async def _outcome(outcome: "Deferred[Any]") -> Any:
+    return await outcome
