@@ -69,7 +69,6 @@ class _Answer:
     _request: StreamingRequest
     _on_error: Callable[[Exception], Response]
     gone: bool = False
-    _started: bool = False
     _paused: bool = False
     _resumed: Deferred[None] | None = None
     _ahead: Deferred[Buffer] | None = field(default=None)

@@ -41,6 +41,9 @@ SEND_BUFFER = 64 * 1024
 #: How many bytes are received at once.
 SEGMENT = 64 * 1024
 
+#: How much of what a client receives is kept to find the head of the answer in.
+_HEAD = 64 * 1024
+
 
 @define(eq=False)
 class Wire:
@@ -95,6 +98,7 @@ class MemoryTransport:
     :ivar peer: The other end.
     :ivar reading: Whether this end takes bytes.
     :ivar reason: Why the connection was lost; ``None`` while it lives.
+    :ivar first: The first bytes that this end has received.
     """
 
     protocol: IProtocol
@@ -103,6 +107,7 @@ class MemoryTransport:
     peer: "MemoryTransport" = field(init=False)
     reading: bool = True
     reason: Failure | None = None
+    first: bytes = b""
     disconnecting: bool = False
     _waiting: bytearray = field(factory=bytearray)
     _end: bool = False
@@ -170,6 +175,7 @@ class MemoryTransport:
         elif self._waiting and self.peer.reading:
             data = bytes(self._waiting[:SEGMENT])
             del self._waiting[:SEGMENT]
+            self.peer.first += data[: _HEAD - len(self.peer.first)]
             self.peer.protocol.dataReceived(data)
         elif self._throttled and not self._waiting:
             self._throttled = False
@@ -394,7 +400,7 @@ class Harness:
                 sent,
                 None if body is None else _BytesProducer(body),
             )
-            return response.addCallback(_Collector.collect)
+            return response.addCallback(_Collector.collect, wire)
 
     def connect(self) -> RawClient:
         """
@@ -410,20 +416,21 @@ class _Collector(Protocol):
     Waits for the end of a response.
     """
 
-    def __init__(self, response: IResponse) -> None:
+    def __init__(self, response: IResponse, wire: Wire) -> None:
         """
         Wait for the body of *response*.
         """
         self._response = response
+        self._wire = wire
         self._body = b""
         self.answer: Deferred[Answer] = Deferred()
 
     @classmethod
-    def collect(cls, response: IResponse) -> "Deferred[Answer]":
+    def collect(cls, response: IResponse, wire: Wire) -> "Deferred[Answer]":
         """
         Wait for all of a response; fails when it is cut.
         """
-        collector = cls(response)
+        collector = cls(response, wire)
         response.deliverBody(collector)
         return collector.answer
 
@@ -438,10 +445,22 @@ class _Collector(Protocol):
         Called by the response when it is over.
         """
         if reason.check(ResponseDone):
-            response = self._response
-            self.answer.callback(Answer(response.code, response.headers, self._body))
+            head = _headers(self._wire.ends[0].first)
+            self.answer.callback(Answer(self._response.code, head, self._body))
         else:
             self.answer.errback(reason)
+
+
+def _headers(received: bytes) -> Headers:
+    """
+    The headers of the final answer, with those of its framing that the client keeps to itself.
+    """
+    head = next(head for head in received.split(b"\r\n\r\n") if not head.startswith(b"HTTP/1.1 1"))
+    headers = Headers()
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b": ")
+        headers.addRawHeader(name, value)
+    return headers
 
 
 def _built(factory: IProtocolFactory) -> IProtocol:
