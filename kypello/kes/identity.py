@@ -1,0 +1,106 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Who a client is: the public key of its certificate, and nothing else in it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from attrs import define
+from cryptography import x509
+from OpenSSL import crypto
+
+from kypello.crypto.apikey import identity_of_spki
+from kypello.errors import KypelloError
+
+
+@define(eq=False)
+class NoIdentity(KypelloError):
+    """
+    The certificates of a client do not say who it is.
+
+    :ivar reason: In the words of the protocol.
+    """
+
+    reason: str
+
+
+def identity_of(certificates: Sequence[bytes]) -> str:
+    """
+    The identity that a chain of certificates stands for.
+
+    :param certificates: In DER, in any order.  Those of certificate authorities do not count.
+    :return: SHA-256 of the public key as it stands in the only certificate left, 64 hex digits.
+    :raises NoIdentity: None is left, or more than one, or one cannot be read.
+    """
+    try:
+        own = [one for one in certificates if not _is_authority(one)]
+        if len(own) == 1:
+            return identity_of_spki(_public_key(own[0]))
+    except ValueError:
+        raise NoIdentity("tls: invalid client certificate") from None
+    if own:
+        raise NoIdentity("tls: received more than one client certificate")
+    if certificates:
+        raise NoIdentity(
+            "tls: client certificate is required: that of a certificate authority does not count"
+        )
+    raise NoIdentity("tls: client certificate is required")
+
+
+def peer_certificates(connection: Any) -> list[bytes]:
+    """
+    What the peer of a TLS connection has sent.
+
+    :param connection: The server's end, an ``OpenSSL.SSL.Connection``.  OpenSSL keeps the
+        certificate of a client apart from the rest of its chain.
+    :return: In DER.
+    """
+    leaf = connection.get_peer_certificate()
+    if leaf is None:
+        return []
+    chain = [leaf, *(connection.get_peer_cert_chain() or ())]
+    found = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in chain]
+    return list(dict.fromkeys(found))
+
+
+def _is_authority(certificate: bytes) -> bool:
+    try:
+        found = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
+            x509.BasicConstraints
+        )
+    except x509.ExtensionNotFound:
+        return False
+    return found.value.ca
+
+
+def _public_key(certificate: bytes) -> bytes:
+    # RFC 5280, section 4.1: the bytes as they stand, since encoding a parsed key again may
+    # give others.
+    fields = list(_elements(_content(_content(certificate))))
+    versioned = fields[0][0] == 0xA0
+    return fields[6 if versioned else 5]
+
+
+def _content(element: bytes) -> bytes:
+    start, size = _header(element)
+    return element[start : start + size]
+
+
+def _elements(content: bytes) -> Iterator[bytes]:
+    while content:
+        size = sum(_header(content))
+        yield content[:size]
+        content = content[size:]
+
+
+def _header(element: bytes) -> tuple[int, int]:
+    """
+    How long the header of a DER element is, and its content (X.690, section 8.1).
+    """
+    first = element[1]
+    if first < 0x80:
+        return 2, first
+    size = first & 0x7F
+    return 2 + size, int.from_bytes(element[2 : 2 + size], "big")

@@ -1,0 +1,141 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The server's end of mutual TLS.
+
+A client must have a certificate and the key to it.  Unless told otherwise nobody checks who
+signed the certificate or when it expires: the key alone says who the client is.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from attrs import define, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
+
+from kypello.errors import ConfigurationError
+from kypello.kes.config import TLSFiles
+
+_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n.*?-----END \1-----", re.DOTALL)
+
+
+@frozen
+class Loaded:
+    """
+    What was read from files.
+
+    :ivar stamp: Tells whether the files have changed since.
+    """
+
+    stamp: tuple[object, ...]
+    context: SSL.Context
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@define(eq=False)
+class ServerTLS:
+    """
+    Makes the TLS connections of a server, with what was loaded last.
+    """
+
+    loaded: Loaded
+
+    def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
+        """
+        Called by Twisted for each connection.
+        """
+        return SSL.Connection(self.loaded.context, None)
+
+
+def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
+    """
+    Read keys and certificates; blocking.
+
+    :param old: Given back when the files are those that it was read from.
+    :raises ConfigurationError: They cannot be used.
+    """
+    try:
+        stamp = tuple(
+            _stamp(path) for path in (files.key, files.cert, files.ca) if path is not None
+        )
+        if old is not None and old.stamp == stamp:
+            return old
+        return Loaded(stamp, _context(files))
+    except OSError as error:
+        raise ConfigurationError((f"{error.filename}: {error.strerror}",)) from error
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _context(files: TLSFiles) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    # A resumed session would come without the rest of the client's chain.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    first, *chain = _certificates(files.cert)
+    context.use_certificate(first)
+    for certificate in chain:
+        context.add_extra_chain_cert(certificate)
+    try:
+        context.use_privatekey(_private_key(files))
+        context.check_privatekey()
+    except SSL.Error:
+        raise ConfigurationError((f"{files.key} is not the key of {files.cert}",)) from None
+    context.set_verify(
+        SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+        _as_openssl_says if files.verify else _anybody,
+    )
+    if files.verify:
+        _trust(context, files.ca)
+    return context
+
+
+def _as_openssl_says(
+    _connection: Any, _certificate: Any, _error: int, _depth: int, ok: int
+) -> bool:
+    return bool(ok)
+
+
+def _anybody(_connection: Any, _certificate: Any, _error: int, _depth: int, _ok: int) -> bool:
+    return True
+
+
+def _trust(context: SSL.Context, ca: Path | None) -> None:
+    if ca is None:
+        context.set_default_verify_paths()
+        return
+    store = context.get_cert_store()
+    assert store is not None
+    for path in sorted(ca.iterdir()) if ca.is_dir() else [ca]:
+        if path.is_file():
+            for certificate in _certificates(path):
+                store.add_cert(certificate)
+
+
+def _certificates(path: Path) -> list[Any]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError:
+        raise ConfigurationError((f"{path} holds no certificate in PEM",)) from None
+
+
+def _private_key(files: TLSFiles) -> Any:
+    found = _KEY.search(files.key.read_bytes())
+    if found is None:
+        raise ConfigurationError((f"{files.key} holds no private key in PEM",))
+    password = None if files.password is None else files.password.encode()
+    encrypted = b"ENCRYPTED" in found.group()
+    try:
+        return load_pem_private_key(found.group(), password if encrypted else None)
+    except (TypeError, ValueError):
+        reason = "tls.password does not open it" if encrypted else "it is no private key"
+        raise ConfigurationError((f"{files.key}: {reason}",)) from None

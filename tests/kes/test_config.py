@@ -1,0 +1,329 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.kes.config`` and ``kypello.kes.document``.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kypello.errors import ConfigurationError
+from kypello.kes.cache import Expiry
+from kypello.kes.config import KeyServerConfig, TLSFiles, parse_config, parse_duration
+from kypello.kes.policy import Policy
+from tests.cases import SyncCase
+
+_ADMIN, _APP = "a" * 64, "b" * 64
+
+_MINIMAL = f"""\
+admin:
+  identity: {_ADMIN}
+tls:
+  key: server.key
+  cert: server.crt
+keystore:
+  fs:
+    path: ./keys
+"""
+
+_FULL = f"""\
+version: v1
+address: "[::1]:7374"
+admin:
+  identity: ${{ADMIN}}
+tls:
+  key: server.key
+  cert: server.crt
+  password: ${{PASSWORD}}
+  auth: on
+  ca: clients
+policy:
+  my-app:
+    allow:
+    - /v1/key/create/app-*
+    - /v1/status
+    deny:
+    - /v1/key/create/app-x*
+    identities:
+    - {_APP}
+    - ${{OTHER}}
+  empty:
+cache:
+  expiry:
+    any: 5m0s
+    unused: 20s
+    offline: 1h30m
+log:
+  error: WARN
+  audit: off
+keys:
+- name: first
+- name: second
+keystore:
+  fs:
+    path: /var/lib/keys
+"""
+
+
+def parsed(text: str, environment: Mapping[str, str] | None = None) -> KeyServerConfig:
+    """
+    Read a text as the file ``kes.yml``.
+    """
+    return parse_config(text, "kes.yml", environment or {})
+
+
+class ParseTests(SyncCase):
+    """
+    ``parse_config`` reads what is right.
+    """
+
+    def test_minimal(self) -> None:
+        """
+        What is not given has KES's defaults.
+        """
+        config = parsed(_MINIMAL)
+        self.assertEqual((config.host, config.port), ("", 7373))
+        self.assertEqual(config.tls, TLSFiles(Path("server.key"), Path("server.crt")))
+        self.assertEqual((config.access.admin, config.access.policies), (_ADMIN, {}))
+        self.assertEqual(config.expiry, Expiry(300.0, 30.0, 0.0))
+        self.assertEqual((config.error_level, config.audit, config.keys), (0, True, ()))
+        self.assertEqual((config.directory, config.warnings), (Path("keys"), ()))
+
+    def test_full(self) -> None:
+        """
+        Everything is read, with variables expanded where KES does.
+        """
+        environment = {"ADMIN": _ADMIN, "PASSWORD": "pass", "OTHER": "c" * 64}
+        config = parsed(_FULL, environment)
+        policy = Policy(
+            "my-app", ("/v1/key/create/app-*", "/v1/status"), ("/v1/key/create/app-x*",)
+        )
+        self.assertEqual((config.host, config.port), ("::1", 7374))
+        self.assertEqual(config.access.policies, {_APP: policy, "c" * 64: policy})
+        self.assertEqual(
+            config.tls,
+            TLSFiles(Path("server.key"), Path("server.crt"), "pass", True, Path("clients")),
+        )
+        self.assertEqual(config.expiry, Expiry(300.0, 20.0, 5400.0))
+        self.assertEqual((config.error_level, config.audit), (4, False))
+        self.assertEqual(config.keys, ("first", "second"))
+        self.assertEqual(config.warnings, ())
+
+    def test_strings_only(self) -> None:
+        """
+        Digits and words that YAML has types for are plain text.
+        """
+        text = _MINIMAL.replace(_ADMIN, "0123").replace("server.key", "yes")
+        config = parsed(text)
+        self.assertEqual((config.access.admin, config.tls.key), ("0123", Path("yes")))
+
+    def test_levels(self) -> None:
+        """
+        Log levels are those of Go: words, words with an offset, and numbers.
+        """
+        for text, level in (
+            ("on", 0),
+            ("off", 9),
+            ("Error", 8),
+            ("INFO+2", 2),
+            ("-4", -4),
+            ("debug", -4),
+        ):
+            config = parsed(f"{_MINIMAL}log:\n  error: {text}\n  audit: {text}\n")
+            self.assertEqual((config.error_level, config.audit), (level, level <= 0))
+
+    def test_no_password_in_repr(self) -> None:
+        """
+        The text form of a configuration does not hold the password.
+        """
+        environment = {"ADMIN": _ADMIN, "PASSWORD": "opensesame", "OTHER": "c" * 64}
+        self.assertNotIn("opensesame", repr(parsed(_FULL, environment)))
+
+
+class WarningTests(SyncCase):
+    """
+    What has no effect is told, with its line.
+    """
+
+    def test_unknown(self) -> None:
+        """
+        Unknown names are warned of and change nothing.
+        """
+        text = _MINIMAL.replace("  cert:", "  certs: x\n  cert:") + "more: 1\n"
+        warnings = parsed(text).warnings
+        self.assertEqual(len(warnings), 2)
+        self.assertTrue(any(one.startswith("kes.yml:5: tls.certs: is unknown") for one in warnings))
+        self.assertTrue(any(one.startswith("kes.yml:10: more: is unknown") for one in warnings))
+
+    def test_glob_in_allow(self) -> None:
+        """
+        An old wildcard in an allow rule allows nothing, which is safe, and is warned of.
+        """
+        text = f"{_MINIMAL}policy:\n  p:\n    allow:\n    - /v1/key/*/a\n"
+        (warning,) = parsed(text).warnings
+        self.assertTrue(warning.startswith("kes.yml:12: policy.p.allow[0]: in '/v1/key/*/a'"))
+
+    def test_identity_that_fits_nobody(self) -> None:
+        """
+        An identity that no key can have is warned of.
+        """
+        text = f"{_MINIMAL}policy:\n  p:\n    identities:\n    - ABC\n"
+        (warning,) = parsed(text).warnings
+        self.assertTrue(warning.startswith("kes.yml:12: policy.p.identities[0]: fits nobody"))
+
+
+class MistakeTests(SyncCase):
+    """
+    What is wrong is refused, with its line.
+    """
+
+    def mistakes(self, text: str) -> tuple[str, ...]:
+        """
+        What is wrong with a text.
+        """
+        with self.assertRaises(ConfigurationError) as caught:
+            parsed(text)
+        return caught.exception.mistakes
+
+    def assert_mistake(self, text: str, expected: str) -> None:
+        """
+        Check that a text has one mistake, which begins so.
+        """
+        (mistake,) = self.mistakes(text)
+        self.assertTrue(mistake.startswith(expected), mistake)
+
+    def test_empty(self) -> None:
+        """
+        All that is missing is told at once.
+        """
+        self.assertEqual(len(self.mistakes("")), 4)
+
+    def test_all_at_once(self) -> None:
+        """
+        Independent mistakes are reported together.
+        """
+        text = _MINIMAL.replace("fs:", "vault:") + "address: host:1\ncache: {expiry: {any: soon}}\n"
+        lines = [mistake.split(" ")[0:2] for mistake in self.mistakes(text)]
+        self.assertEqual(
+            lines,
+            [
+                ["kes.yml:9:", "address:"],
+                ["kes.yml:10:", "cache.expiry.any:"],
+                ["kes.yml:7:", "keystore:"],
+            ],
+        )
+
+    def test_glob_in_deny(self) -> None:
+        """
+        A deny rule that would silently deny nothing is refused, and the message names it.
+        """
+        for rule in ("/v1/key/*/bucket1-key", "/v1/key/create/a?", "/v1/key/create/[ab]"):
+            text = f"{_MINIMAL}policy:\n  p:\n    deny:\n    - {rule}\n"
+            self.assert_mistake(text, f"kes.yml:12: policy.p.deny[0]: in {rule!r} the sign")
+
+    def test_single_mistakes(self) -> None:
+        """
+        Each mistake is told by its line and name.
+        """
+        head = "kes.yml:9: "
+        for text, expected in (
+            ("address: 1.2.3.4\n", "address: must end with a port"),
+            ("address: 1.2.3.4:0\n", "address: must end with a port"),
+            ("version: v2\n", "version: must be v1"),
+            ("root: x\n", "root: is of KES before 2022"),
+            ("api: {/v1/ready: {skip_auth: true}}\n", "api: is not built yet"),
+            ("policy: [a]\n", "policy: must hold names with values"),
+            ("policy: {p: {paths: [/a]}}\n", "policy.p.paths: is of KES before 2022"),
+            ("policy: {a b: {}}\n", "policy.a b: is no valid name"),
+            ("keys: {a: b}\n", "keys: must be a list"),
+            ("keys: [{name: a.b}]\n", "keys[0].name: 'a.b' is no key name"),
+            ("keys: [{name: a}, {name: a}]\n", "keys[1].name: a is given twice"),
+            ("log: {error: loud}\n", "log.error: must be on, off"),
+            ("cache: {expiry: {unused: 5}}\n", "cache.expiry.unused: must be a duration"),
+            (
+                f"policy: {{p: {{identities: [{_ADMIN}]}}}}\n",
+                "policy.p.identities[0]: is the identity of the administrator",
+            ),
+            (
+                f"policy: {{p: {{identities: [{_APP}]}}, q: {{identities: [{_APP}]}}}}\n",
+                "policy.q.identities[0]: is in the policy p already",
+            ),
+            ("policy: {p: {identities: [a.b]}}\n", "policy.p.identities[0]: is no identity"),
+            ("version: {a: b}\n", "version: must be one value"),
+            ("version: v1\nversion: v1\n", "version: is given twice"),
+        ):
+            self.assert_mistake(_MINIMAL + text, head + expected)
+
+    def test_tls(self) -> None:
+        """
+        A proxy and other values of ``auth`` are refused.
+        """
+        for text, expected in (
+            ("  auth: maybe\n", "tls.auth: must be on or off"),
+            ("  proxy: {identities: [a]}\n", "tls.proxy: is not built yet"),
+        ):
+            changed = _MINIMAL.replace("keystore:", f"{text}keystore:")
+            self.assert_mistake(changed, f"kes.yml:6: {expected}")
+
+    def test_key_stores(self) -> None:
+        """
+        One key store is needed; others than ``fs`` are named as not built yet.
+        """
+        start = _MINIMAL.partition("keystore:")[0]
+        for text, expected in (
+            ("keystore: {aws: {secretsmanager: {}}}\n", "the key store aws is not built yet"),
+            ("keystore: {fs: {path: a}, vault: {}}\n", "must be one, not fs and vault"),
+            ("keystore: {}\n", "is required"),
+            ("keystore: {fs: {}}\n", "is required: a directory"),
+        ):
+            (mistake,) = self.mistakes(start + text)
+            self.assertIn(expected, mistake)
+
+    def test_variables(self) -> None:
+        """
+        A variable that is not set is a mistake; a rule is never expanded.
+        """
+        self.assert_mistake(
+            _MINIMAL.replace(_ADMIN, "${NOBODY}"),
+            "kes.yml:2: admin.identity: the environment variable NOBODY is not set",
+        )
+
+    def test_no_yaml(self) -> None:
+        """
+        What is no YAML is told with its line, and not with a trace.
+        """
+        mistakes = self.mistakes("admin:\n  identity: [a\ntls: b\n")
+        self.assertTrue(mistakes[0].startswith("kes.yml:3: no YAML: "), mistakes[0])
+        self.assertTrue(self.mistakes("\x00")[0].startswith("kes.yml:1: no YAML: "))
+
+
+class DurationTests(SyncCase):
+    """
+    ``parse_duration`` reads Go's durations.
+    """
+
+    def test_durations(self) -> None:
+        """
+        Units add up; fractions are allowed.
+        """
+        for text, seconds in (
+            ("0", 0.0),
+            ("0s", 0.0),
+            ("15s", 15.0),
+            ("300ms", 0.3),
+            ("5m0s", 300.0),
+            ("1h30m", 5400.0),
+            ("1.5h", 5400.0),
+            (".5s", 0.5),
+            ("720h", 2592000.0),
+        ):
+            found = parse_duration(text)
+            assert found is not None
+            self.assertAlmostEqual(found, seconds)
+
+    def test_others(self) -> None:
+        """
+        A number without a unit, or a negative one, is none.
+        """
+        for text in ("", "5", "s", "-5s", "5 s", "5d", "1h-5m"):
+            self.assertIsNone(parse_duration(text))
