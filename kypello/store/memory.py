@@ -55,7 +55,7 @@ class MemoryIndex:
     Ordered maps in memory.
     """
 
-    _spaces: dict[str, _Space] = field(init=False, factory=dict)
+    _spaces: dict[str, _Space] = field(init=False, factory=dict, repr=False)
 
     async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """
@@ -145,7 +145,7 @@ class MemoryBlobs:
     Byte objects in memory.
     """
 
-    _blobs: dict[str, _MemoryBlob] = field(init=False, factory=dict)
+    _blobs: dict[str, _MemoryBlob] = field(init=False, factory=dict, repr=False)
 
     async def write(self, name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
         """

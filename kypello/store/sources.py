@@ -4,8 +4,6 @@
 Bodies made of bytes that are in memory already.
 """
 
-from collections import deque
-
 from attrs import define, field
 from zope.interface import implementer
 
@@ -59,7 +57,7 @@ class ResumedSource:
     :ivar _blocks: Those blocks, none of them empty.
     """
 
-    _blocks: "deque[Buffer]" = field(converter=deque, repr=False)
+    _blocks: list[Buffer] = field(repr=False)
     _rest: IBodySource
     size: int | None = field(init=False)
 
@@ -73,7 +71,7 @@ class ResumedSource:
         """
         Give a block that was read before, or the next one.
         """
-        return self._blocks.popleft() if self._blocks else await self._rest.read()
+        return self._blocks.pop(0) if self._blocks else await self._rest.read()
 
     def close(self) -> None:
         """
@@ -81,3 +79,20 @@ class ResumedSource:
         """
         self._blocks.clear()
         self._rest.close()
+
+
+async def begin(body: IBodySource, limit: int) -> tuple[list[Buffer], bytes | None]:
+    """
+    Read until it is clear whether a body has more than *limit* bytes.
+
+    :return: The blocks that were read, and all of the body if it has no more.
+    """
+    blocks: list[Buffer] = []
+    size = body.size or 0
+    while size <= limit:
+        block = await body.read()
+        if not len(block):
+            return blocks, b"".join(blocks)
+        blocks.append(block)
+        size = max(body.size or 0, sum(map(len, blocks)))
+    return blocks, None

@@ -1,0 +1,219 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Buckets as records: each has a space of its own, made with the bucket and closed with it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import define, field, frozen
+
+from kypello.crypto.randomness import Random
+from kypello.errors import BucketExists, BucketNotEmpty, Conflict, NoSuchBucket, StorageFailed
+from kypello.interfaces import IIndex
+from kypello.model import BucketInfo, Write
+from kypello.store.intents import Intents
+from kypello.store.records import (
+    BUCKETS,
+    META,
+    OBJECTS,
+    SYSTEM,
+    VERSIONS,
+    BucketRecord,
+    Garbage,
+    SpaceRecord,
+    bucket_key,
+    garbage_key,
+    pack,
+    unpack,
+)
+
+#: How often a commit is tried again when others change the same record, before the call fails.
+ATTEMPTS = 256
+
+_AT_ONCE = 1000
+
+
+@frozen
+class Seen:
+    """
+    What was read of a bucket's space in one instant.
+
+    :ivar meta: The record of the space, which every commit expects unchanged.
+    :ivar values: Of the keys that were asked for.
+    """
+
+    space: str
+    meta: bytes | None
+    values: Sequence[bytes | None]
+
+
+@define(eq=False)
+class Buckets:
+    """
+    The buckets of an index.
+
+    :ivar _now: Nanoseconds since the epoch.
+    :ivar _spaces: The spaces of buckets by name, as far as known.  An entry may be out of date:
+        the record in the space tells.
+    """
+
+    _index: IIndex
+    _intents: Intents
+    _random: Random
+    _now: Callable[[], int]
+    _spaces: dict[str, str] = field(init=False, factory=dict)
+
+    async def create(self, name: str, settings: Mapping[str, bytes]) -> BucketInfo:
+        """
+        Make a bucket with a fresh space.
+
+        :raises BucketExists:
+        """
+        key = bucket_key(name)
+        if (await self._index.get(SYSTEM, [key]))[0] is not None:
+            raise BucketExists(name)
+        record = BucketRecord(self._now(), self._random(16).hex(), dict(settings))
+        async with self._intents.making(SYSTEM, {}, made_space=record.space) as intent:
+            meta = Write(META, pack(SpaceRecord(name, True)))
+            await self._index.commit(record.space, [meta], {META: None}, ())
+            writes = [Write(key, pack(record)), intent.removal]
+            try:
+                await self._index.commit(SYSTEM, writes, {key: None, **intent.expect}, ())
+            except Conflict as conflict:
+                if conflict.key != key:
+                    raise StorageFailed("making a bucket took too long") from conflict
+                raise BucketExists(name) from conflict
+        return _info(name, record)
+
+    async def delete(self, name: str) -> None:
+        """
+        Close the space of a bucket in the instant it is empty, then forget the bucket.
+
+        A bucket whose space is closed holds nothing.  The sweeper ends a deletion that was
+        interrupted here, and removes the space.
+
+        :raises NoSuchBucket:
+        :raises BucketNotEmpty:
+        """
+        for _ in range(ATTEMPTS):
+            raw = await self._record(name)
+            space = unpack(BucketRecord, raw).space
+            self._intents.left.add(SYSTEM)
+            await self._close(name, space)
+            try:
+                await self._index.commit(
+                    SYSTEM, forgetting(name, space), {bucket_key(name): raw}, ()
+                )
+            except Conflict:
+                continue
+            self._spaces.pop(name, None)
+            return
+        raise StorageFailed(f"too many changes of bucket {name} at once")
+
+    async def _close(self, name: str, space: str) -> None:
+        (meta,) = await self._index.get(space, [META])
+        if not is_open(meta):
+            return
+        closed = Write(META, pack(SpaceRecord(name, False)))
+        try:
+            await self._index.commit(space, [closed], {META: meta}, [OBJECTS, VERSIONS])
+        except Conflict as conflict:
+            # The record of the space changes once only: somebody else has closed it.
+            if conflict.key != META:
+                raise BucketNotEmpty(name) from conflict
+
+    async def info(self, name: str) -> BucketInfo:
+        """
+        Look up one bucket.
+
+        :raises NoSuchBucket:
+        """
+        return _info(name, unpack(BucketRecord, await self._record(name)))
+
+    async def all(self) -> Sequence[BucketInfo]:
+        """
+        All buckets in order.
+        """
+        return [
+            _info(key[1:].decode(), unpack(BucketRecord, value))
+            for key, value in await all_records(self._index, SYSTEM, BUCKETS)
+        ]
+
+    async def change(
+        self, name: str, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]
+    ) -> BucketInfo:
+        """
+        Replace the settings of a bucket.
+
+        :raises NoSuchBucket:
+        """
+        key = bucket_key(name)
+        for _ in range(ATTEMPTS):
+            raw = await self._record(name)
+            old = unpack(BucketRecord, raw)
+            new = BucketRecord(old.created, old.space, dict(change(old.settings)))
+            try:
+                await self._index.commit(SYSTEM, [Write(key, pack(new))], {key: raw}, ())
+            except Conflict:
+                continue
+            return _info(name, new)
+        raise StorageFailed(f"too many changes of bucket {name} at once")
+
+    async def see(self, name: str, keys: Sequence[bytes]) -> Seen:
+        """
+        Read keys of a bucket's space as of one instant, in which the bucket exists.
+
+        :raises NoSuchBucket:
+        """
+        while True:
+            known = self._spaces.get(name)
+            space = known or unpack(BucketRecord, await self._record(name)).space
+            meta, *values = await self._index.get(space, [META, *keys])
+            if is_open(meta):
+                self._spaces[name] = space
+                return Seen(space, meta, values)
+            self._spaces.pop(name, None)
+            if known is None:
+                raise NoSuchBucket(name)
+
+    async def _record(self, name: str) -> bytes:
+        (raw,) = await self._index.get(SYSTEM, [bucket_key(name)])
+        if raw is None:
+            raise NoSuchBucket(name)
+        return raw
+
+
+def is_open(meta: bytes | None) -> bool:
+    """
+    Whether a space with this record belongs to a bucket that lives.
+    """
+    return meta is not None and unpack(SpaceRecord, meta).open
+
+
+def forgetting(name: str, space: str) -> list[Write]:
+    """
+    How a bucket whose space is closed is forgotten: its space becomes garbage.
+    """
+    queued = garbage_key(bytes.fromhex(space))
+    return [Write(bucket_key(name), None), Write(queued, pack(Garbage((), space)))]
+
+
+async def all_records(
+    index: IIndex, space: str, within: tuple[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """
+    All records of a range that is known to be short, in pages.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    start, stop = within
+    while True:
+        rows = await index.scan(space, start, stop, _AT_ONCE)
+        found += rows
+        if len(rows) < _AT_ONCE:
+            return found
+        start = rows[-1][0] + b"\x00"
+
+
+def _info(name: str, record: BucketRecord) -> BucketInfo:
+    return BucketInfo(name, record.created, record.settings)

@@ -1,0 +1,124 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Intents: what is being made is written down first, so that it is removed if it does not come
+to be.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from kypello.crypto.randomness import Random
+from kypello.errors import Conflict, KypelloError
+from kypello.interfaces import IBlobs, IIndex
+from kypello.model import Write
+from kypello.store.records import Garbage, Intent, garbage_key, intent_key, pack
+from kypello.store.undisturbed import undisturbed
+
+#: After how many nanoseconds an intent of any process counts as abandoned: one day.
+MAX_AGE = 24 * 3600 * 10**9
+
+
+@frozen
+class Made:
+    """
+    An intent that is written down.
+
+    :ivar removal: Belongs to the commit that brings into being what was intended.
+    :ivar expect: That commit's, too: it fails if the intent was given up by a sweeper.
+    """
+
+    removal: Write
+    expect: Mapping[bytes, bytes | None]
+
+
+@define(eq=False)
+class Intents:
+    """
+    The intents of this process.
+
+    :ivar _now: Nanoseconds since the epoch.
+    :ivar _worker: Which of the processes over the same data this is; no two at once have the
+        same number, so that what an earlier one with this number left is known to be abandoned.
+    :ivar left: Spaces in which this process left something for the sweeper.
+    """
+
+    _index: IIndex
+    _blobs: IBlobs
+    _random: Random
+    _now: Callable[[], int]
+    _worker: int
+    left: set[str] = field(init=False, factory=set)
+    _underway: set[bytes] = field(init=False, factory=set)
+    _log: Logger = field(init=False, factory=Logger)
+
+    @asynccontextmanager
+    async def making(
+        self,
+        space: str,
+        expect: Mapping[bytes, bytes | None],
+        blobs: tuple[str, ...] = (),
+        made_space: str = "",
+    ) -> AsyncIterator[Made]:
+        """
+        Make something, or leave nothing.
+
+        :param space: Where the intent is kept.
+        :param expect: For the commit of the intent.
+        :param blobs: The names of blobs that will be written.
+        :param made_space: The name of a space that will be made.
+        :raises Conflict: From *expect*.
+        :raises KypelloError: As :meth:`IIndex.commit`.
+        """
+        id_ = self._prefix() + self._random(16)
+        key, value = intent_key(id_), pack(Intent(self._now(), blobs, made_space))
+        self._underway.add(id_)
+        try:
+            commit = self._index.commit(space, [Write(key, value)], expect, ())
+            _, cancelled = await undisturbed(commit)
+            if cancelled:
+                raise CancelledError()
+            yield Made(Write(key, None), {key: value})
+        except Exception:
+            await undisturbed(self._undo(space, id_, value, Garbage(blobs, made_space)))
+            raise
+        finally:
+            self._underway.discard(id_)
+
+    def abandoned(self, id_: bytes, intent: Intent) -> bool:
+        """
+        Whether nobody works on an intent any more.
+        """
+        if id_.startswith(self._prefix()):
+            return id_ not in self._underway
+        return intent.began < self._now() - MAX_AGE
+
+    async def _undo(self, space: str, id_: bytes, value: bytes, garbage: Garbage) -> None:
+        intent, queued, packed = intent_key(id_), garbage_key(id_), pack(garbage)
+        try:
+            # Only who removes the intent may remove what it names: if it is gone, the commit
+            # that failed has happened after all, or a sweeper was quicker.
+            await self._index.commit(
+                space, [Write(intent, None), Write(queued, packed)], {intent: value}, ()
+            )
+            for blob in garbage.blobs:
+                await self._blobs.delete(blob)
+            if garbage.space:
+                await self._index.drop(garbage.space)
+            await self._index.commit(space, [Write(queued, None)], {queued: packed}, ())
+        except Conflict:
+            return
+        except KypelloError as error:
+            self._log.warn(
+                "a write that failed is left to the sweeper of {space}: {error}",
+                space=space,
+                error=error,
+            )
+            self.left.add(space)
+
+    def _prefix(self) -> bytes:
+        return self._worker.to_bytes(2, "big")

@@ -1,0 +1,96 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+One page of a listing over an ordered map of keys; pure.
+
+Groups are skipped by seeking past them.  What a page costs is bounded by its size, however
+many keys its groups hold: the number of keys that one scan asks for follows how many of the
+last scan's were of use.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from attrs import frozen
+
+from kypello.model import ListQuery
+
+#: Gives the first records with ``start <= key < stop`` in order; ``stop`` may be ``None``.
+Scan: TypeAlias = Callable[[bytes, bytes | None, int], Awaitable[Sequence[tuple[bytes, bytes]]]]
+
+#: The size of the first scan when there may be groups, and the least of those that follow.
+_FIRST, _LEAST = 64, 8
+
+
+@frozen
+class Page:
+    """
+    A page.
+
+    :ivar entries: Keys with their records.
+    :ivar groups: In order.
+    :ivar next: The last key or group when more follow, else ``None``.
+    """
+
+    entries: Sequence[tuple[bytes, bytes]]
+    groups: Sequence[bytes]
+    next: bytes | None
+
+
+def successor(prefix: bytes) -> bytes | None:
+    """
+    The first key after all that begin with *prefix*; ``None`` when there is none.
+    """
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
+
+
+async def page(scan: Scan, query: ListQuery) -> Page:
+    """
+    The first keys and groups that *query* wants.
+    """
+    prefix, delimiter = query.prefix.encode(), query.delimiter.encode()
+    entries: list[tuple[bytes, bytes]] = []
+    groups: list[bytes] = []
+    last = b""
+    start: bytes | None = _first(prefix, delimiter, query.start_after.encode())
+    stop = successor(prefix)
+    left = query.limit
+    size = min(left + 1, _FIRST) if delimiter else left + 1
+    while left or last:
+        if start is None or (stop is not None and start >= stop):
+            break
+        before = left
+        group: bytes | None = None
+        rows = await scan(start, stop, size)
+        for key, value in rows:
+            if group is not None and key.startswith(group):
+                continue
+            if not left:
+                return Page(entries, groups, last)
+            group = _group(prefix, delimiter, key)
+            if group is None:
+                entries.append((key, value))
+            else:
+                groups.append(group)
+            last = key if group is None else group
+            left -= 1
+        if len(rows) < size:
+            break
+        start = successor(group) if group is not None else rows[-1][0] + b"\x00"
+        size = min(left + 1, max(_LEAST, 4 * (before - left)))
+    return Page(entries, groups, None)
+
+
+def _group(prefix: bytes, delimiter: bytes, key: bytes) -> bytes | None:
+    if not delimiter:
+        return None
+    found = key.find(delimiter, len(prefix))
+    return None if found < 0 else key[: found + len(delimiter)]
+
+
+def _first(prefix: bytes, delimiter: bytes, after: bytes) -> bytes | None:
+    if after < prefix:
+        return prefix
+    group = _group(prefix, delimiter, after) if after.startswith(prefix) else None
+    return after + b"\x00" if group is None else successor(group)
