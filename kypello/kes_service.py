@@ -6,9 +6,10 @@ The key server put together.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -24,13 +25,13 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
-from kypello.errors import KypelloError
+from kypello.errors import ConfigurationError, KypelloError
 from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
 from kypello.http.transport import StreamingEndpoint
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
-from kypello.kes.config import KeyServerConfig
+from kypello.kes.config import KeyServerConfig, parse_config
 from kypello.kes.identity import identity_of, peer_certificates
 from kypello.kes.keyring import Keyring
 from kypello.kes.operations import Operations
@@ -46,6 +47,22 @@ RELOAD = 60.0
 _THREADS = 4
 
 _log = Logger()
+
+
+def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
+    """
+    Read a configuration file of KES; blocking.
+
+    :param environment: What ``${NAME}`` in it stands for.
+    :raises ConfigurationError: It cannot be read, or holds mistakes.
+    """
+    try:
+        text = Path(file).read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError((f"{file}: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
+    return parse_config(text, file, environment)
 
 
 def make_key_server(
@@ -74,13 +91,19 @@ class KeyServer(Service):
     """
 
     def __init__(
-        self, reactor: Any, config: KeyServerConfig, failed: Callable[[Failure], None]
+        self,
+        reactor: Any,
+        config: KeyServerConfig,
+        failed: Callable[[Failure], None],
+        reload: float = RELOAD,
     ) -> None:
         """
         Put the parts together.
 
         :param failed: Called when it cannot start.
+        :param reload: How often the files of TLS are looked at, in seconds.
         """
+        self._reload_time = reload
         self._reactor = reactor
         self._config = config
         self._failed = failed
@@ -119,7 +142,7 @@ class KeyServer(Service):
         endpoint = StreamingEndpoint(self._reactor, config.port, config.host, tls)
         self._port = await endpoint.listen(self._site())
         self._repeat(min(config.expiry.any, config.expiry.unused) / 2, self._sweep)
-        self._repeat(RELOAD, lambda: Deferred.fromCoroutine(self._reload(tls)))
+        self._repeat(self._reload_time, lambda: Deferred.fromCoroutine(self._reload(tls)))
         self._announce()
 
     async def _stop(self) -> None:

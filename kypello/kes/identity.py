@@ -37,7 +37,7 @@ def identity_of(certificates: Sequence[bytes]) -> str:
     try:
         own = [one for one in certificates if not _is_authority(one)]
         if len(own) == 1:
-            return identity_of_spki(_public_key(own[0]))
+            return identity_of_certificate(own[0])
     except ValueError:
         raise NoIdentity("tls: invalid client certificate") from None
     if own:
@@ -47,6 +47,19 @@ def identity_of(certificates: Sequence[bytes]) -> str:
             "tls: client certificate is required: that of a certificate authority does not count"
         )
     raise NoIdentity("tls: client certificate is required")
+
+
+def identity_of_certificate(certificate: bytes) -> str:
+    """
+    The identity that one certificate stands for, that of an authority or not.
+
+    :param certificate: In DER, and well-formed.
+    """
+    # RFC 5280, section 4.1: the bytes as they stand, since encoding a parsed key again may
+    # give others.
+    fields = list(_elements(_content(_content(certificate))))
+    versioned = fields[0][0] == 0xA0
+    return identity_of_spki(fields[6 if versioned else 5])
 
 
 def peer_certificates(connection: Any) -> list[bytes]:
@@ -73,14 +86,6 @@ def _is_authority(certificate: bytes) -> bool:
     except x509.ExtensionNotFound:
         return False
     return found.value.ca
-
-
-def _public_key(certificate: bytes) -> bytes:
-    # RFC 5280, section 4.1: the bytes as they stand, since encoding a parsed key again may
-    # give others.
-    fields = list(_elements(_content(_content(certificate))))
-    versioned = fields[0][0] == 0xA0
-    return fields[6 if versioned else 5]
 
 
 def _content(element: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import define, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -118,7 +118,7 @@ def _trust(context: SSL.Context, ca: Path | None) -> None:
     for path in sorted(ca.iterdir()) if ca.is_dir() else [ca]:
         if path.is_file():
             for certificate in _certificates(path):
-                store.add_cert(certificate)
+                store.add_cert(crypto.X509.from_cryptography(certificate))
 
 
 def _certificates(path: Path) -> list[Any]:

@@ -5,6 +5,7 @@ Certificates for tests.
 """
 
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +21,8 @@ from cryptography.x509.oid import NameOID
 
 #: Long before and long after any run of the tests.
 EARLY, LATE = datetime(2020, 1, 1, tzinfo=UTC), datetime(2090, 1, 1, tzinfo=UTC)
+
+_LOOPBACK = x509.IPAddress(ip_address("127.0.0.1"))
 
 
 def new_key() -> EllipticCurvePrivateKey:
@@ -51,7 +54,9 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(EARLY)
         .not_valid_after(until)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
+        )
     )
     if authority is not None:
         builder = builder.add_extension(x509.BasicConstraints(authority, None), True)

@@ -1,0 +1,41 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+``twistd kypello-kes``: the key server as a daemon.
+"""
+
+import os
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from kypello.errors import ConfigurationError
+from kypello.kes_service import make_key_server, read_config
+
+
+class Options(usage.Options):
+    """
+    What ``twistd kypello-kes`` takes.
+    """
+
+    optParameters = (("config", "c", None, "KES's configuration file."),)
+
+    def postOptions(self) -> None:
+        """
+        Called by Twisted when all options are read.
+        """
+        if self["config"] is None:
+            raise usage.UsageError("--config FILE is required")
+
+
+def makeService(options: Options) -> IService:
+    """
+    Called by Twisted: the key server that a file describes.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415  # the only place that may see it
+
+    try:
+        config = read_config(options["config"], os.environ)
+    except ConfigurationError as error:
+        raise usage.UsageError("\n".join(error.mistakes)) from error
+    return make_key_server(reactor, config)
