@@ -141,7 +141,7 @@ class KeyServer(Service):
             await self._keys.ensure(name, config.access.admin)
         endpoint = StreamingEndpoint(self._reactor, config.port, config.host, tls)
         self._port = await endpoint.listen(self._site())
-        self._repeat(min(config.expiry.any, config.expiry.unused) / 2, self._sweep)
+        self._repeat(max(1.0, min(config.expiry.any, config.expiry.unused) / 2), self._cache.sweep)
         self._repeat(self._reload_time, lambda: Deferred.fromCoroutine(self._reload(tls)))
         self._announce()
 
@@ -188,15 +188,16 @@ class KeyServer(Service):
         )
         self._loops.append(loop)
 
-    def _sweep(self) -> None:
-        self._cache.sweep()
-
     async def _reload(self, tls: ServerTLS) -> None:
         try:
             loaded = await self._lanes.lane().run(load, self._config.tls, tls.loaded)
         except KypelloError as error:
             # The key is replaced and the certificate not yet, or the other way round.
             _log.error("the new TLS files are not used: {error}", error=error)
+            return
+        except Exception:
+            # Whatever it is, the next round tries again.
+            _log.failure("the TLS files cannot be looked at")
             return
         if loaded is not tls.loaded:
             tls.loaded = loaded

@@ -68,6 +68,9 @@ def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
         return Loaded(stamp, _context(files))
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}",)) from error
+    except SSL.Error as error:
+        reasons = ", ".join(reason for _library, _function, reason in error.args[0])
+        raise ConfigurationError((f"{files.cert}: OpenSSL refuses it: {reasons}",)) from error
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -82,6 +85,10 @@ def _context(files: TLSFiles) -> SSL.Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     first, *chain = _certificates(files.cert)
+    if not _names_hosts(first):
+        raise ConfigurationError(
+            (f"{files.cert} has no subject alternative name, without which no client trusts it",)
+        )
     context.use_certificate(first)
     for certificate in chain:
         context.add_extra_chain_cert(certificate)
@@ -97,6 +104,14 @@ def _context(files: TLSFiles) -> SSL.Context:
     if files.verify:
         _trust(context, files.ca)
     return context
+
+
+def _names_hosts(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return any(isinstance(name, x509.DNSName | x509.IPAddress) for name in found.value)
 
 
 def _as_openssl_says(

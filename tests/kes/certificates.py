@@ -6,10 +6,12 @@ Certificates for tests.
 
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+Key: TypeAlias = EllipticCurvePrivateKey | RSAPrivateKey
+
 #: Long before and long after any run of the tests.
 EARLY, LATE = datetime(2020, 1, 1, tzinfo=UTC), datetime(2090, 1, 1, tzinfo=UTC)
-
-_LOOPBACK = x509.IPAddress(ip_address("127.0.0.1"))
 
 
 def new_key() -> EllipticCurvePrivateKey:
@@ -33,17 +35,20 @@ def new_key() -> EllipticCurvePrivateKey:
 
 
 def certificate(
-    key: EllipticCurvePrivateKey,
+    key: Key,
     authority: bool | None = False,
     subject: str = "test",
-    issuer: tuple[str, EllipticCurvePrivateKey] | None = None,
+    *,
+    issuer: tuple[str, Key] | None = None,
     until: datetime = LATE,
+    hosts: bool = True,
 ) -> x509.Certificate:
     """
     A certificate for 127.0.0.1.
 
     :param authority: What it says of itself; ``None`` for nothing.
     :param issuer: Who signs; by default it is self-signed.
+    :param hosts: Whether it names any.
     """
     issuer_name, issuer_key = issuer or (subject, key)
     builder = (
@@ -54,10 +59,10 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(EARLY)
         .not_valid_after(until)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-        )
     )
+    if hosts:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        builder = builder.add_extension(names, False)
     if authority is not None:
         builder = builder.add_extension(x509.BasicConstraints(authority, None), True)
     return builder.sign(issuer_key, SHA256())
@@ -77,14 +82,14 @@ def pem(*found: x509.Certificate) -> bytes:
     return b"".join(one.public_bytes(Encoding.PEM) for one in found)
 
 
-def key_pem(key: EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: Key) -> bytes:
     """
     A private key in PEM.
     """
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def public_der(key: EllipticCurvePrivateKey) -> bytes:
+def public_der(key: Key) -> bytes:
     """
     A public key in DER.
     """

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from attrs import evolve
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -103,6 +104,22 @@ class LoadTests(SyncCase):
             load(evolve(self.files, verify=True, ca=ca))
         (folder / "two.crt").write_bytes(b"junk")
         self.assert_mistake("two.crt holds no", evolve(self.files, verify=True, ca=folder))
+
+    def test_weak_key(self) -> None:
+        """
+        A key that OpenSSL finds too weak is a mistake, and no trace.
+        """
+        weak = rsa.generate_private_key(65537, 1024)
+        self.files.key.write_bytes(key_pem(weak))
+        self.files.cert.write_bytes(pem(certificate(weak)))
+        self.assert_mistake("key too small")
+
+    def test_no_host(self) -> None:
+        """
+        A certificate that names no host is of no use to a server.
+        """
+        self.files.cert.write_bytes(pem(certificate(self.key, hosts=False)))
+        self.assert_mistake("has no subject alternative name")
 
     def test_mistakes(self) -> None:
         """
