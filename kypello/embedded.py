@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.application.service import IService
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
@@ -30,7 +29,7 @@ from kypello.errors import ConfigurationError
 from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig, TLSFiles
 from kypello.kes.policy import Access, Policy
-from kypello.kes_service import make_key_server
+from kypello.kes_service import log_failed_start, make_key_server
 
 #: The master key that is used when none is named.
 DEFAULT_KEY = "kypello-default-key"
@@ -91,11 +90,7 @@ def make_embedded(
     """
     chosen = free_port(os.urandom) if port is None else port
     made = provision(directory, time.time(), os.urandom, chosen)
-
-    def failed(failure: Failure) -> None:
-        _log.failure("the embedded key server cannot start", failure)
-
-    return make_key_server(reactor, made.config, failed), made.settings
+    return make_key_server(reactor, made.config, log_failed_start), made.settings
 
 
 def provision(directory: Path, now: float, random: Random, port: int) -> Embedded:

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import (
@@ -78,11 +79,21 @@ def make_key_server(
     """
 
     def stop(failure: Failure) -> None:
-        _log.failure("the key server cannot start", failure)
+        log_failed_start(failure)
         reactor.stop()
 
     service: IService = KeyServer(reactor, config, failed or stop)
     return service
+
+
+def log_failed_start(failure: Failure) -> None:
+    """
+    Tell why a key server cannot start, in one line unless it is a defect.
+    """
+    if failure.check(KypelloError, CannotListenError):
+        _log.critical("the key server cannot start: {error}", error=failure.value)
+    else:
+        _log.failure("the key server cannot start", failure)
 
 
 class KeyServer(Service):

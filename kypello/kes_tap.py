@@ -10,22 +10,32 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from kypello.errors import ConfigurationError
+from kypello.kes.config import KeyServerConfig
 from kypello.kes_service import make_key_server, read_config
 
 
 class Options(usage.Options):
     """
     What ``twistd kypello-kes`` takes.
+
+    :ivar key_server: What the configuration file says.
     """
 
     optParameters = (("config", "c", None, "KES's configuration file."),)
+    key_server: KeyServerConfig
 
     def postOptions(self) -> None:
         """
         Called by Twisted when all options are read.
+
+        :raises UsageError: With every mistake of the file.
         """
         if self["config"] is None:
             raise usage.UsageError("--config FILE is required")
+        try:
+            self.key_server = read_config(self["config"], os.environ)
+        except ConfigurationError as error:
+            raise usage.UsageError("\n".join(error.mistakes)) from error
 
 
 def makeService(options: Options) -> IService:
@@ -34,8 +44,4 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor  # noqa: PLC0415  # the only place that may see it
 
-    try:
-        config = read_config(options["config"], os.environ)
-    except ConfigurationError as error:
-        raise usage.UsageError("\n".join(error.mistakes)) from error
-    return make_key_server(reactor, config)
+    return make_key_server(reactor, options.key_server)

@@ -47,7 +47,7 @@ class TapTests(SyncCase):
         All mistakes of a file are usage errors, told at once.
         """
         with self.assertRaises(UsageError) as caught:
-            makeService(self.options("version: v2\n"))
+            self.options("version: v2\n")
         lines = str(caught.exception).splitlines()
         self.assertEqual(len(lines), 5)
         self.assertEqual(lines[0], f"{self.path}:1: version: must be v1")
@@ -58,8 +58,6 @@ class TapTests(SyncCase):
         """
         with self.assertRaises(UsageError):
             Options().parseOptions([])
-        options = Options()
-        options.parseOptions(["--config", "no-such-file"])
         with self.assertRaises(UsageError) as caught:
-            makeService(options)
+            Options().parseOptions(["--config", "no-such-file"])
         self.assertEqual(str(caught.exception), "no-such-file: No such file or directory")
