@@ -101,6 +101,14 @@ class KESFront:
         headers = () if identity is None else (("X-Identity", identity),)
         return self._harness.request(method, path, headers, body)
 
+    def send_raw(self, data: bytes) -> bytes:
+        """
+        Send bytes over a connection of their own, and give what comes back at once.
+        """
+        client = self._harness.connect()
+        client.send(data)
+        return client.take()
+
     async def call(
         self, method: str, path: str, body: Any = None, identity: str | None = ADMIN
     ) -> tuple[int, Any]:

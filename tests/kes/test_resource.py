@@ -377,6 +377,22 @@ class KeyTests(FrontCase):
                 (answer.status, json.loads(answer.body)), (400, {"message": "invalid request body"})
             )
 
+    async def test_chunked_bodies(self) -> None:
+        """
+        A body without an announced length may be empty where none is needed, and not too long.
+        """
+        front = await self.start()
+        head = (
+            b"POST /v1/key/%s/k HTTP/1.1\r\nHost: kes\r\nX-Identity: " + ADMIN.encode() + b"\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        end = b"0\r\n\r\n"
+        self.assertIn(b" 200 OK\r\n", front.send_raw(head % b"generate" + end))
+        self.assertIn(b" 400 Bad Request\r\n", front.send_raw(head % b"encrypt" + end))
+        chunk = b"80000\r\n" + b" " * 0x80000 + b"\r\n"
+        answer = front.send_raw(head % b"encrypt" + chunk * 2)
+        self.assertIn(b'{"message":"invalid request body"}', answer)
+
     async def test_largest_body(self) -> None:
         """
         A body may have a million bytes.
