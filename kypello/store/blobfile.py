@@ -1,0 +1,305 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The format of a blob in a file, and the blocking calls that write and read it; for lanes.
+
+The content comes first, at offset 0.  Behind it: a CRC32C for each 64 KiB of content, what was
+described, and a footer of fixed size that tells the sizes and has a checksum of its own.
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+from awscrt.checksums import crc32c
+
+from kypello.errors import Damaged, StorageFailed
+from kypello.model import Buffer
+from kypello.store.database import sync_directory
+from kypello.store.failures import storage_error
+
+#: How many bytes of content share a checksum.
+CHUNK = 64 * 1024
+
+#: Magic with the version, bytes of content, bytes described, CRC32C of the latter; and, apart,
+#: the CRC32C of these four.
+_FOOTER, _CHECK = struct.Struct(">8sQII"), struct.Struct(">I")
+_MAGIC = b"KYPBLOB\x01"
+
+#: After how many bytes the system is asked to begin to write them to the device.
+_WRITE_BACK = 4 * 1024 * 1024
+
+_SYNC_FILE_RANGE_WRITE = 2
+_sync_file_range: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
+
+
+class FileCalls:
+    """
+    The calls of the operating system that can fail; tests pass in others.
+    """
+
+    def write(self, descriptor: int, data: Buffer, offset: int) -> int:
+        """
+        Write some of *data*; how much.
+        """
+        return os.pwrite(descriptor, data, offset)
+
+    def read(self, descriptor: int, into: Buffer, offset: int) -> int:
+        """
+        Read into a buffer; how much, 0 at the end of the file.
+        """
+        return os.preadv(descriptor, [into], offset)
+
+    def sync(self, descriptor: int) -> None:
+        """
+        Make the content of a file durable.
+        """
+        os.fdatasync(descriptor)
+
+    def begin_sync(self, descriptor: int, offset: int, size: int) -> None:
+        """
+        Ask for a range to be written to the device soon, so that the sync at the end is short.
+
+        Where the system has no such call, that sync does all.
+        """
+        if _sync_file_range is not None:
+            _sync_file_range(
+                descriptor,
+                ctypes.c_int64(offset),
+                ctypes.c_int64(size),
+                ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+            )
+
+    def remove(self, path: Path) -> None:
+        """
+        Remove a file durably; one that is absent is removed already.
+        """
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        sync_directory(path.parent)
+
+
+@define(eq=False)
+class BlobWriter:
+    """
+    One blob that is being written.
+
+    :ivar _sums: The checksums of the chunks; the last one is that of *_filled* bytes.
+    :ivar _synced: Up to where write-back was asked for.
+    """
+
+    _path: Path
+    _calls: FileCalls
+    _descriptor: int = field(init=False, default=-1)
+    _size: int = field(init=False, default=0)
+    _sums: list[int] = field(init=False, factory=list)
+    _synced: int = field(init=False, default=0)
+
+    def begin(self) -> None:
+        """
+        Make the file.
+
+        :raises KypelloError: There is one of this name already, or it cannot be made.
+        """
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        try:
+            try:
+                self._descriptor = os.open(self._path, flags, 0o600)
+            except FileNotFoundError:
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                sync_directory(self._path.parent.parent)
+                self._descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise storage_error(error, str(self._path)) from error
+
+    def write(self, block: Buffer) -> None:
+        """
+        Write the next bytes of content.
+
+        :raises KypelloError:
+        """
+        start = self._size
+        self._write(block)
+        view = memoryview(block)
+        at = 0
+        while at < len(view):
+            filled = (start + at) % CHUNK
+            piece = view[at : at + CHUNK - filled]
+            if filled:
+                self._sums[-1] = crc32c(piece, self._sums[-1])
+            else:
+                self._sums.append(crc32c(piece))
+            at += len(piece)
+        if self._size - self._synced >= _WRITE_BACK:
+            self._calls.begin_sync(self._descriptor, self._synced, self._size - self._synced)
+            self._synced = self._size
+
+    def finish(self, described: bytes) -> None:
+        """
+        Write what follows the content, and make all of it durable.
+
+        :raises KypelloError:
+        """
+        footer = _FOOTER.pack(_MAGIC, self._size, len(described), crc32c(described))
+        sums = struct.pack(f">{len(self._sums)}I", *self._sums)
+        self._write(sums + described + footer + _CHECK.pack(crc32c(footer)))
+        try:
+            self._calls.sync(self._descriptor)
+            self._close()
+            sync_directory(self._path.parent)
+        except OSError as error:
+            raise storage_error(error, str(self._path)) from error
+
+    def abort(self) -> None:
+        """
+        Remove the file if this writer made it.
+
+        :raises KypelloError: It may be there still.
+        """
+        made = self._descriptor != -1 or self._size
+        try:
+            self._close()
+            if made:
+                self._calls.remove(self._path)
+        except OSError as error:
+            raise storage_error(error, str(self._path)) from error
+
+    def _write(self, data: Buffer) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                written = self._calls.write(self._descriptor, view, self._size)
+                self._size += written
+                view = view[written:]
+        except OSError as error:
+            raise storage_error(error, str(self._path)) from error
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor != -1:
+            os.close(descriptor)
+
+
+@frozen
+class BlobFile:
+    """
+    A blob that is open for reading.
+
+    :ivar size: Bytes of content.
+    :ivar _described: Bytes that were described, and their checksum.
+    """
+
+    name: str
+    descriptor: int
+    size: int
+    _described: int
+    _sum: int
+    _calls: FileCalls
+
+    def read(self, start: int, stop: int) -> Buffer:
+        """
+        The content ``[start, stop)``, checked.
+
+        :raises Damaged: It is not what was written.
+        :raises StorageFailed:
+        """
+        first = start // CHUNK
+        begin = first * CHUNK
+        count = -(-stop // CHUNK) - first
+        content = self._exactly(begin, min(begin + count * CHUNK, self.size) - begin)
+        sums = struct.unpack(f">{count}I", self._exactly(self.size + 4 * first, 4 * count))
+        view = memoryview(content)
+        for number, expected in enumerate(sums):
+            if crc32c(view[number * CHUNK : (number + 1) * CHUNK]) != expected:
+                raise Damaged(f"blob {self.name} at {begin + number * CHUNK}")
+        return content if len(content) == stop - start else view[start - begin : stop - begin]
+
+    def described(self) -> bytes:
+        """
+        What was described, checked.
+
+        :raises Damaged: It is not what was written.
+        :raises StorageFailed:
+        """
+        described = bytes(self._exactly(self.size + _sums_size(self.size), self._described))
+        if crc32c(described) != self._sum:
+            raise Damaged(f"description of blob {self.name}")
+        return described
+
+    def close(self) -> None:
+        """
+        Close the file.
+        """
+        os.close(self.descriptor)
+
+    def _exactly(self, offset: int, size: int) -> bytearray:
+        return _read(self._calls, self.name, self.descriptor, offset, size)
+
+
+def open_blob(path: Path, calls: FileCalls) -> BlobFile:
+    """
+    Open a blob for reading.
+
+    :raises Damaged: It is missing, cut short or has no valid footer.
+    :raises StorageFailed:
+    """
+    name = path.name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Damaged(f"blob {name} is missing") from error
+    except OSError as error:
+        raise storage_error(error, str(path)) from error
+    try:
+        length = os.fstat(descriptor).st_size
+        at = length - _FOOTER.size - _CHECK.size
+        if at < 0:
+            raise Damaged(f"blob {name} is cut short")
+        footer = _read(calls, name, descriptor, at, _FOOTER.size + _CHECK.size)
+        magic, size, described, checksum = _FOOTER.unpack_from(footer)
+        (check,) = _CHECK.unpack_from(footer, _FOOTER.size)
+        if magic != _MAGIC or crc32c(footer[: _FOOTER.size]) != check:
+            raise Damaged(f"blob {name} has no valid footer")
+        if size + _sums_size(size) + described != at:
+            raise Damaged(f"blob {name} has another size than its footer tells")
+        return BlobFile(name, descriptor, size, described, checksum, calls)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def blocking(call: Callable[[], Any], what: str) -> Any:
+    """
+    Make a call, and raise in the words of the domain.
+
+    :raises KypelloError:
+    """
+    try:
+        return call()
+    except OSError as error:
+        raise storage_error(error, what) from error
+
+
+def _sums_size(size: int) -> int:
+    return 4 * -(-size // CHUNK)
+
+
+def _read(calls: FileCalls, name: str, descriptor: int, offset: int, size: int) -> bytearray:
+    data = bytearray(size)
+    view = memoryview(data)
+    at = 0
+    while at < size:
+        try:
+            count = calls.read(descriptor, view[at:], offset + at)
+        except OSError as error:
+            raise StorageFailed(f"blob {name}: {error.strerror}") from error
+        if not count:
+            raise Damaged(f"blob {name} is cut short")
+        at += count
+    return data

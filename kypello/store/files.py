@@ -1,0 +1,272 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Blobs in files, below 256 directories.
+
+A file is written directly under its final name: the layout has written that name down before.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes
+from kypello.model import Buffer
+from kypello.store.blobfile import CHUNK, BlobFile, BlobWriter, FileCalls, blocking, open_blob
+from kypello.store.undisturbed import undisturbed
+
+#: Bytes of the first block that is read, so that it comes soon, and of the others.
+FIRST, BLOCK = 4 * CHUNK, 16 * CHUNK
+
+#: How many calls of a writer may wait in its lane while the next block is received.
+_IN_FLIGHT = 3
+
+_log = Logger()
+
+
+@implementer(IBlobs)
+@define(eq=False)
+class FileBlobs:
+    """
+    Byte objects in a directory.
+
+    :ivar _directory: It exists.
+    """
+
+    _directory: Path
+    _lanes: ILanes
+    _calls: FileCalls = field(factory=FileCalls)
+
+    async def write(self, name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
+        """
+        Write the whole of *body*, some blocks at a time.
+        """
+        lane = self._lanes.lane()
+        writer = BlobWriter(self._path(name), self._calls)
+        flying: deque[Deferred[Any]] = deque()
+
+        async def queue(call: Callable[..., None], *arguments: object) -> None:
+            """
+            Queue a call behind the others, and wait until there are few.
+            """
+            flying.append(Deferred.fromCoroutine(lane.run(call, *arguments)))
+            while len(flying) > _IN_FLIGHT:
+                await flying.popleft()
+
+        try:
+            await queue(writer.begin)
+            size = 0
+            while len(block := await body.read()):
+                size += len(block)
+                await queue(writer.write, block)
+            await queue(writer.finish, describe(size))
+            while flying:
+                await flying.popleft()
+            return size
+        except Exception:
+            for outcome in flying:
+                # Something has failed already, and is raised.
+                outcome.addErrback(lambda _: None)
+            await undisturbed(lane.run(writer.abort))
+            raise
+        finally:
+            body.close()
+
+    async def open(self, name: str) -> IBlob:
+        """
+        Open for reading.
+
+        :raises StorageFailed:
+        """
+        lane = self._lanes.lane()
+        file: BlobFile
+        file, cancelled = await undisturbed(lane.run(open_blob, self._path(name), self._calls))
+        blob = _FileBlob(_Pin(lane, file))
+        if cancelled:
+            blob.close()
+            raise CancelledError()
+        return blob
+
+    async def describe(self, name: str) -> bytes:
+        """
+        Read back what was kept beside the content.
+
+        :raises StorageFailed:
+        """
+
+        def read(path: Path) -> bytes:
+            """
+            Read it, in a lane.
+            """
+            file = open_blob(path, self._calls)
+            try:
+                return file.described()
+            finally:
+                file.close()
+
+        described: bytes = await self._lanes.lane().run(read, self._path(name))
+        return described
+
+    async def delete(self, name: str) -> None:
+        """
+        Remove a blob durably.
+
+        :raises StorageFailed: It may be there still.
+        """
+        path = self._path(name)
+        await self._lanes.lane().run(blocking, lambda: self._calls.remove(path), str(path))
+
+    async def names(self, after: str, limit: int) -> Sequence[str]:
+        """
+        The next names.
+
+        :raises StorageFailed:
+        """
+        names: Sequence[str] = await self._lanes.lane().run(
+            blocking, lambda: self._names(after, limit), str(self._directory)
+        )
+        return names
+
+    def _names(self, after: str, limit: int) -> list[str]:
+        found: list[str] = []
+        for directory in sorted(os.listdir(self._directory)):
+            if directory >= after[:2] and len(found) < limit:
+                names = sorted(os.listdir(self._directory / directory))
+                found += [name for name in names if name > after]
+        return found[:limit]
+
+    def _path(self, name: str) -> Path:
+        return self._directory / name[:2] / name
+
+
+@define(eq=False)
+class _Pin:
+    """
+    An open file that several share; the last one who lets go closes it.
+
+    :ivar lane: Where it is read, and closed behind the last read.
+    """
+
+    lane: ILane
+    file: BlobFile
+    _holders: int = field(init=False, default=0)
+
+    def hold(self) -> None:
+        """
+        Keep it open.
+        """
+        self._holders += 1
+
+    def release(self) -> None:
+        """
+        Let go.
+        """
+        self._holders -= 1
+        if not self._holders:
+            closing = Deferred.fromCoroutine(self.lane.run(self.file.close))
+            closing.addErrback(lambda failure: _log.failure("closing a blob", failure=failure))
+
+
+@implementer(IBlob)
+@define(eq=False)
+class _FileBlob:
+    """
+    An open blob.
+    """
+
+    _pin: _Pin
+    size: int = field(init=False)
+    _closed: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Hold the file.
+        """
+        self._pin.hold()
+        self.size = self._pin.file.size
+
+    def read(self, start: int, stop: int) -> IBodySource:
+        """
+        Read a range.
+        """
+        return _FileSource(self._pin, start, stop)
+
+    def close(self) -> None:
+        """
+        Let go of the file.
+        """
+        if not self._closed:
+            self._closed = True
+            self._pin.release()
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class _FileSource:
+    """
+    A range of a blob, read one block ahead.
+
+    :ivar _at: Up to where blocks were asked for.
+    :ivar _ahead: Blocks that were asked for and not given out.
+    """
+
+    _pin: _Pin
+    _at: int
+    _stop: int
+    size: int | None = field(init=False)
+    _ahead: "deque[Deferred[Buffer]]" = field(init=False, factory=deque)
+    _next: int = field(init=False, default=FIRST)
+    _closed: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Hold the file.
+        """
+        self._pin.hold()
+        self.size = self._stop - self._at
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block.
+
+        :raises Damaged:
+        :raises StorageFailed:
+        """
+        while self._at < self._stop and len(self._ahead) < 2:
+            self._fetch()
+        if not self._ahead:
+            self.close()
+            return b""
+        try:
+            return await self._ahead.popleft()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """
+        Drop what is left, and let go of the file.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._at = self._stop
+        for block in self._ahead:
+            # Nobody wants it any more.
+            block.addErrback(lambda _: None)
+        self._ahead.clear()
+        self._pin.release()
+
+    def _fetch(self) -> None:
+        start = self._at
+        self._at = min(start // CHUNK * CHUNK + self._next, self._stop)
+        self._next = BLOCK
+        reading = self._pin.lane.run(self._pin.file.read, start, self._at)
+        self._ahead.append(Deferred.fromCoroutine(reading))

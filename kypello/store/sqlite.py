@@ -1,0 +1,240 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The index in SQLite: one database for each space.
+
+Calls for one space that come while it is busy are done together: readers share a statement,
+writers a transaction and its sync.
+"""
+
+import re
+import sqlite3
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kypello.errors import Conflict
+from kypello.interfaces import IIndex, ILane, ILanes
+from kypello.model import Write
+from kypello.store.database import Commit, Connect, Database, Get, Scan
+from kypello.store.records import SYSTEM
+
+#: The most calls that are done together.
+_TOGETHER = 256
+
+_SUFFIX = ".sqlite"
+_NAME = re.compile("[0-9a-z-]{2,64}")
+
+R = TypeVar("R")
+
+
+@define(eq=False)
+class _Batches(Generic[R]):
+    """
+    Calls of one kind for one space, in order.
+
+    :ivar _work: Does several; gives what each of them gets, a :class:`Conflict` being raised.
+    :ivar busy: Whether any are being done or wait.
+    """
+
+    _lane: ILane
+    _work: Callable[[Sequence[R]], Sequence[object]]
+    busy: bool = field(init=False, default=False)
+    _waiting: "deque[tuple[R, Deferred[Any]]]" = field(init=False, factory=deque)
+
+    async def submit(self, request: R) -> Any:
+        """
+        Do one, together with others.
+        """
+        outcome: Deferred[Any] = Deferred()
+        self._waiting.append((request, outcome))
+        if not self.busy:
+            self._begin()
+        return await outcome
+
+    def _begin(self) -> None:
+        self.busy = True
+        Deferred.fromCoroutine(self._lane.run(self._batch)).addCallbacks(self._end, self._fail)
+
+    def _batch(self) -> list[tuple["Deferred[Any]", object]]:
+        # In the lane: what came until now goes along.
+        count = min(len(self._waiting), _TOGETHER)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        results: Sequence[object]
+        try:
+            results = self._work([request for request, _ in batch])
+        except Exception:
+            results = [Failure()] * count
+        return [(outcome, result) for (_, outcome), result in zip(batch, results, strict=True)]
+
+    def _end(self, results: list[tuple["Deferred[Any]", object]]) -> None:
+        if self._waiting:
+            self._begin()
+        else:
+            self.busy = False
+        for outcome, result in results:
+            if isinstance(result, Conflict):
+                outcome.errback(result)
+            else:
+                outcome.callback(result)
+
+    def _fail(self, failure: Failure) -> None:
+        # The lane itself refuses: it has been stopped.
+        self.busy = False
+        while self._waiting:
+            self._waiting.popleft()[1].errback(failure)
+
+
+@define(eq=False)
+class _Space:
+    """
+    An open space: readers and writers have a connection and a lane each.
+    """
+
+    _lanes: ILanes
+    _path: Path
+    _connect: Connect
+    reader: _Batches[Get | Scan] = field(init=False)
+    writer: _Batches[Commit] = field(init=False)
+    _connections: tuple[tuple[ILane, Database], tuple[ILane, Database]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nothing is connected yet.
+        """
+        reading = self._lanes.lane(), Database(self._path, self._connect)
+        writing = self._lanes.lane(), Database(self._path, self._connect)
+        self.reader = _Batches(reading[0], reading[1].read)
+        self.writer = _Batches(writing[0], writing[1].commit)
+        self._connections = reading, writing
+
+    @property
+    def busy(self) -> bool:
+        """
+        Whether any call is not answered yet.
+        """
+        return self.reader.busy or self.writer.busy
+
+    async def close(self) -> None:
+        """
+        Close both connections, behind what is under way.
+        """
+        for lane, database in self._connections:
+            await lane.run(database.close)
+
+    async def drop(self) -> None:
+        """
+        Remove the database, behind what is under way.
+        """
+        await self.close()
+        lane, database = self._connections[1]
+        await lane.run(database.drop)
+
+
+@implementer(IIndex)
+@define(eq=False)
+class SQLiteIndex:
+    """
+    Spaces in one directory: ``system.sqlite``, and the others under the first two letters of
+    their names.
+
+    :ivar _directory: It exists.
+    :ivar _most: How many spaces stay open when nobody uses them.
+    :ivar _spaces: Open ones; the one that was used last comes last.
+    """
+
+    _directory: Path
+    _lanes: ILanes
+    _most: int = 64
+    _connect: Connect = sqlite3.connect
+    _spaces: "OrderedDict[str, _Space]" = field(init=False, factory=OrderedDict)
+    _log: Logger = field(init=False, factory=Logger)
+
+    async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """
+        Read several keys.
+
+        :raises Damaged: The database is not what was written.
+        """
+        values: Sequence[bytes | None] = await self._space(space).reader.submit(Get(keys))
+        return values
+
+    async def scan(
+        self, space: str, start: bytes, stop: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """
+        The first records of a range.
+
+        :raises Damaged: The database is not what was written.
+        """
+        request = Scan(start, stop, limit)
+        rows: Sequence[tuple[bytes, bytes]] = await self._space(space).reader.submit(request)
+        return rows
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Make all changes or none.
+
+        :raises Damaged: The database is not what was written; nothing was changed.
+        """
+        await self._space(space).writer.submit(Commit(writes, expect, empty))
+
+    async def drop(self, space: str) -> None:
+        """
+        Remove a space.
+        """
+        await self._space(space).drop()
+
+    async def spaces(self) -> Sequence[str]:
+        """
+        The names of all spaces, sorted.
+        """
+        names: Sequence[str] = await self._lanes.lane().run(self._names)
+        return names
+
+    async def close(self) -> None:
+        """
+        Close all databases.
+        """
+        while self._spaces:
+            await self._spaces.popitem()[1].close()
+
+    def _space(self, name: str) -> _Space:
+        space = self._spaces.get(name)
+        if space is None:
+            self._close_unused()
+            space = self._spaces[name] = _Space(self._lanes, self._path(name), self._connect)
+        self._spaces.move_to_end(name)
+        return space
+
+    def _close_unused(self) -> None:
+        for name in [name for name, space in self._spaces.items() if not space.busy]:
+            if len(self._spaces) < self._most:
+                return
+            closing = Deferred.fromCoroutine(self._spaces.pop(name).close())
+            closing.addErrback(
+                lambda failure: self._log.failure("closing a database", failure=failure)
+            )
+
+    def _path(self, space: str) -> Path:
+        if not _NAME.fullmatch(space):
+            raise ValueError(f"no name of a space: {space!r}")
+        directory = self._directory if space == SYSTEM else self._directory / space[:2]
+        return directory / (space + _SUFFIX)
+
+    def _names(self) -> list[str]:
+        paths = [*self._directory.glob(f"??/*{_SUFFIX}"), *self._directory.glob(f"*{_SUFFIX}")]
+        return sorted(path.name.removesuffix(_SUFFIX) for path in paths)
