@@ -82,7 +82,7 @@ class Buckets:
                 await self._index.commit(SYSTEM, writes, {key: None, **intent.expect}, ())
             except Conflict as conflict:
                 if conflict.key != key:
-                    raise StorageFailed("making a bucket took too long") from conflict
+                    raise
                 raise BucketExists(name) from conflict
         return _info(name, record)
 

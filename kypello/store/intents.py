@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from kypello.crypto.randomness import Random
-from kypello.errors import Conflict, KypelloError
+from kypello.errors import Conflict, KypelloError, StorageFailed
 from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
 from kypello.store.records import Garbage, Intent, garbage_key, intent_key, pack
@@ -72,6 +72,8 @@ class Intents:
         :param blobs: The names of blobs that will be written.
         :param made_space: The name of a space that will be made.
         :raises Conflict: From *expect*.
+        :raises StorageFailed: In place of the :class:`Conflict` of a commit that expected the
+            intent: a sweeper has given it up.
         :raises KypelloError: As :meth:`IIndex.commit`.
         """
         id_ = self._prefix() + self._random(16)
@@ -83,8 +85,12 @@ class Intents:
             if cancelled:
                 raise CancelledError()
             yield Made(Write(key, None), {key: value})
-        except Exception:
-            await undisturbed(self._undo(space, id_, value, Garbage(blobs, made_space)))
+        except Exception as error:
+            garbage = Garbage(blobs, made_space)
+            if isinstance(error, Conflict) and error.key == key:
+                await undisturbed(self._remove_given_up(garbage))
+                raise StorageFailed("the write took too long") from error
+            await undisturbed(self._undo(space, id_, value, garbage))
             raise
         finally:
             self._underway.discard(id_)
@@ -105,10 +111,7 @@ class Intents:
             await self._index.commit(
                 space, [Write(intent, None), Write(queued, packed)], {intent: value}, ()
             )
-            for blob in garbage.blobs:
-                await self._blobs.delete(blob)
-            if garbage.space:
-                await self._index.drop(garbage.space)
+            await self._remove(garbage)
             await self._index.commit(space, [Write(queued, None)], {queued: packed}, ())
         except Conflict:
             return
@@ -119,6 +122,19 @@ class Intents:
                 error=error,
             )
             self.left.add(space)
+
+    async def _remove_given_up(self, garbage: Garbage) -> None:
+        # A sweeper has removed it before; but some of it may have been made after that.
+        try:
+            await self._remove(garbage)
+        except KypelloError as error:
+            self._log.warn("{garbage} stays: {error}", garbage=garbage, error=error)
+
+    async def _remove(self, garbage: Garbage) -> None:
+        for blob in garbage.blobs:
+            await self._blobs.delete(blob)
+        if garbage.space:
+            await self._index.drop(garbage.space)
 
     def _prefix(self) -> bytes:
         return self._worker.to_bytes(2, "big")

@@ -264,6 +264,7 @@ class LayoutStore:
         Commit what becomes of the current version of a key.
 
         :param seen: The record of the key, as of some moment ago.
+        :raises Conflict: With a key of *expect*.
         """
         space, where = seen.space, object_key(key)
         for _ in range(ATTEMPTS):
@@ -280,7 +281,7 @@ class LayoutStore:
                 await self._index.commit(space, writes, {META: seen.meta, where: raw, **expect}, ())
             except Conflict as conflict:
                 if conflict.key in expect:
-                    raise StorageFailed("the write took too long") from conflict
+                    raise
             else:
                 return
             finally:

@@ -1,0 +1,161 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Removal of what is left over.
+
+Everything that is made is named by an intent before it exists, and everything that was replaced
+or deleted is named by the garbage queue in the same commit.  So nothing has to be searched for,
+and there are four cases after a crash:
+
+- between an intent and its commit: the intent is given up, and what it names becomes garbage;
+- between a commit and the removal of what it replaced: the garbage queue names that;
+- between the removal and its note in the queue: removing again does nothing;
+- while a bucket was deleted, after its space was closed: the bucket is forgotten, and its
+  closed space is garbage.  A space goes last, when nothing in it names a blob any more.
+
+An intent is given up by a commit that expects it, and the commit that it stands for expects it
+too: one of both happens.  A write that is given up by mistake fails, and loses nothing.
+"""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from kypello.errors import Conflict, KypelloError
+from kypello.interfaces import IBlobs, IIndex
+from kypello.model import Write
+from kypello.store.buckets import all_records, forgetting, is_open
+from kypello.store.intents import Intents
+from kypello.store.records import (
+    BUCKETS,
+    GARBAGE,
+    INTENTS,
+    META,
+    SYSTEM,
+    BucketRecord,
+    Garbage,
+    Intent,
+    garbage_key,
+    pack,
+    unpack,
+)
+
+#: How many records one commit removes at most.
+_BATCH = 64
+
+
+@define(eq=False)
+class Sweeper:
+    """
+    Removes what intents and garbage queues name.
+
+    The first sweep looks everywhere, as it cannot know what an earlier process left; the
+    others where this process left something.
+
+    :ivar _intents: Those of the store of this process.
+    """
+
+    _index: IIndex
+    _blobs: IBlobs
+    _intents: Intents
+    _first: bool = field(init=False, default=True)
+    _log: Logger = field(init=False, factory=Logger)
+
+    async def sweep(self) -> None:
+        """
+        Remove what can be removed now.  Whatever fails is logged and tried again by the next
+        sweep; so is the rest when this one is cancelled.  One call at a time.
+        """
+        if self._first:
+            if not await self._guarded(SYSTEM, self._begin()):
+                return
+            self._first = False
+        spaces = self._intents.left
+        for space in sorted(spaces):
+            spaces.discard(space)
+            try:
+                if not await self._guarded(space, self._space(space)):
+                    spaces.add(space)
+            except BaseException:
+                spaces.add(space)
+                raise
+
+    async def _guarded(self, space: str, work: Coroutine[Any, Any, bool]) -> bool:
+        try:
+            return await work
+        except KypelloError as error:
+            self._log.warn("sweeping {space}: {error}", space=space, error=error)
+            return False
+
+    async def _begin(self) -> bool:
+        for key, value in await all_records(self._index, SYSTEM, BUCKETS):
+            space = unpack(BucketRecord, value).space
+            (meta,) = await self._index.get(space, [META])
+            if not is_open(meta):
+                try:
+                    writes = forgetting(key[1:].decode(), space)
+                    await self._index.commit(SYSTEM, writes, {key: value}, ())
+                except Conflict:
+                    # Who deletes the bucket has come this far.
+                    continue
+        self._intents.left |= {SYSTEM, *await self._index.spaces()}
+        return True
+
+    async def _space(self, space: str) -> bool:
+        """
+        Sweep one space.
+
+        :return: Whether nothing is left in it that could become garbage by itself.
+        """
+        await self._give_up(space)
+        return await self._collect(space)
+
+    async def _give_up(self, space: str) -> None:
+        for key, value in await all_records(self._index, space, INTENTS):
+            id_, intent = key[1:], unpack(Intent, value)
+            if not self._intents.abandoned(id_, intent):
+                continue
+            garbage = pack(Garbage(intent.blobs, intent.space))
+            writes = [Write(key, None), Write(garbage_key(id_), garbage)]
+            try:
+                await self._index.commit(space, writes, {key: value}, ())
+            except Conflict:
+                # It came to its end just now.
+                continue
+
+    async def _collect(self, space: str) -> bool:
+        kept = False
+        start, stop = GARBAGE
+        while True:
+            rows = await self._index.scan(space, start, stop, _BATCH)
+            removed = {}
+            for key, value in rows:
+                if await self._remove(unpack(Garbage, value)):
+                    removed[key] = value
+                else:
+                    kept = True
+            if removed:
+                try:
+                    writes = [Write(key, None) for key in removed]
+                    await self._index.commit(space, writes, removed, ())
+                except Conflict:
+                    # Another process sweeps here too, or has dropped the space.
+                    kept = True
+            if len(rows) < _BATCH:
+                return not kept
+            start = rows[-1][0] + b"\x00"
+
+    async def _remove(self, garbage: Garbage) -> bool:
+        for blob in garbage.blobs:
+            await self._blobs.delete(blob)
+        if not garbage.space:
+            return True
+        await self._space(garbage.space)
+        for within in (INTENTS, GARBAGE):
+            # What is being written into the closed space fails, and cleans up after itself.
+            if await self._index.scan(garbage.space, *within, 1):
+                return False
+        await self._index.drop(garbage.space)
+        return True
