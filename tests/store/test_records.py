@@ -1,0 +1,95 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.store.records``.
+"""
+
+import msgspec
+from attrs import evolve
+
+from kypello.errors import Damaged
+from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, Sealing
+from kypello.store.records import (
+    BucketRecord,
+    Intent,
+    ObjectRecord,
+    PartRecord,
+    SpaceRecord,
+    content_key,
+    metadata_record,
+    object_key,
+    pack,
+    unpack,
+)
+from tests.cases import SyncCase
+
+METADATA = ObjectMetadata(
+    "etag",
+    {"content-type": "text/plain"},
+    {"city": "Zürich"},
+    {"crc32": "AAAAAA=="},
+    "FULL_OBJECT",
+    {"tag": "value"},
+    Sealing("AES256", "key"),
+    "STANDARD_IA",
+    {"X-Minio-Internal": "x"},
+    b"\x00sealed",
+)
+
+
+class RecordsTests(SyncCase):
+    """
+    Records and their keys.
+    """
+
+    def test_object(self) -> None:
+        """
+        Nothing of an object is lost in its record, parts included.
+        """
+        parts = (PartRecord(1, 5, "aa"), PartRecord(7, 4, "bb"))
+        record = ObjectRecord(3, "null", 9, 12, metadata_record(METADATA), parts)
+        again = unpack(ObjectRecord, pack(record))
+        self.assertEqual(again, record)
+        self.assertEqual(
+            again.info("b", "k"),
+            ObjectInfo("b", "k", "null", 9, 12, METADATA, (PartInfo(1, 5), PartInfo(7, 4))),
+        )
+
+    def test_one_piece(self) -> None:
+        """
+        The blob of an object that came in one piece is no part of a multipart upload.
+        """
+        metadata = metadata_record(evolve(METADATA, sealing=None))
+        record = ObjectRecord(1, "null", 9, 12, metadata, (PartRecord(0, 9, "aa"),))
+        info = unpack(ObjectRecord, pack(record)).info("b", "k")
+        self.assertEqual((info.parts, info.metadata.sealing), ((), None))
+
+    def test_damaged(self) -> None:
+        """
+        What is no record, or another one, or of an unknown format, is damaged.
+        """
+        good = pack(BucketRecord(1, "space", {"a": b"b"}))
+        self.assertEqual(good[0], 1)
+        for value in (b"", b"\x01", b"\x02" + good[1:], good[:-1], good + b"x", b"\xff" * 9):
+            with self.assertRaises(Damaged):
+                unpack(BucketRecord, value)
+        with self.assertRaises(Damaged):
+            unpack(SpaceRecord, good)
+
+    def test_grows(self) -> None:
+        """
+        Fields that a later release appends do not disturb, and those it knows have defaults.
+        """
+        longer = b"\x01" + msgspec.msgpack.encode([5, ["aa"], "space", "new", 7])
+        self.assertEqual(unpack(Intent, longer), Intent(5, ("aa",), "space"))
+        shorter = b"\x01" + msgspec.msgpack.encode([5])
+        self.assertEqual(unpack(Intent, shorter), Intent(5))
+
+    def test_content_apart(self) -> None:
+        """
+        Keys of objects keep the order of their names, and contents do not lie between them.
+        """
+        keys = [object_key(key) for key in ("a", "a/b", "b", "é")]
+        self.assertEqual(keys, sorted(keys))
+        self.assertTrue(all(content_key(key, "null") < keys[0] for key in ("a", "é")))
+        self.assertNotEqual(content_key("a", "bnull"), content_key("ab", "null"))
