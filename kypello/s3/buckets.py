@@ -1,0 +1,133 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Operations on buckets as a whole.
+"""
+
+from collections.abc import Sequence
+
+from kypello.errors import Refused
+from kypello.http.response import Response
+from kypello.model import BucketInfo
+from kypello.s3.call import Call
+from kypello.s3.dates import xml_date
+from kypello.s3.errors import invalid_argument, not_implemented
+from kypello.s3.owner import OWNER
+from kypello.s3.payload import read_small
+from kypello.s3.tokens import read_token, write_token
+from kypello.s3.xml import CONTENT_TYPE, child_texts, document, escape, read_document
+
+_MAX_BUCKETS = 10_000
+_LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
+_OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
+_MAX_CONFIGURATION = 64 * 1024
+
+
+async def list_buckets(call: Call) -> Response:
+    """
+    List the buckets, all of them unless fewer are asked for.
+    """
+    head = call.head
+    limit = _max_buckets(head.parameter("max-buckets"))
+    after = read_token(head.parameter("continuation-token") or "")
+    prefix = head.parameter("prefix")
+    region = head.parameter("bucket-region")
+    shown = call.front.shown_region
+    found = [
+        info
+        for info in await call.front.store.buckets()
+        if info.name.startswith(prefix or "") and info.name > after and region in (None, "", shown)
+    ]
+    regional = any(head.parameter(name) is not None for name in _LIST_PARAMETERS)
+    page = found if limit is None else found[:limit]
+    content = f"{OWNER}<Buckets>{_elements(page, shown if regional else None)}</Buckets>"
+    if len(page) < len(found):
+        content += f"<ContinuationToken>{write_token(page[-1].name)}</ContinuationToken>"
+    if prefix is not None:
+        content += f"<Prefix>{escape(prefix)}</Prefix>"
+    return Response(200, (CONTENT_TYPE,), document("ListAllMyBucketsResult", content))
+
+
+async def create_bucket(call: Call) -> Response:
+    """
+    Make a bucket.
+    """
+    head, name = call.head, call.bucket
+    ownership = head.header("x-amz-object-ownership")
+    if ownership is not None and ownership not in _OWNERSHIPS:
+        raise invalid_argument(
+            "x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership"
+        )
+    lock = (head.header("x-amz-bucket-object-lock-enabled") or "false").lower()
+    if lock == "true":
+        raise not_implemented("x-amz-bucket-object-lock-enabled")
+    if lock != "false":
+        raise invalid_argument(
+            "x-amz-bucket-object-lock-enabled", lock, "The value must be true or false"
+        )
+    _check_configuration(call, await read_small(call.payload(), _MAX_CONFIGURATION))
+    await call.front.store.create_bucket(name, {})
+    return Response(200, (("Location", f"/{name}"),))
+
+
+async def head_bucket(call: Call) -> Response:
+    """
+    Tell that a bucket exists.
+    """
+    await call.front.store.bucket(call.bucket)
+    return Response(200)
+
+
+async def delete_bucket(call: Call) -> Response:
+    """
+    Remove an empty bucket.
+    """
+    if (call.head.header("x-minio-force-delete") or "").lower() == "true":
+        raise not_implemented("x-minio-force-delete")
+    await call.front.store.delete_bucket(call.bucket)
+    return Response(204)
+
+
+async def get_location(call: Call) -> Response:
+    """
+    Tell the region of a bucket; ``us-east-1`` has no name here.
+    """
+    await call.front.store.bucket(call.bucket)
+    region = call.front.shown_region
+    content = "" if region == "us-east-1" else escape(region)
+    return Response(200, (CONTENT_TYPE,), document("LocationConstraint", content))
+
+
+def _max_buckets(stated: str | None) -> int | None:
+    if stated is None:
+        return None
+    if stated.isascii() and stated.isdigit() and len(stated) <= len(str(_MAX_BUCKETS)):
+        number = int(stated)
+        if 1 <= number <= _MAX_BUCKETS:
+            return number
+    raise invalid_argument(
+        "max-buckets", stated, "Argument max-buckets must be an integer between 1 and 10000."
+    )
+
+
+def _elements(buckets: Sequence[BucketInfo], region: str | None) -> str:
+    shown = "" if region is None else f"<BucketRegion>{escape(region)}</BucketRegion>"
+    return "".join(
+        f"<Bucket><Name>{escape(info.name)}</Name>"
+        f"<CreationDate>{xml_date(info.created)}</CreationDate>{shown}</Bucket>"
+        for info in buckets
+    )
+
+
+def _check_configuration(call: Call, body: bytes) -> None:
+    """
+    See that the bucket is wanted as it will be.
+    """
+    if not body:
+        return
+    names = frozenset({"LocationConstraint"})
+    wanted = child_texts(read_document(body, "CreateBucketConfiguration"), names)
+    region = wanted.get("LocationConstraint", "").strip()
+    configured = call.front.region
+    if configured is not None and region not in ("", "us-east-1", configured):
+        raise Refused("InvalidRegion", "Region does not match.", {"Region": configured})

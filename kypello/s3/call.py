@@ -1,0 +1,108 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an operation gets: the front that all requests share, and the one request.
+"""
+
+from typing import Protocol
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.interfaces import IBodySource, ILanes, IObjectStore
+from kypello.model import Identity
+from kypello.s3.authenticate import Authenticated, Authenticator
+from kypello.s3.payload import Payload, open_payload, read_small
+
+#: The largest document that a request may hold, but for lists of objects, in bytes.
+MAX_DOCUMENT = 1024 * 1024
+
+
+class Authorize(Protocol):
+    """
+    Tells whether somebody may do something.
+    """
+
+    def __call__(self, identity: Identity | None, action: str, resource: str) -> bool:
+        """
+        Decide about one request.
+
+        :param identity: ``None`` for an anonymous request.
+        :param action: Such as ``s3:GetObject``.
+        :param resource: An ARN such as ``arn:aws:s3:::bucket/key``.
+        """
+
+
+@frozen(eq=False)
+class Front:
+    """
+    What all requests share.
+
+    :ivar region: The one that is configured; ``None`` stands for ``us-east-1`` and accepts all.
+    :ivar clock: Tells the time in seconds since the epoch.
+    :ivar encrypts: Whether a KMS is configured.
+    :ivar host_id: What ``x-amz-id-2`` says.
+    :ivar max_object: The largest object that is accepted, in bytes.
+    """
+
+    store: IObjectStore
+    authenticator: Authenticator
+    authorize: Authorize
+    lanes: ILanes
+    region: str | None
+    clock: IReactorTime
+    encrypts: bool
+    host_id: str = "kypello"
+    max_object: int = 5 * 1024**4
+
+    @property
+    def shown_region(self) -> str:
+        """
+        The region as clients learn it.
+        """
+        return self.region or "us-east-1"
+
+
+@define(eq=False)
+class Call:
+    """
+    One authenticated and authorized request.
+
+    :ivar bucket: Empty for the service itself.
+    :ivar key: Empty for a bucket.
+    """
+
+    front: Front
+    authenticated: Authenticated
+    bucket: str
+    key: str
+    request_id: str
+    _body: IBodySource
+
+    @property
+    def head(self) -> RequestHead:
+        """
+        The request with the settings of a presigned query among its headers.
+        """
+        return self.authenticated.head
+
+    def payload(self, want_md5: bool = False) -> Payload:
+        """
+        Begin to read the content.
+
+        :raises Refused: What the headers say about it is wrong.
+        """
+        return open_payload(self.authenticated, self._body, self.front.lanes, want_md5)
+
+    async def read_document(self, limit: int = MAX_DOCUMENT) -> bytes:
+        """
+        All of the content, verified.
+
+        :raises Refused: ``MissingRequestBodyError`` and what the payload raises.
+        """
+        content = await read_small(self.payload(), limit)
+        if not content:
+            raise Refused("MissingRequestBodyError", "Request Body is empty")
+        return content

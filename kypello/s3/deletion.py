@@ -1,0 +1,139 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The removal of many objects with one request.
+"""
+
+from collections.abc import Iterator
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
+
+from kypello.errors import KypelloError, Refused
+from kypello.http.response import Response
+from kypello.s3.call import Call
+from kypello.s3.conditions import delete_condition
+from kypello.s3.errors import access_denied, not_implemented, translate
+from kypello.s3.names import check_key
+from kypello.s3.xml import (
+    CONTENT_TYPE,
+    child_texts,
+    children,
+    document,
+    escape,
+    escape_message,
+    malformed,
+    read_document,
+)
+
+#: How many objects a request may name, and how long it may be in bytes.
+MAX_OBJECTS = 1000
+_MAX_DOCUMENT = 2 * 1024 * 1024
+
+#: How many objects of a request are being removed at once.
+_AT_ONCE = 16
+
+_DELETE = frozenset({"Object", "Quiet"})
+_OBJECT = frozenset({"Key", "VersionId", "ETag", "LastModifiedTime", "Size"})
+
+
+@frozen
+class _Entry:
+    """
+    One object to remove.
+
+    :ivar version_id: Empty when none is named.
+    :ivar etag: What the object must have; ``None`` for anything.
+    """
+
+    key: str
+    version_id: str
+    etag: str | None
+
+    def identified(self) -> str:
+        """
+        The elements that name the entry in the answer.
+        """
+        version = self.version_id and f"<VersionId>{escape(self.version_id)}</VersionId>"
+        return f"<Key>{escape(self.key)}</Key>{version}"
+
+
+async def delete_objects(call: Call) -> Response:
+    """
+    Remove up to 1000 objects; each succeeds or fails by itself.
+    """
+    await call.front.store.bucket(call.bucket)
+    _check_protected(call)
+    entries, quiet = _read_entries(await call.read_document(_MAX_DOCUMENT))
+    results: dict[int, str] = {}
+    waiting = enumerate(entries)
+    workers = [
+        Deferred.fromCoroutine(_remove_each(call, waiting, results, quiet))
+        for _ in range(min(_AT_ONCE, len(entries)))
+    ]
+    await gatherResults(workers, consumeErrors=True)
+    content = "".join(results[position] for position in range(len(entries)))
+    return Response(200, (CONTENT_TYPE,), document("DeleteResult", content))
+
+
+async def _remove_each(
+    call: Call, waiting: Iterator[tuple[int, _Entry]], results: dict[int, str], quiet: bool
+) -> None:
+    for position, entry in waiting:
+        try:
+            await _remove(call, entry)
+        except KypelloError as error:
+            refused = translate(error, call.request_id)
+            results[position] = (
+                f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
+                f"<Message>{escape_message(refused.message)}</Message></Error>"
+            )
+        else:
+            results[position] = "" if quiet else f"<Deleted>{entry.identified()}</Deleted>"
+
+
+async def _remove(call: Call, entry: _Entry) -> None:
+    if entry.version_id not in ("", "null"):
+        raise not_implemented("VersionId")
+    check_key(entry.key)
+    front = call.front
+    resource = f"arn:aws:s3:::{call.bucket}/{entry.key}"
+    if not front.authorize(call.authenticated.identity, "s3:DeleteObject", resource):
+        raise access_denied()
+    await front.store.delete(call.bucket, entry.key, delete_condition(entry.etag))
+
+
+def _check_protected(call: Call) -> None:
+    """
+    See that something covers the list, so that no damaged list removes anything.
+    """
+    head, mode = call.head, call.authenticated.mode
+    names = {name for name, _value in head.headers}
+    digests = any(name.startswith("x-amz-checksum-") for name in names)
+    trailer = "x-amz-checksum-" in (head.header("x-amz-trailer") or "").lower()
+    covered = mode.sha256 is not None or mode.seed is not None
+    if not ("content-md5" in names or digests or trailer or covered):
+        raise Refused(
+            "InvalidRequest",
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+        )
+
+
+def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:
+    quiet: bool | None = None
+    entries = []
+    for child in children(read_document(body, "Delete"), _DELETE):
+        if child.tag == "Quiet":
+            text = (child.text or "").strip().lower()
+            if quiet is not None or len(child) or text not in ("true", "false", ""):
+                raise malformed()
+            quiet = text == "true"
+        else:
+            texts = child_texts(child, _OBJECT)
+            key = texts.get("Key", "")
+            if not key:
+                raise malformed()
+            entries.append(_Entry(key, texts.get("VersionId", "").strip(), texts.get("ETag")))
+    if not 1 <= len(entries) <= MAX_OBJECTS:
+        raise malformed()
+    return entries, bool(quiet)

@@ -1,0 +1,214 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Listings of objects: the two forms of it, and that of versions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+from urllib.parse import quote
+
+from attrs import frozen
+
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.http.response import Response
+from kypello.model import Listing, ListQuery, ObjectInfo
+from kypello.s3.call import Call
+from kypello.s3.dates import xml_date
+from kypello.s3.errors import invalid_argument
+from kypello.s3.owner import OWNER
+from kypello.s3.tokens import read_token, write_token
+from kypello.s3.xml import CONTENT_TYPE, document, escape
+
+#: The most entries of a page, and how many there are unless fewer are asked for.
+MAX_KEYS = 1000
+_LARGEST = 2**31 - 1
+_MAX_DIGITS = 19
+
+_Write: TypeAlias = Callable[[str], str]
+_quote = partial(quote, safe="/")
+
+
+@frozen
+class _Page:
+    """
+    What all forms of listings have in common.
+
+    :ivar query: Starts at the prefix; each form says where it goes on.
+    :ivar write: Makes a name the content of an element, as the client asked.
+    """
+
+    bucket: str
+    query: ListQuery
+    write: _Write
+    encoded: bool
+
+    def head(self, listing: Listing) -> str:
+        """
+        The elements before the entries.
+        """
+        query, write = self.query, self.write
+        delimiter = query.delimiter and f"<Delimiter>{write(query.delimiter)}</Delimiter>"
+        encoding = "<EncodingType>url</EncodingType>" if self.encoded else ""
+        truncated = "true" if listing.next is not None else "false"
+        return (
+            f"<Name>{self.bucket}</Name><Prefix>{write(query.prefix)}</Prefix>"
+            f"<MaxKeys>{query.limit}</MaxKeys>{delimiter}<IsTruncated>{truncated}</IsTruncated>"
+            f"{encoding}"
+        )
+
+    def groups(self, listing: Listing) -> str:
+        """
+        The groups.
+        """
+        write = self.write
+        return "".join(
+            [
+                f"<CommonPrefixes><Prefix>{write(prefix)}</Prefix></CommonPrefixes>"
+                for prefix in listing.prefixes
+            ]
+        )
+
+
+async def list_objects(call: Call) -> Response:
+    """
+    List objects, in the second form if the request says so.
+    """
+    if call.head.parameter("list-type") == "2":
+        return await _list_second(call)
+    marker = call.head.parameter("marker") or ""
+    page, listing = await _list(call, marker)
+    write = page.write
+    following = ""
+    if listing.next is not None and page.query.delimiter:
+        following = f"<NextMarker>{write(listing.next)}</NextMarker>"
+    return _answer(
+        "ListBucketResult",
+        page.head(listing),
+        f"<Marker>{write(marker)}</Marker>",
+        following,
+        _contents(listing, write, OWNER),
+        page.groups(listing),
+    )
+
+
+async def _list_second(call: Call) -> Response:
+    head = call.head
+    token, start_after = head.parameter("continuation-token"), head.parameter("start-after")
+    page, listing = await _list(call, read_token(token) if token else start_after or "")
+    parts = [
+        page.head(listing),
+        f"<KeyCount>{len(listing.objects) + len(listing.prefixes)}</KeyCount>",
+    ]
+    if start_after is not None:
+        parts.append(f"<StartAfter>{page.write(start_after)}</StartAfter>")
+    if token is not None:
+        parts.append(f"<ContinuationToken>{escape(token)}</ContinuationToken>")
+    if listing.next is not None:
+        following = write_token(listing.next)
+        parts.append(f"<NextContinuationToken>{following}</NextContinuationToken>")
+    owner = OWNER if (head.parameter("fetch-owner") or "").lower() == "true" else ""
+    parts.append(_contents(listing, page.write, owner))
+    return _answer("ListBucketResult", *parts, page.groups(listing))
+
+
+async def list_versions(call: Call) -> Response:
+    """
+    List versions: every object has one, that of a bucket without versioning.
+    """
+    head = call.head
+    marker, version_marker = head.parameter("key-marker"), head.parameter("version-id-marker")
+    if version_marker and not marker:
+        raise invalid_argument(
+            "version-id-marker",
+            version_marker,
+            "A version-id marker cannot be specified without a key marker.",
+        )
+    page, listing = await _list(call, marker or "")
+    write = page.write
+    following = ""
+    if listing.next is not None:
+        following = f"<NextKeyMarker>{write(listing.next)}</NextKeyMarker>"
+        if listing.next not in listing.prefixes:
+            following += "<NextVersionIdMarker>null</NextVersionIdMarker>"
+    versions = "".join(
+        f"<Version><VersionId>null</VersionId><IsLatest>true</IsLatest>"
+        f"{_entry(info, write)}{OWNER}</Version>"
+        for info in listing.objects
+    )
+    return _answer(
+        "ListVersionsResult",
+        page.head(listing),
+        f"<KeyMarker>{write(marker or '')}</KeyMarker>",
+        f"<VersionIdMarker>{escape(version_marker or '')}</VersionIdMarker>",
+        following,
+        versions,
+        page.groups(listing),
+    )
+
+
+async def _list(call: Call, start_after: str) -> tuple[_Page, Listing]:
+    store = call.front.store
+    try:
+        page = _read_page(call.bucket, call.head, start_after)
+    except Refused:
+        await store.bucket(call.bucket)
+        raise
+    return page, await store.list(call.bucket, page.query)
+
+
+def _read_page(bucket: str, head: RequestHead, start_after: str) -> _Page:
+    encoding = head.parameter("encoding-type")
+    if encoding is not None and encoding.lower() != "url":
+        raise invalid_argument(
+            "encoding-type", encoding, "Invalid Encoding Method specified in Request"
+        )
+    query = ListQuery(
+        head.parameter("prefix") or "",
+        head.parameter("delimiter") or "",
+        start_after,
+        min(_number("max-keys", head.parameter("max-keys")), MAX_KEYS),
+    )
+    return _Page(bucket, query, escape if encoding is None else _quote, encoding is not None)
+
+
+def _number(name: str, stated: str | None) -> int:
+    if not stated:
+        return MAX_KEYS
+    digits = stated.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+        raise invalid_argument(
+            name, stated, f"Provided {name} not an integer or within integer range"
+        )
+    if not 0 <= int(stated) <= _LARGEST:
+        raise invalid_argument(
+            name, stated, "Argument maxKeys must be an integer between 0 and 2147483647"
+        )
+    return int(stated)
+
+
+def _contents(listing: Listing, write: _Write, owner: str) -> str:
+    return "".join(
+        [f"<Contents>{_entry(info, write)}{owner}</Contents>" for info in listing.objects]
+    )
+
+
+def _entry(info: ObjectInfo, write: _Write) -> str:
+    metadata = info.metadata
+    checksums = ""
+    if metadata.checksums:
+        checksums = "".join(
+            f"<ChecksumAlgorithm>{name.upper()}</ChecksumAlgorithm>" for name in metadata.checksums
+        )
+        checksums += f"<ChecksumType>{metadata.checksum_type}</ChecksumType>"
+    return (
+        f"<Key>{write(info.key)}</Key><LastModified>{xml_date(info.modified)}</LastModified>"
+        f"<ETag>&#34;{metadata.etag}&#34;</ETag><Size>{info.size}</Size>{checksums}"
+        f"<StorageClass>{metadata.storage_class}</StorageClass>"
+    )
+
+
+def _answer(root: str, *parts: str) -> Response:
+    return Response(200, (CONTENT_TYPE,), document(root, "".join(parts)))

@@ -1,0 +1,172 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Operations on one object.
+"""
+
+from attrs import frozen
+
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.http.response import Response
+from kypello.interfaces import Condition
+from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.s3.call import Call
+from kypello.s3.conditions import delete_condition, is_not_modified, write_condition
+from kypello.s3.encryption import check_read_encryption, read_write_encryption, sealing_headers
+from kypello.s3.errors import not_implemented
+from kypello.s3.headers import (
+    StoredHeaders,
+    checksum_headers,
+    object_headers,
+    overridden,
+    read_overrides,
+    read_stored_headers,
+)
+from kypello.s3.payload import Payload
+from kypello.s3.ranges import content_range, wanted_range
+
+#: The headers of an object that come with "304 Not Modified" (RFC 9110, section 15.4.5).
+_UNCHANGED = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
+
+
+@frozen
+class _Put:
+    """
+    What a PUT asks for.
+    """
+
+    headers: StoredHeaders
+    encryption: EncryptionRequest | None
+    condition: Condition | None
+    payload: Payload
+
+    def describe(self, _size: int) -> ObjectMetadata:
+        """
+        The metadata, once the payload is read and verified.
+        """
+        payload, headers = self.payload, self.headers
+        assert payload.md5 is not None
+        return ObjectMetadata(
+            etag=payload.md5,
+            headers=headers.system,
+            user=headers.user,
+            checksums=payload.checksums,
+            checksum_type="FULL_OBJECT" if payload.checksums else "",
+            storage_class=headers.storage_class,
+        )
+
+
+async def put_object(call: Call) -> Response:
+    """
+    Store an object.
+    """
+    try:
+        put = _read_put(call)
+    except Refused:
+        # An absent bucket is what is wrong first.
+        await call.front.store.bucket(call.bucket)
+        raise
+    info = await call.front.store.put(
+        call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
+    )
+    headers = [("ETag", f'"{info.etag}"'), *sealing_headers(info.metadata.sealing)]
+    return Response(200, [*headers, *checksum_headers(info)])
+
+
+async def get_object(call: Call) -> Response:
+    """
+    Read an object, or a range of it.
+    """
+    overrides = await _read_get(call)
+    opened = await call.front.store.open(call.bucket, call.key)
+    try:
+        info, head = opened.info, call.head
+        if is_not_modified(head, info, call.front.clock.seconds()):
+            return _not_modified(info)
+        wanted = wanted_range(head, info)
+        headers = overridden(_answer_headers(head, info), overrides)
+        if wanted is None:
+            return Response(200, headers, await opened.read(None))
+        headers.append(content_range(wanted, info.size))
+        return Response(206, headers, await opened.read(wanted))
+    finally:
+        opened.close()
+
+
+async def head_object(call: Call) -> Response:
+    """
+    Tell about an object what reading it would tell.
+    """
+    overrides = await _read_get(call)
+    info = await call.front.store.head(call.bucket, call.key)
+    head = call.head
+    if is_not_modified(head, info, call.front.clock.seconds()):
+        return _not_modified(info)
+    wanted = wanted_range(head, info)
+    headers = overridden(_answer_headers(head, info), overrides)
+    if wanted is None:
+        return Response(200, [*headers, ("Content-Length", str(info.size))])
+    length = ("Content-Length", str(wanted.size))
+    return Response(206, [*headers, content_range(wanted, info.size), length])
+
+
+async def delete_object(call: Call) -> Response:
+    """
+    Remove an object; one that does not exist is removed already.
+    """
+    _check_version(call.head)
+    if (call.head.header("x-minio-force-delete") or "").lower() == "true":
+        raise not_implemented("x-minio-force-delete")
+    condition = delete_condition(call.head.header("if-match"))
+    await call.front.store.delete(call.bucket, call.key, condition)
+    return Response(204)
+
+
+def _read_put(call: Call) -> _Put:
+    head = call.head
+    _check_version(head)
+    headers = read_stored_headers(head)
+    encryption = read_write_encryption(head)
+    if head.header("content-length") is None and head.header("transfer-encoding") is None:
+        raise Refused("MissingContentLength", "You must provide the Content-Length HTTP header.")
+    payload = call.payload(want_md5=True)
+    limit = call.front.max_object
+    if payload.size is not None and payload.size > limit:
+        raise Refused(
+            "EntityTooLarge",
+            "Your proposed upload exceeds the maximum allowed object size.",
+            {"ProposedSize": str(payload.size), "MaxSizeAllowed": str(limit)},
+        )
+    return _Put(headers, encryption, write_condition(head, call.bucket, call.key), payload)
+
+
+async def _read_get(call: Call) -> dict[str, str]:
+    """
+    Check what a read asks for; give the headers that it wants to be answered with.
+    """
+    try:
+        _check_version(call.head)
+        check_read_encryption(call.head)
+        return read_overrides(call.head)
+    except Refused:
+        await call.front.store.bucket(call.bucket)
+        raise
+
+
+def _check_version(head: RequestHead) -> None:
+    version_id = head.parameter("versionId")
+    if version_id not in (None, "", "null"):
+        raise not_implemented("versionId")
+
+
+def _answer_headers(head: RequestHead, info: ObjectInfo) -> list[tuple[str, str]]:
+    headers = object_headers(info)
+    enabled = (head.header("x-amz-checksum-mode") or "").upper() == "ENABLED"
+    if enabled and head.header("range") is None:
+        headers.extend(checksum_headers(info))
+    return headers
+
+
+def _not_modified(info: ObjectInfo) -> Response:
+    return Response(304, [pair for pair in object_headers(info) if pair[0] in _UNCHANGED])

@@ -1,0 +1,195 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The resource that serves all of S3: every path, every method.
+"""
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from attrs import define, field
+from twisted.web.resource import Resource
+
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.http.accesslog import host_of
+from kypello.http.request import StreamingRequest
+from kypello.http.respond import respond
+from kypello.http.response import Response
+from kypello.model import Identity
+from kypello.s3.call import Call, Front
+from kypello.s3.errors import Subject, access_denied, error_response
+from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_path
+from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
+
+#: The bucket of this name is the server itself.
+RESERVED = b"minio"
+
+_HEALTH = b"/minio/health/"
+_STANDING = (
+    ("Vary", "Origin, Accept-Encoding"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-XSS-Protection", "1; mode=block"),
+)
+_SECURE = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+
+
+class S3Resource(Resource):
+    """
+    Buckets and objects, and the health of the server beside them.
+
+    It takes the bucket and the key from the path as sent: slashes, dots and escapes of keys
+    mean nothing here.
+    """
+
+    isLeaf = True
+
+    def __init__(self, front: Front, health: Callable[[str], Awaitable[Response | None]]) -> None:
+        """
+        Serve *front*.
+
+        :param health: Answers what follows ``/minio/health/``; ``None`` for what it does not
+            know.
+        """
+        Resource.__init__(self)
+        self._front = front
+        self._health = health
+
+    def render(self, request: StreamingRequest) -> int:
+        """
+        Called by Twisted.
+        """
+        exchange = _Exchange(self._front, self._health, request, _read_head(request))
+        return respond(request, exchange.answer(), exchange.word)
+
+
+@define(eq=False)
+class _Exchange:
+    """
+    One request on its way to an answer.
+    """
+
+    _front: Front
+    _health: Callable[[str], Awaitable[Response | None]]
+    _request: StreamingRequest
+    _head: RequestHead
+    _bucket: bytes = b""
+    _key: bytes = b""
+    _standing: tuple[tuple[str, str], ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Know what every answer says.
+        """
+        self._standing = (
+            ("x-amz-request-id", self._request.request_id),
+            ("x-amz-id-2", self._front.host_id),
+            *((*_STANDING, _SECURE) if self._head.secure else _STANDING),
+        )
+
+    async def answer(self) -> Response:
+        """
+        Find out what is wanted, and by whom, and do it.
+        """
+        path = self._request.path
+        if path.startswith(_HEALTH):
+            return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
+        self._bucket, self._key = split_path(path)
+        if self._bucket == RESERVED:
+            raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
+        operation = self._find_operation()
+        self._request.operation = operation.name
+        return self._finished(await operation.perform(await self._admit(operation)))
+
+    def word(self, error: Exception) -> Response:
+        """
+        Tell what went wrong.
+        """
+        subject = Subject(
+            self._head.path.encode("latin-1").decode("utf-8", "replace"),
+            self._bucket.decode("utf-8", "replace"),
+            self._key.decode("utf-8", "replace"),
+        )
+        return self._finished(
+            error_response(
+                error,
+                subject,
+                self._request.request_id,
+                self._front.host_id,
+                bodiless=self._head.method == "HEAD",
+            )
+        )
+
+    async def _tell_health(self, word: bytes) -> Response:
+        self._request.operation = "Health"
+        if self._head.method not in ("GET", "HEAD"):
+            raise Refused("BadRequest", "Health is asked for with GET or HEAD.")
+        response = await self._health(word.decode("latin-1"))
+        if response is None:
+            raise access_denied()
+        return response
+
+    def _find_operation(self) -> Operation:
+        level = SERVICE if not self._bucket else OBJECT if self._key else BUCKET
+        return find_operation(level, self._head)
+
+    async def _admit(self, operation: Operation) -> Call:
+        """
+        See who sent the request, and whether it may be done.
+        """
+        authenticated = await self._front.authenticator.authenticate(self._head)
+        bucket, key = self._names()
+        identity = authenticated.identity
+        if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):
+            raise access_denied()
+        request = self._request
+        return Call(self._front, authenticated, bucket, key, request.request_id, request.body)
+
+    def _names(self) -> tuple[str, str]:
+        """
+        Read the names and the query, now that they are known to be what the client signed.
+        """
+        try:
+            bucket, key = self._bucket.decode(), self._key.decode()
+            for pair in self._head.query:
+                for text in pair:
+                    text.encode()
+        except UnicodeError:
+            raise invalid_uri() from None
+        if bucket:
+            check_bucket_name(bucket)
+        check_key(key)
+        return bucket, key
+
+    def _allowed(self, identity: Identity | None, operation: Operation, resource: str) -> bool:
+        if not operation.action:
+            return identity is not None
+        return self._front.authorize(identity, operation.action, f"arn:aws:s3:::{resource}")
+
+    def _finished(self, response: Response) -> Response:
+        headers = [*self._standing, *response.headers]
+        if self._head.method == "HEAD" and self._bucket and not self._key:
+            headers.append(("x-amz-bucket-region", self._front.shown_region))
+        return Response(response.status, headers, response.body)
+
+
+def _read_head(request: StreamingRequest) -> RequestHead:
+    head = request.head
+    path, _mark, query = head.target.partition(b"?")
+    return RequestHead(
+        head.method.decode("ascii"),
+        path.decode("latin-1"),
+        _read_query(query) if query else (),
+        tuple(
+            (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in head.headers
+        ),
+        # Twisted has no annotations here.
+        request.isSecure(),  # type: ignore[no-untyped-call]
+        host_of(request.client),
+    )
+
+
+def _read_query(query: bytes) -> tuple[tuple[str, str], ...]:
+    # Bytes that are no UTF-8 survive until the signature has been checked.
+    text = query.decode("utf-8", "surrogateescape")
+    return tuple(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))

@@ -1,0 +1,304 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which operation a request is: a table by level, subresource and method.
+
+The level is the service, a bucket or an object.  A subresource is the first query parameter
+that has a name in the table; parameters with other names change nothing.  What S3 knows and
+this server does not offer is in the table too: it must never be taken for the plain operation
+of its level.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from kypello.auth.request import RequestHead
+from kypello.errors import PreconditionFailed, Refused
+from kypello.http.response import Response
+from kypello.s3.bucketconfig import (
+    absent,
+    delete_absent,
+    delete_encryption,
+    fixed,
+    get_acl,
+    get_encryption,
+    put_encryption,
+)
+from kypello.s3.buckets import (
+    create_bucket,
+    delete_bucket,
+    get_location,
+    head_bucket,
+    list_buckets,
+)
+from kypello.s3.call import Call
+from kypello.s3.deletion import delete_objects
+from kypello.s3.errors import not_implemented
+from kypello.s3.listings import list_objects, list_versions
+from kypello.s3.objects import delete_object, get_object, head_object, put_object
+
+Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
+
+
+@frozen
+class Operation:
+    """
+    One kind of request.
+
+    :ivar name: As the S3 API reference calls it; for logs.
+    :ivar action: What a policy must allow on the bucket or object.
+    """
+
+    name: str
+    action: str
+    perform: Perform
+
+
+_Methods: TypeAlias = Mapping[str, Operation]
+
+
+def _configuration(name: str, get: Perform, delete: str = "") -> _Methods:
+    """
+    A configuration that cannot be set.
+
+    :param name: As in the names of its operations.
+    :param delete: The action of its removal, which changes nothing; empty when there is none.
+    """
+    methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get)}
+    if delete:
+        methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent)
+    return methods
+
+
+_NO_LOCK = absent("InvalidRequest", "Bucket is missing Object Lock Configuration")
+
+_SERVICE: Mapping[str, _Methods] = {
+    "": {"GET": Operation("ListBuckets", "s3:ListAllMyBuckets", list_buckets)},
+}
+
+_BUCKET: Mapping[str, _Methods] = {
+    "": {
+        "GET": Operation("ListObjects", "s3:ListBucket", list_objects),
+        "HEAD": Operation("HeadBucket", "s3:ListBucket", head_bucket),
+        "PUT": Operation("CreateBucket", "s3:CreateBucket", create_bucket),
+        "DELETE": Operation("DeleteBucket", "s3:DeleteBucket", delete_bucket),
+    },
+    "location": {
+        "GET": Operation("GetBucketLocation", "s3:GetBucketLocation", get_location),
+    },
+    "versions": {
+        "GET": Operation("ListObjectVersions", "s3:ListBucketVersions", list_versions),
+    },
+    # Each object of the list is authorized by itself.
+    "delete": {"POST": Operation("DeleteObjects", "", delete_objects)},
+    "encryption": {
+        "GET": Operation("GetBucketEncryption", "s3:GetEncryptionConfiguration", get_encryption),
+        "PUT": Operation("PutBucketEncryption", "s3:PutEncryptionConfiguration", put_encryption),
+        "DELETE": Operation(
+            "DeleteBucketEncryption", "s3:PutEncryptionConfiguration", delete_encryption
+        ),
+    },
+    "accelerate": _configuration("AccelerateConfiguration", fixed("AccelerateConfiguration")),
+    "acl": _configuration("BucketAcl", get_acl),
+    "cors": _configuration(
+        "BucketCORS",
+        absent("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
+        "s3:PutBucketCORS",
+    ),
+    "lifecycle": _configuration(
+        "LifecycleConfiguration",
+        absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
+        "s3:PutLifecycleConfiguration",
+    ),
+    "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus")),
+    "notification": _configuration("BucketNotification", fixed("NotificationConfiguration")),
+    "object-lock": _configuration(
+        "BucketObjectLockConfiguration",
+        absent(
+            "ObjectLockConfigurationNotFoundError",
+            "Object Lock configuration does not exist for this bucket",
+        ),
+    ),
+    "ownershipControls": _configuration(
+        "BucketOwnershipControls",
+        fixed(
+            "OwnershipControls",
+            "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>",
+        ),
+    ),
+    "policy": _configuration(
+        "BucketPolicy",
+        absent("NoSuchBucketPolicy", "The bucket policy does not exist"),
+        "s3:DeleteBucketPolicy",
+    ),
+    "policyStatus": _configuration(
+        "BucketPolicyStatus", absent("NoSuchBucketPolicy", "The bucket policy does not exist")
+    ),
+    "publicAccessBlock": _configuration(
+        "BucketPublicAccessBlock",
+        absent(
+            "NoSuchPublicAccessBlockConfiguration",
+            "The public access block configuration was not found",
+        ),
+        "s3:PutBucketPublicAccessBlock",
+    ),
+    "replication": _configuration(
+        "ReplicationConfiguration",
+        absent(
+            "ReplicationConfigurationNotFoundError",
+            "The replication configuration was not found",
+        ),
+        "s3:PutReplicationConfiguration",
+    ),
+    "requestPayment": _configuration(
+        "BucketRequestPayment",
+        fixed("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),
+    ),
+    "tagging": _configuration(
+        "BucketTagging", absent("NoSuchTagSet", "The TagSet does not exist"), "s3:PutBucketTagging"
+    ),
+    "versioning": _configuration("BucketVersioning", fixed("VersioningConfiguration")),
+    "website": _configuration(
+        "BucketWebsite",
+        absent(
+            "NoSuchWebsiteConfiguration",
+            "The specified bucket does not have a website configuration",
+        ),
+        "s3:DeleteBucketWebsite",
+    ),
+}
+
+_OBJECT: Mapping[str, _Methods] = {
+    "": {
+        "GET": Operation("GetObject", "s3:GetObject", get_object),
+        "HEAD": Operation("HeadObject", "s3:GetObject", head_object),
+        "PUT": Operation("PutObject", "s3:PutObject", put_object),
+        "DELETE": Operation("DeleteObject", "s3:DeleteObject", delete_object),
+    },
+    "acl": _configuration("ObjectAcl", get_acl),
+    "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
+    "retention": _configuration("ObjectRetention", _NO_LOCK),
+    "tagging": _configuration(
+        "ObjectTagging", fixed("Tagging", "<TagSet></TagSet>"), "s3:DeleteObjectTagging"
+    ),
+}
+
+#: Subresources that S3 knows and this server does not.
+_UNSUPPORTED_BUCKET = (
+    "abac",
+    "analytics",
+    "events",
+    "intelligent-tiering",
+    "inventory",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "metrics",
+    "replication-metrics",
+    "replication-reset",
+    "session",
+    "uploads",
+)
+_UNSUPPORTED_OBJECT = (
+    "annotation",
+    "annotations",
+    "attributes",
+    "encryption",
+    "lambdaArn",
+    "renameObject",
+    "restore",
+    "select",
+    "select-type",
+    "torrent",
+    "uploadId",
+    "uploads",
+)
+
+
+@frozen
+class Level:
+    """
+    What a path can lead to.
+
+    :ivar kind: For error documents.
+    :ivar unsupported: Subresources that are known and not offered.
+    """
+
+    kind: str
+    routes: Mapping[str, _Methods]
+    unsupported: frozenset[str]
+
+
+SERVICE = Level("SERVICE", _SERVICE, frozenset({"events"}))
+BUCKET = Level("BUCKET", _BUCKET, frozenset(_UNSUPPORTED_BUCKET))
+OBJECT = Level("OBJECT", _OBJECT, frozenset(_UNSUPPORTED_OBJECT))
+
+
+def find_operation(level: Level, head: RequestHead) -> Operation:
+    """
+    The operation that a request asks for.
+
+    :raises Refused: ``NotImplemented``, ``MethodNotAllowed``, ``InvalidRequest`` or
+        ``InvalidArgument``.
+    :raises PreconditionFailed: A form that is none.
+    """
+    subresource = _subresource(level, head)
+    if subresource in level.unsupported:
+        raise _unsupported(level, head, subresource)
+    methods = level.routes[subresource]
+    operation = methods.get(head.method)
+    if operation is not None:
+        if level is OBJECT:
+            _check_object(head, subresource)
+        return operation
+    if level is BUCKET and head.method == "POST" and not subresource:
+        raise _form(head)
+    if subresource and head.method in ("PUT", "POST", "DELETE"):
+        raise not_implemented(subresource)
+    raise Refused(
+        "MethodNotAllowed",
+        "The specified method is not allowed against this resource.",
+        {
+            "Method": head.method,
+            "ResourceType": level.kind,
+            "AllowedMethods": ", ".join(sorted(methods)),
+        },
+    )
+
+
+def _subresource(level: Level, head: RequestHead) -> str:
+    for name, _value in head.query:
+        if name and (name in level.routes or name in level.unsupported):
+            return name
+    return ""
+
+
+def _check_object(head: RequestHead, subresource: str) -> None:
+    if head.parameter("versions") is not None:
+        raise Refused(
+            "InvalidRequest", "There is no such thing as the ?versions sub-resource for a key"
+        )
+    if head.method == "PUT" and head.parameter("partNumber") is not None:
+        raise Refused(
+            "InvalidArgument", "This operation does not accept partNumber without uploadId"
+        )
+    if subresource and head.parameter("versionId") not in (None, "", "null"):
+        raise not_implemented("versionId")
+
+
+def _unsupported(level: Level, head: RequestHead, subresource: str) -> Refused:
+    if level is OBJECT and head.method == "GET" and subresource == "uploads":
+        return Refused(
+            "InvalidRequest", "Key is not expected for the GET method ?uploads subresource"
+        )
+    return not_implemented(subresource)
+
+
+def _form(head: RequestHead) -> Exception:
+    kind = (head.header("content-type") or "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return not_implemented("multipart/form-data")
+    return PreconditionFailed("Bucket POST must be of the enclosure-type multipart/form-data")
