@@ -76,9 +76,12 @@ class Database:
     """
     A connection to one database, used by one thread at a time.
 
+    :ivar _root: Holds all databases.  It is made with the store: when it is not there, the disk
+        is not mounted, and nothing may look like an empty index.
     :ivar _inode: Of the file that is open: another one may have taken its place.
     """
 
+    _root: Path
     _path: Path
     _connect: Connect
     _connection: sqlite3.Connection | None = field(init=False, default=None)
@@ -108,20 +111,17 @@ class Database:
         """
         with self._reporting():
             directory = self._path.parent
-            if not directory.exists():
+            if self._opened() is None:
                 if not any(map(_can_begin, requests)):
-                    return [_refused(each) for each in requests]
-                directory.mkdir(mode=0o700)
-                sync_directory(directory.parent)
+                    return list(map(_refused, requests))
+                directory.mkdir(mode=0o700, exist_ok=True)
             with _locked(directory / "lock"):
                 connection = self._opened()
                 if connection is None:
+                    # Nobody has made it, or somebody has dropped it, meanwhile.
                     if not any(map(_can_begin, requests)):
-                        return [_refused(each) for each in requests]
-                    self._create()
-                    connection = self._opened()
-                    if connection is None:
-                        raise StorageFailed(f"{self._path} vanished")
+                        return list(map(_refused, requests))
+                    connection = self._create()
                 return _commit(connection, requests)
 
     def drop(self) -> None:
@@ -132,11 +132,11 @@ class Database:
         """
         with self._reporting():
             self.close()
-            if not self._path.exists():
+            if not self._path.parent.exists():
                 return
             with _locked(self._path.parent / "lock"):
-                for suffix in ("", "-wal", "-shm"):
-                    Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                _unlink(self._path)
+                _unlink(self._new)
                 sync_directory(self._path.parent)
 
     def close(self) -> None:
@@ -152,6 +152,8 @@ class Database:
             inode = self._path.stat().st_ino
         except FileNotFoundError:
             self.close()
+            if not self._root.is_dir():
+                raise StorageFailed(f"{self._root} is not there") from None
             return None
         if inode != self._inode:
             self.close()
@@ -159,6 +161,10 @@ class Database:
             self._connection = self._open(self._path)
             self._inode = inode
         return self._connection
+
+    @property
+    def _new(self) -> Path:
+        return self._path.with_suffix(".new")
 
     def _open(self, path: Path) -> sqlite3.Connection:
         connection = self._connect(
@@ -177,11 +183,10 @@ class Database:
             raise
         return connection
 
-    def _create(self) -> None:
+    def _create(self) -> sqlite3.Connection:
         # Nobody ever sees a database that is not whole: it gets its name last.
-        path = self._path.with_suffix(".new")
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        path = self._new
+        _unlink(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = self._open(path)
         try:
@@ -189,7 +194,12 @@ class Database:
         finally:
             connection.close()
         path.rename(self._path)
-        sync_directory(self._path.parent)
+        for directory in (self._path.parent, self._root):
+            sync_directory(directory)
+        made = self._opened()
+        if made is None:
+            raise StorageFailed(f"{self._path} vanished")
+        return made
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -228,6 +238,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

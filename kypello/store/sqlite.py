@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kypello.errors import Conflict
+from kypello.errors import Conflict, StorageFailed
 from kypello.interfaces import IIndex, ILane, ILanes
 from kypello.model import Write
 from kypello.store.database import Commit, Connect, Database, Get, Scan
@@ -99,6 +99,7 @@ class _Space:
     """
 
     _lanes: ILanes
+    _root: Path
     _path: Path
     _connect: Connect
     reader: _Batches[Get | Scan] = field(init=False)
@@ -109,8 +110,8 @@ class _Space:
         """
         Nothing is connected yet.
         """
-        reading = self._lanes.lane(), Database(self._path, self._connect)
-        writing = self._lanes.lane(), Database(self._path, self._connect)
+        reading = self._lanes.lane(), Database(self._root, self._path, self._connect)
+        writing = self._lanes.lane(), Database(self._root, self._path, self._connect)
         self.reader = _Batches(reading[0], reading[1].read)
         self.writer = _Batches(writing[0], writing[1].commit)
         self._connections = reading, writing
@@ -216,7 +217,9 @@ class SQLiteIndex:
         space = self._spaces.get(name)
         if space is None:
             self._close_unused()
-            space = self._spaces[name] = _Space(self._lanes, self._path(name), self._connect)
+            space = self._spaces[name] = _Space(
+                self._lanes, self._directory, self._path(name), self._connect
+            )
         self._spaces.move_to_end(name)
         return space
 
@@ -236,5 +239,7 @@ class SQLiteIndex:
         return directory / (space + _SUFFIX)
 
     def _names(self) -> list[str]:
+        if not self._directory.is_dir():
+            raise StorageFailed(f"{self._directory} is not there")
         paths = [*self._directory.glob(f"??/*{_SUFFIX}"), *self._directory.glob(f"*{_SUFFIX}")]
         return sorted(path.name.removesuffix(_SUFFIX) for path in paths)

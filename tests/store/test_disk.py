@@ -140,6 +140,9 @@ class CrashTests(DiskCase):
             self.assertEqual(len(await blobs.names("", 1000)), len(live))
             self.assertEqual(len(list((path / "blobs").glob("*/*"))), len(live))
             self.assertEqual(len(await index.spaces()), 1 + len(await store.buckets()))
+            files = (path / "index").rglob("*")
+            names = {each.name.partition(".")[0] for each in files if each.is_file()}
+            self.assertEqual(names - {"lock"}, set(await index.spaces()))
             for space in await index.spaces():
                 for start in (b"i", b"g"):
                     self.assertEqual(await index.scan(space, start, start + b"\xff", 10), [])

@@ -219,8 +219,29 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         """
         await self.make_index()
         self.path.rmdir()
-        with self.assertRaises(StorageFailed):
-            await self.open().commit("here", [Write(b"a", b"b")], {}, ())
+        index = self.open()
+        for call in (
+            index.commit("here", [Write(b"a", b"b")], {}, ()),
+            index.commit("system", [Write(b"a", b"b")], {}, ()),
+            index.get("here", [b"a"]),
+            index.scan("system", b"", None, 1),
+            index.spaces(),
+        ):
+            with self.assertRaises(StorageFailed):
+                await call
+
+    async def test_dropped_halfway(self) -> None:
+        """
+        What making or dropping a space left when it was interrupted goes with the next drop.
+        """
+        index = await self.filled(b"a")
+        await index.close()
+        path = self.database()
+        for name in ("here.sqlite-wal", "here.sqlite-shm", "here.new", "here.new-journal"):
+            path.with_name(name).touch()
+        path.unlink()
+        await self.open().drop("here")
+        self.assertEqual([each.name for each in path.parent.iterdir()], ["lock"])
 
     async def test_stopped(self) -> None:
         """
