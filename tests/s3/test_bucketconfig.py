@@ -1,0 +1,203 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.s3.bucketconfig``, over the wire.
+"""
+
+from tests.s3.front import NAMESPACE, FrontCase, read_xml
+
+_SSE = "x-amz-server-side-encryption"
+_RULE = "<ApplyServerSideEncryptionByDefault>{}</ApplyServerSideEncryptionByDefault>"
+_AES256 = _RULE.format("<SSEAlgorithm>AES256</SSEAlgorithm>")
+
+
+def configuration(*rules: str, namespace: str = f' xmlns="{NAMESPACE[1:-1]}"') -> bytes:
+    """
+    An encryption configuration.
+    """
+    content = "".join(f"<Rule>{rule}</Rule>" for rule in rules)
+    root = "ServerSideEncryptionConfiguration"
+    return f"<{root}{namespace}>{content}</{root}>".encode()
+
+
+class EncryptionTests(FrontCase):
+    """
+    The default encryption of a bucket.
+    """
+
+    target = "/bucket/?encryption="
+
+    def test_life(self) -> None:
+        """
+        It can be set, told and removed, and new objects follow it.
+        """
+        missing = "ServerSideEncryptionConfigurationNotFoundError"
+        self.refused("GET", self.target, 404, missing)
+        for body in (configuration(_AES256), configuration(_AES256, namespace="")):
+            self.send("PUT", self.target, body, status=200)
+        tree = read_xml(self.send("GET", self.target, status=200))
+        self.assertEqual(tree.tag, "ServerSideEncryptionConfiguration")
+        path = "Rule/ApplyServerSideEncryptionByDefault/SSEAlgorithm"
+        self.assertEqual(tree.findtext(path), "AES256")
+        self.assertEqual(self.put("k").header(_SSE), "AES256")
+        self.assertEqual(self.send("GET", "/bucket/k").header(_SSE), "AES256")
+        for _ in range(2):
+            self.send("DELETE", self.target, status=204)
+        self.refused("GET", self.target, 404, missing)
+        self.assertIsNone(self.put("k2").header(_SSE))
+        self.assertEqual(self.send("GET", "/bucket/k").header(_SSE), "AES256")
+
+    def test_accepted(self) -> None:
+        """
+        What changes nothing with AES256 is accepted.
+        """
+        for more in (
+            "<BucketKeyEnabled>true</BucketKeyEnabled>",
+            "<BlockedEncryptionTypes><EncryptionType>NONE</EncryptionType></BlockedEncryptionTypes>",
+        ):
+            self.send("PUT", self.target, configuration(_AES256 + more), status=200)
+
+    def test_malformed(self) -> None:
+        """
+        What is no configuration is refused and changes nothing.
+        """
+        key = "<KMSMasterKeyID>k</KMSMasterKeyID>"
+        for body in (
+            b"text",
+            b"<Other/>",
+            configuration(),
+            configuration(_AES256, _AES256),
+            configuration(""),
+            configuration("<BucketKeyEnabled>false</BucketKeyEnabled>"),
+            configuration(_AES256 + "<BucketKeyEnabled>maybe</BucketKeyEnabled>"),
+            configuration(_AES256 + "<Unknown/>"),
+            configuration(_AES256 + "text"),
+            configuration(_AES256 + _AES256),
+            configuration(_RULE.format("")),
+            configuration(_RULE.format("<SSEAlgorithm>AES128</SSEAlgorithm>")),
+            configuration(_RULE.format("<SSEAlgorithm>aes256</SSEAlgorithm>")),
+            configuration(_RULE.format("<SSEAlgorithm>AES256</SSEAlgorithm>" + key)),
+            configuration(_RULE.format("<SSEAlgorithm>AES256</SSEAlgorithm><Other/>")),
+            configuration(_AES256, namespace=' xmlns="urn:other"'),
+            configuration(
+                _AES256
+                + "<BlockedEncryptionTypes><EncryptionType>x</EncryptionType>"
+                + "</BlockedEncryptionTypes>"
+            ),
+        ):
+            self.refused("PUT", self.target, 400, "MalformedXML", body=body)
+        self.refused("PUT", self.target, 400, "MissingRequestBodyError")
+        self.send("GET", self.target, status=404)
+
+    def test_not_offered(self) -> None:
+        """
+        What is known and not offered is not implemented.
+        """
+        blocked = (
+            "<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType>"
+            "</BlockedEncryptionTypes>"
+        )
+        for rule in (
+            _RULE.format("<SSEAlgorithm>aws:kms</SSEAlgorithm>"),
+            _RULE.format("<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>k</KMSMasterKeyID>"),
+            _AES256 + blocked,
+        ):
+            self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(rule))
+
+    def test_not_configured(self) -> None:
+        """
+        Without a KMS there is nothing to encrypt with.
+        """
+        self.serve(encrypts=False)
+        self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(_AES256))
+
+    def test_integrity(self) -> None:
+        """
+        A configuration that was damaged on the way is refused.
+        """
+        headers = {"Content-MD5": "A" * 22 + "=="}
+        body = configuration(_AES256)
+        self.refused("PUT", self.target, 400, "BadDigest", body=body, headers=headers)
+        self.send("GET", self.target, status=404)
+
+    def test_absent(self) -> None:
+        """
+        The bucket must exist.
+        """
+        for method, body in (("PUT", b"x"), ("GET", b""), ("DELETE", b"")):
+            self.refused(method, "/absent?encryption", 404, "NoSuchBucket", body=body)
+
+
+class UnsetTests(FrontCase):
+    """
+    Configurations that cannot be set.
+    """
+
+    def test_missing(self) -> None:
+        """
+        Clients are told with the codes that they know.
+        """
+        for name, code in {
+            "cors": "NoSuchCORSConfiguration",
+            "lifecycle": "NoSuchLifecycleConfiguration",
+            "object-lock": "ObjectLockConfigurationNotFoundError",
+            "policy": "NoSuchBucketPolicy",
+            "policyStatus": "NoSuchBucketPolicy",
+            "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
+            "replication": "ReplicationConfigurationNotFoundError",
+            "tagging": "NoSuchTagSet",
+            "website": "NoSuchWebsiteConfiguration",
+        }.items():
+            self.refused("GET", f"/bucket/?{name}=&withUpdatedAt=true", 404, code)
+            self.refused("GET", f"/absent?{name}", 404, "NoSuchBucket")
+            self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<x/>")
+
+    def test_fixed(self) -> None:
+        """
+        Some have a state that never changes.
+        """
+        for name, root, path, text in (
+            ("accelerate", "AccelerateConfiguration", "Status", None),
+            ("acl", "AccessControlPolicy", "AccessControlList/Grant/Permission", "FULL_CONTROL"),
+            ("logging", "BucketLoggingStatus", "LoggingEnabled", None),
+            ("notification", "NotificationConfiguration", "QueueConfiguration", None),
+            (
+                "ownershipControls",
+                "OwnershipControls",
+                "Rule/ObjectOwnership",
+                "BucketOwnerEnforced",
+            ),
+            ("requestPayment", "RequestPaymentConfiguration", "Payer", "BucketOwner"),
+            ("versioning", "VersioningConfiguration", "Status", None),
+        ):
+            tree = read_xml(self.send("GET", f"/bucket?{name}", status=200))
+            self.assertEqual((tree.tag, tree.findtext(path)), (root, text))
+            self.refused("GET", f"/absent?{name}", 404, "NoSuchBucket")
+            self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<x/>")
+
+    def test_removal(self) -> None:
+        """
+        What is not there can be removed.
+        """
+        for name in (
+            "cors", "lifecycle", "policy", "publicAccessBlock", "replication", "tagging", "website",
+        ):  # fmt: skip
+            self.send("DELETE", f"/bucket?{name}", status=204)
+            self.refused("DELETE", f"/absent?{name}", 404, "NoSuchBucket")
+
+    def test_objects(self) -> None:
+        """
+        Objects have an owner, no tags and no lock.
+        """
+        self.put("k")
+        tree = read_xml(self.send("GET", "/bucket/k?acl", status=200))
+        self.assertTrue(tree.findtext("Owner/ID"))
+        tree = read_xml(self.send("GET", "/bucket/k?tagging", status=200))
+        self.assertEqual((tree.tag, len(tree.findall("TagSet/Tag"))), ("Tagging", 0))
+        self.send("DELETE", "/bucket/k?tagging", status=204)
+        for name in ("retention", "legal-hold"):
+            self.refused("GET", f"/bucket/k?{name}", 400, "InvalidRequest")
+        for name in ("acl", "tagging", "retention", "legal-hold"):
+            self.refused("GET", f"/bucket/absent?{name}", 404, "NoSuchKey")
+            self.refused("PUT", f"/bucket/k?{name}", 501, "NotImplemented", body=b"<x/>")
+        self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
