@@ -1,0 +1,269 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.s3.root`` and ``kypello.s3.routes``, over the wire.
+"""
+
+from attrs import evolve
+from twisted.logger import globalLogPublisher
+from zope.interface import implementer
+
+from kypello.errors import KypelloError, StorageFailed, StorageFull
+from kypello.interfaces import IObjectStore
+from kypello.model import BucketInfo
+from kypello.s3.root import S3Resource
+from kypello.testing.harness import Harness
+from tests.s3.front import FrontCase, presigned, signed
+
+
+class AnswerTests(FrontCase):
+    """
+    What every answer has.
+    """
+
+    def test_standing_headers(self) -> None:
+        """
+        Successes and errors of all kinds are named and dated.
+        """
+        self.put("k")
+        seen = set()
+        for method, target, headers in (
+            ("GET", "/", {}),
+            ("GET", "/bucket/k", {}),
+            ("GET", "/bucket/k", {"If-None-Match": "*"}),
+            ("HEAD", "/bucket/absent", {}),
+            ("PATCH", "/bucket/k", {}),
+            ("DELETE", "/bucket/k", {}),
+            ("GET", "/minio/health/live", {}),
+            ("GET", "/%zz", {}),
+        ):
+            answer = self.send(method, target, headers=headers)
+            request_id = answer.header("x-amz-request-id")
+            self.assertRegex(request_id or "", "^[0-9A-F]{16}$")
+            seen.add(request_id)
+            self.assertEqual(answer.header("x-amz-id-2"), "kypello")
+            self.assertEqual(answer.header("Server"), "Kypello")
+            self.assertTrue(answer.header("Date"))
+            self.assertEqual(answer.header("Vary"), "Origin, Accept-Encoding")
+            self.assertEqual(answer.header("X-Content-Type-Options"), "nosniff")
+            self.assertIsNone(answer.header("Strict-Transport-Security"))
+        self.assertEqual(len(seen), 8)
+
+
+class RouteTests(FrontCase):
+    """
+    Which requests are which operations.
+    """
+
+    def setUp(self) -> None:
+        """
+        Store an object.
+        """
+        super().setUp()
+        self.put("k")
+
+    def test_unknown_parameters(self) -> None:
+        """
+        Parameters without a meaning mean nothing.
+        """
+        self.assertEqual(self.send("GET", "/bucket/k?foo&x-id=GetObject").body, b"content")
+        self.send("GET", "/bucket?foo=bar&ACL", status=200)
+
+    def test_methods(self) -> None:
+        """
+        A method that a level does not know is refused, and those that it knows are told.
+        """
+        for method, target, kind, allowed in (
+            ("PATCH", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
+            ("POST", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
+            ("OPTIONS", "/bucket", "BUCKET", "DELETE, GET, HEAD, PUT"),
+            ("PUT", "/", "SERVICE", "GET"),
+            ("DELETE", "/", "SERVICE", "GET"),
+            ("GET", "/bucket?delete", "BUCKET", "POST"),
+        ):
+            answer = self.send(method, target)
+            tree = self.assert_refused(answer, 405, "MethodNotAllowed")
+            self.assertEqual(tree.findtext("Method"), method)
+            self.assertEqual(tree.findtext("ResourceType"), kind)
+            self.assertEqual(answer.header("Allow"), allowed)
+
+    def test_unsupported(self) -> None:
+        """
+        What is known and not offered is never taken for anything else.
+        """
+        bucket = (
+            "abac", "analytics", "events", "intelligent-tiering", "inventory",
+            "metadataConfiguration", "metadataTable", "metrics", "session", "uploads",
+        )  # fmt: skip
+        for name in bucket:
+            for method in ("GET", "PUT", "DELETE"):
+                self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
+        for name in (
+            "annotation", "attributes", "encryption", "renameObject", "restore", "select",
+            "torrent", "uploadId=x", "partNumber=1&uploadId=x", "select&select-type=2",
+        ):  # fmt: skip
+            for method in ("GET", "PUT", "POST", "DELETE"):
+                self.refused(method, f"/bucket/k?{name}", 501, "NotImplemented")
+        for method in ("PUT", "POST", "DELETE"):
+            self.refused(method, "/bucket/k?uploads", 501, "NotImplemented")
+        self.refused("PUT", "/bucket/k?versionId=x", 501, "NotImplemented")
+        self.refused("GET", "/bucket/k?tagging&versionId=x", 501, "NotImplemented")
+        self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
+
+    def test_mistakes(self) -> None:
+        """
+        Some requests are mistakes that S3 has words for.
+        """
+        self.refused("GET", "/bucket/k?uploads", 400, "InvalidRequest")
+        self.refused("GET", "/bucket/k?versions", 400, "InvalidRequest")
+        self.refused("PUT", "/bucket/k?partNumber=1", 400, "InvalidArgument")
+        tree = self.refused("POST", "/bucket", 412, "PreconditionFailed")
+        self.assertIn("multipart/form-data", tree.findtext("Condition") or "")
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        self.refused("POST", "/bucket", 501, "NotImplemented", headers=headers)
+
+    def test_encoding(self) -> None:
+        """
+        A query that is no UTF-8 is refused once it is known to be signed.
+        """
+        for query in ("prefix=%FF", "%FF=x", "%ED%A0%80"):
+            self.refused("GET", f"/bucket?{query}", 400, "InvalidURI")
+
+    def test_reserved(self) -> None:
+        """
+        The bucket that is the server cannot be used.
+        """
+        for target in ("/minio", "/minio/", "/minio/admin/v3/info", "/minio/k"):
+            for method in ("GET", "PUT"):
+                self.refused(method, target, 403, "AllAccessDisabled")
+
+
+class AdmissionTests(FrontCase):
+    """
+    Who may do what.
+    """
+
+    def test_anonymous(self) -> None:
+        """
+        Nobody may do anything without a signature.
+        """
+        self.put("k")
+        for method, target in (
+            ("GET", "/"),
+            ("GET", "/bucket"),
+            ("GET", "/absent"),
+            ("PUT", "/new"),
+            ("GET", "/bucket/k"),
+            ("PUT", "/bucket/k"),
+            ("DELETE", "/bucket/k"),
+            ("GET", "/bucket/k?acl"),
+            ("GET", "/bucket?location"),
+            ("PUT", "/bucket?encryption"),
+            ("GET", "/bucket/k?response-content-type=x"),
+        ):
+            answer = self.plainly(method, target, [])
+            self.assert_refused(answer, 403, "AccessDenied")
+        self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
+
+    def test_forged(self) -> None:
+        """
+        A signature of somebody else, or of something else, is refused before all else.
+        """
+        lines = signed("GET", "/bucket/k", {}, b"")
+        answer = self.plainly("GET", "/bucket/other", lines)
+        self.assert_refused(answer, 403, "SignatureDoesNotMatch")
+        lines = [(name, value.replace("root-user", "nobody")) for name, value in lines]
+        answer = self.plainly("GET", "/bucket/k", lines)
+        self.assert_refused(answer, 403, "InvalidAccessKeyId")
+        self.clock.advance(3600)
+        self.refused("GET", "/bucket/k", 403, "RequestTimeTooSkewed")
+
+    def test_refused_early(self) -> None:
+        """
+        The body of a request that is refused is not asked for.
+        """
+        client = self.harness.connect()
+        client.send(
+            b"PUT /bucket/k HTTP/1.1\r\nHost: kypello.test\r\nContent-Length: 1000000\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        received = client.take()
+        self.assertTrue(received.startswith(b"HTTP/1.1 403 "), received)
+        self.assertNotIn(b"100 Continue", received)
+
+    def test_continue(self) -> None:
+        """
+        The body of a request that is admitted is asked for.
+        """
+        client = self.harness.connect()
+        target = presigned("PUT", "/bucket/k").encode()
+        client.send(
+            b"PUT %b HTTP/1.1\r\nHost: kypello.test\r\nContent-Length: 5\r\n"
+            b"Expect: 100-continue\r\n\r\n" % target
+        )
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 100 Continue\r\n\r\n"))
+        client.send(b"hello")
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 200 "))
+
+
+@implementer(IObjectStore)
+class FailingStore:
+    """
+    A store whose every call fails.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        """
+        Fail with *error*.
+        """
+        self._error = error
+
+    async def bucket(self, _name: str) -> BucketInfo:
+        """
+        Look up no bucket.
+        """
+        raise self._error
+
+
+class FailureTests(FrontCase):
+    """
+    Failures of the server's own.
+    """
+
+    def failing(self, error: Exception) -> None:
+        """
+        Let the store fail.
+        """
+        front = evolve(self.front, store=FailingStore(error))
+        self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
+        self.events: list[object] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def test_storage(self) -> None:
+        """
+        Clients are told to come again when the storage fails, and the reason is logged once.
+        """
+        self.failing(StorageFailed("device is gone"))
+        answer = self.send("HEAD", "/bucket", status=503)
+        self.assertEqual(answer.header("X-Minio-Error-Code"), "ServiceUnavailable")
+        self.assertEqual(str(self.events).count("device is gone"), 1)
+        self.failing(StorageFull())
+        self.send("HEAD", "/bucket", status=507)
+
+    def test_unknown(self) -> None:
+        """
+        What nobody expected is an internal error that tells nothing, and is logged once.
+        """
+        self.failing(ZeroDivisionError("secret"))
+        answer = self.send("GET", "/bucket?location")
+        self.assert_refused(answer, 500, "InternalError")
+        self.assertNotIn(b"secret", answer.body)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_new_error(self) -> None:
+        """
+        A domain error without a word of its own is an internal error.
+        """
+        self.failing(KypelloError())
+        self.assert_refused(self.send("GET", "/bucket?location"), 500, "InternalError")
