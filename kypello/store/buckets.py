@@ -71,12 +71,17 @@ class Buckets:
         :raises BucketExists:
         """
         key = bucket_key(name)
-        if (await self._index.get(SYSTEM, [key]))[0] is not None:
-            raise BucketExists(name)
+        (raw,) = await self._index.get(SYSTEM, [key])
+        if raw is not None:
+            space = unpack(BucketRecord, raw).space
+            (meta,) = await self._index.get(space, [META])
+            if is_open(meta):
+                raise BucketExists(name)
+            await self._forget(name, space)
         record = BucketRecord(self._now(), self._random(16).hex(), dict(settings))
         async with self._intents.making(SYSTEM, {}, made_space=record.space) as intent:
-            meta = Write(META, pack(SpaceRecord(name, True)))
-            await self._index.commit(record.space, [meta], {META: None}, ())
+            opened = Write(META, pack(SpaceRecord(name, True)))
+            await self._index.commit(record.space, [opened], {META: None}, ())
             writes = [Write(key, pack(record)), intent.removal]
             try:
                 await self._index.commit(SYSTEM, writes, {key: None, **intent.expect}, ())
@@ -90,38 +95,48 @@ class Buckets:
         """
         Close the space of a bucket in the instant it is empty, then forget the bucket.
 
-        A bucket whose space is closed holds nothing.  The sweeper ends a deletion that was
-        interrupted here, and removes the space.
+        A bucket whose space is closed exists no more, even if it is not forgotten yet because a
+        process was killed here: whoever deletes or makes one of that name, or sweeps first,
+        makes up for that.
 
         :raises NoSuchBucket:
         :raises BucketNotEmpty:
         """
-        for _ in range(ATTEMPTS):
-            raw = await self._record(name)
-            space = unpack(BucketRecord, raw).space
-            self._intents.left.add(SYSTEM)
-            await self._close(name, space)
-            try:
-                await self._index.commit(
-                    SYSTEM, forgetting(name, space), {bucket_key(name): raw}, ()
-                )
-            except Conflict:
-                continue
-            self._spaces.pop(name, None)
-            return
-        raise StorageFailed(f"too many changes of bucket {name} at once")
+        space = unpack(BucketRecord, await self._record(name)).space
+        self._intents.left.add(SYSTEM)
+        closed = await self._close(name, space)
+        await self._forget(name, space)
+        self._spaces.pop(name, None)
+        if not closed:
+            raise NoSuchBucket(name)
 
-    async def _close(self, name: str, space: str) -> None:
+    async def _close(self, name: str, space: str) -> bool:
         (meta,) = await self._index.get(space, [META])
         if not is_open(meta):
-            return
+            return False
         closed = Write(META, pack(SpaceRecord(name, False)))
         try:
             await self._index.commit(space, [closed], {META: meta}, [OBJECTS, VERSIONS])
         except Conflict as conflict:
             # The record of the space changes once only: somebody else has closed it.
-            if conflict.key != META:
-                raise BucketNotEmpty(name) from conflict
+            if conflict.key == META:
+                return False
+            raise BucketNotEmpty(name) from conflict
+        return True
+
+    async def _forget(self, name: str, space: str) -> None:
+        key = bucket_key(name)
+        for _ in range(ATTEMPTS):
+            (raw,) = await self._index.get(SYSTEM, [key])
+            if raw is None or unpack(BucketRecord, raw).space != space:
+                return
+            try:
+                await self._index.commit(SYSTEM, forgetting(name, space), {key: raw}, ())
+            except Conflict:
+                continue
+            self._intents.left.add(SYSTEM)
+            return
+        raise StorageFailed(f"too many changes of bucket {name} at once")
 
     async def info(self, name: str) -> BucketInfo:
         """

@@ -5,7 +5,7 @@ Tests for ``kypello.store.sweep`` and ``kypello.store.intents``.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
@@ -61,6 +61,33 @@ class FailingIndex(MemoryIndex):
             await super().commit(space, writes, expect, empty)
         if self.commits == self.at:
             raise self.error()
+
+
+@define(eq=False)
+class InterruptedIndex(MemoryIndex):
+    """
+    An index where something else happens before a commit of choice.
+
+    :ivar commits: How many are to come until then.
+    """
+
+    commits: int = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Commit, perhaps after something else.
+        """
+        self.commits -= 1
+        if not self.commits and self.meanwhile is not None:
+            await self.meanwhile()
+        await super().commit(space, writes, expect, empty)
 
 
 @define(eq=False)
@@ -309,6 +336,54 @@ class SweeperTests(AsyncCase):
             await putting
         await self.sweeper.sweep()
         await self.assert_clean(0)
+
+    async def test_half_deleted(self) -> None:
+        """
+        A bucket whose deletion was interrupted exists no more: deleting it again says so, and
+        its name is free.
+        """
+        for again in (False, True):
+            self.setUp()
+            await self.store.create_bucket("b", {})
+            self.index.commits, self.index.at = 0, 2
+            with self.assertRaises(Killed):
+                await self.store.delete_bucket("b")
+            self.store, sweeper = self.process()
+            if again:
+                await self.store.create_bucket("b", {"new": b""})
+                self.assertEqual((await self.store.bucket("b")).settings, {"new": b""})
+                await self.put()
+            else:
+                with self.assertRaises(NoSuchBucket):
+                    await self.store.delete_bucket("b")
+                self.assertEqual(list(await self.store.buckets()), [])
+            await sweeper.sweep()
+            await self.assert_clean(again)
+
+    async def test_delete_while_sweeping(self) -> None:
+        """
+        A deletion that a sweeper makes up for before its own second commit has succeeded, and
+        one that another deletion makes up for.
+        """
+        for swept in (False, True):
+            self.index = InterruptedIndex()
+            self.store, sweeper = self.process()
+            other = self.process(worker=1)[0]
+            await self.store.create_bucket("b", {})
+
+            async def delete(other: LayoutStore = other) -> None:
+                """
+                Delete it, too.
+                """
+                with self.assertRaises(NoSuchBucket):
+                    await other.delete_bucket("b")
+
+            self.index.commits = 2
+            self.index.meanwhile = sweeper.sweep if swept else delete
+            await self.store.delete_bucket("b")
+            self.assertEqual(list(await self.store.buckets()), [])
+            await sweeper.sweep()
+            await self.assert_clean(0)
 
     async def test_sweep_fails(self) -> None:
         """
