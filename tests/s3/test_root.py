@@ -4,7 +4,11 @@
 Tests for ``kypello.s3.root`` and ``kypello.s3.routes``, over the wire.
 """
 
+from urllib.parse import quote, urlencode
+
 from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
@@ -267,3 +271,58 @@ class FailureTests(FrontCase):
         """
         self.failing(KypelloError())
         self.assert_refused(self.send("GET", "/bucket?location"), 500, "InternalError")
+
+
+_HEADERS = (
+    "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
+    "Content-Type", "Content-MD5", "Content-Encoding", "x-amz-checksum-crc32",
+    "x-amz-checksum-mode", "x-amz-server-side-encryption", "x-amz-storage-class",
+    "x-amz-meta-a", "x-amz-object-ownership", "x-amz-website-redirect-location", "x-amz-trailer",
+    "x-amz-sdk-checksum-algorithm", "Expires",
+)  # fmt: skip
+_PARAMETERS = (
+    "acl", "delete", "encryption", "location", "tagging", "uploads", "versions", "max-keys",
+    "prefix", "delimiter", "marker", "key-marker", "list-type", "continuation-token",
+    "start-after", "encoding-type", "versionId", "partNumber", "max-buckets",
+    "response-content-type", "response-expires", "fetch-owner",
+)  # fmt: skip
+_values = st.one_of(
+    st.sampled_from(["", "1", "2", "-1", "*", "bytes=0-1", "AES256", "url", "null", "AAAAAA=="]),
+    st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f")),
+)
+
+
+class AnyInputTests(FrontCase):
+    """
+    Requests that make no sense.
+    """
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE"]),
+        st.sampled_from(["/", "/bucket", "/bucket/k", "/bucket/empty", "/new"]),
+        st.dictionaries(st.sampled_from(_PARAMETERS), _values, max_size=3),
+        st.dictionaries(st.sampled_from(_HEADERS), _values, max_size=3),
+        st.sampled_from(
+            [b"", b"x", b"<Delete/>", b"<Delete><Object><Key>k</Key></Object></Delete>"]
+        ),
+    )
+    def test_no_internal_error(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        headers: dict[str, str],
+        body: bytes,
+    ) -> None:
+        """
+        Whatever a client signs and sends, it is answered, and never with an internal error.
+        """
+        self.put("k")
+        self.put("empty", b"")
+        target = f"{path}?{urlencode(query, quote_via=quote)}"
+        trimmed = {name: " ".join(value.split()) for name, value in headers.items()}
+        answer = self.send(method, target, body, trimmed)
+        self.assertNotIn(answer.status, (500, 503), answer.body)
+        self.assertTrue(answer.header("x-amz-request-id"))
+        self.send("PUT", "/bucket")
