@@ -149,6 +149,14 @@ class HealthTests(SyncCase):
         self.kms.asked[1].callback(status(False, False))
         self.assertEqual(self.successResultOf(third), 503)
 
+    def test_no_endpoints(self) -> None:
+        """
+        A KMS within the server cannot be out of reach.
+        """
+        probe = self.ready()
+        self.kms.asked[0].callback(status())
+        self.assertEqual(self.successResultOf(probe), 200)
+
     def test_impatient(self) -> None:
         """
         A prober that goes away leaves the others their answer.

@@ -36,7 +36,7 @@ class Health:
     The answers to the probes.
 
     ``live`` is always good: a process that answers is not helped by being restarted.  ``ready``
-    needs one endpoint of the KMS, if there is a KMS.  ``cluster`` needs the storage.
+    needs one endpoint of the KMS, if it has any.  ``cluster`` needs the storage.
 
     :ivar _kms: ``None`` when none is configured.
     :ivar _fresh: How long one answer is given again, in seconds; probes are not authenticated,
@@ -84,7 +84,7 @@ class Health:
         except KypelloError as error:
             self._log.warn("the KMS does not tell its status: {error}", error=error)
             return False
-        return any(endpoint.online for endpoint in status.endpoints)
+        return not status.endpoints or any(endpoint.online for endpoint in status.endpoints)
 
     async def _storage_works(self) -> bool:
         try:
