@@ -7,7 +7,7 @@ The removal of many objects with one request.
 from collections.abc import Iterator
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from kypello.errors import KypelloError, Refused
 from kypello.http.response import Response
@@ -71,7 +71,14 @@ async def delete_objects(call: Call) -> Response:
         Deferred.fromCoroutine(_remove_each(call, waiting, results, quiet))
         for _ in range(min(_AT_ONCE, len(entries)))
     ]
-    await gatherResults(workers, consumeErrors=True)
+    try:
+        await gatherResults(workers, consumeErrors=True)
+    except FirstError as error:
+        # Whoever cancels, or words an unexpected failure, wants to see that one.
+        error.subFailure.raiseException()
+    finally:
+        for worker in workers:
+            worker.cancel()
     content = "".join(results[position] for position in range(len(entries)))
     return Response(200, (CONTENT_TYPE,), document("DeleteResult", content))
 
