@@ -4,6 +4,7 @@
 What the tests of the disk store have in common: lanes that run for one test.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -34,3 +35,15 @@ class DiskCase(AsyncCase):
         path = Path(self.mktemp())
         path.mkdir(parents=True)
         return path
+
+
+def held_open(root: Path) -> list[Path]:
+    """
+    The files below *root* that this process holds open.
+    """
+    held = []
+    for link in Path("/proc/self/fd").iterdir():
+        # A lane may close it just now.
+        with suppress(FileNotFoundError):
+            held.append(link.readlink())
+    return [path for path in held if path.is_relative_to(root.absolute())]

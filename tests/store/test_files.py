@@ -23,7 +23,7 @@ from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.blobs import BlobsContract, name_of
 from tests.contracts.object_store import blocks, pattern
-from tests.store.disk import DiskCase
+from tests.store.disk import DiskCase, held_open
 
 NAME = name_of(1)
 
@@ -118,20 +118,12 @@ class FileBlobsTests(BlobsContract, DiskCase):
         (path,) = self.path.glob("*/*")
         return path
 
-    def open_files(self) -> list[Path]:
-        """
-        The files of this test that the process holds open.
-        """
-        links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-        held = [path.readlink() for path in links]
-        return [path for path in held if path.is_relative_to(self.path.absolute())]
-
     async def closed(self) -> bool:
         """
         Whether all files are closed, once the lanes have done what they were given.
         """
         for _ in range(50):
-            if not self.open_files():
+            if not held_open(self.path):
                 return True
             await self.turn()
         return False
@@ -284,7 +276,7 @@ class FileBlobsTests(BlobsContract, DiskCase):
         reading.cancel()
         with self.assertRaises(CancelledError):
             await reading
-        self.assertEqual(len(self.open_files()), 1)
+        self.assertEqual(len(held_open(self.path)), 1)
         blob.close()
         self.assertTrue(await self.closed())
 

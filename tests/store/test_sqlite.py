@@ -16,7 +16,7 @@ from kypello.store.memory import MemoryIndex
 from kypello.store.sqlite import SQLiteIndex
 from tests.cases import AsyncCase
 from tests.contracts.index import IndexContract
-from tests.store.disk import DiskCase
+from tests.store.disk import DiskCase, held_open
 
 
 class MemoryIndexTests(IndexContract, AsyncCase):
@@ -56,16 +56,6 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         Where the database of a space is.
         """
         return self.path / space[:2] / f"{space}.sqlite"
-
-    def open_databases(self) -> set[Path]:
-        """
-        The databases of this test that the process holds open.
-        """
-        links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-        held = {path.readlink() for path in links}
-        return {path for path in held if path.is_relative_to(self.path.absolute())} & set(
-            self.path.absolute().glob("*/*.sqlite")
-        )
 
     async def test_again(self) -> None:
         """
@@ -148,7 +138,7 @@ class SQLiteIndexTests(IndexContract, DiskCase):
             for number in range(12):
                 await index.commit(f"space{number}", [Write(b"%d" % turn, b"")], {}, ())
         await self.lanes.lane().run(lambda: None)
-        databases = self.open_databases()
+        databases = {path for path in held_open(self.path) if path.suffix == ".sqlite"}
         self.assertTrue(len(databases) <= 4, databases)
         for number in range(12):
             rows = await index.scan(f"space{number}", b"", None, 10)
