@@ -9,12 +9,12 @@ import stat
 from pathlib import Path
 
 from cryptography import x509
-from kypello.crypto.apikey import APIKey
 from twisted.application.service import IService
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from kypello.config import KESSettings
+from kypello.crypto.apikey import APIKey
 from kypello.embedded import DEFAULT_KEY, Embedded, free_port, make_embedded, provision
 from kypello.errors import ConfigurationError
 from kypello.kes.tls import load
