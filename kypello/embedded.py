@@ -26,8 +26,9 @@ from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
+from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.certificates import Signer, make_authority, make_certificate
-from kypello.kes.config import KeyServerConfig, TLSFiles
+from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
 from kypello.kes_service import log_failed_start, make_key_server
 
@@ -113,7 +114,7 @@ def provision(directory: Path, now: float, random: Random, port: int) -> Embedde
         _HOST,
         port,
         Access("disabled", {api_key.identity: policy}),
-        TLSFiles(folder / "server.pem", folder / "server.pem"),
+        TLSFiles(folder / "server.pem", folder / "server.pem", clients=Clients.KNOWN_BY_KEY),
         folder / "keys",
         error_level=4,
         audit=False,

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
+from kypello.http.tls import Clients, ServerTLS, load
 from kypello.http.transport import StreamingEndpoint
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
@@ -37,12 +38,14 @@ from kypello.kes.identity import identity_of, peer_certificates
 from kypello.kes.keyring import Keyring
 from kypello.kes.operations import Operations
 from kypello.kes.resource import Front, KESResource
-from kypello.kes.tls import ServerTLS, load
 from kypello.keystore.fs import FSKeyStore
 from kypello.store.lanes import Lanes
 
 #: How often the files of TLS are looked at, in seconds.
 RELOAD = 60.0
+
+#: How long requests that are under way may take when the server stops, in seconds.
+GRACE = 15.0
 
 #: Threads for the key store and for files.
 _THREADS = 4
@@ -124,6 +127,7 @@ class KeyServer(Service):
         self._keys = Keyring(self._store, self._cache, os.urandom, time.time)
         self._started: Deferred[None] | None = None
         self._port: IListeningPort | None = None
+        self._site: StreamingSite | None = None
         self._loops: list[LoopingCall] = []
 
     def startService(self) -> None:
@@ -151,7 +155,8 @@ class KeyServer(Service):
         for name in config.keys:
             await self._keys.ensure(name, config.access.admin)
         endpoint = StreamingEndpoint(self._reactor, config.port, config.host, tls)
-        self._port = await endpoint.listen(self._site())
+        self._site = self._make_site()
+        self._port = await endpoint.listen(self._site)
         self._repeat(max(1.0, min(config.expiry.any, config.expiry.unused) / 2), self._cache.sweep)
         self._repeat(self._reload_time, lambda: Deferred.fromCoroutine(self._reload(tls)))
         self._announce()
@@ -165,6 +170,8 @@ class KeyServer(Service):
         if self._port is not None:
             port, self._port = self._port, None
             await maybeDeferred(port.stopListening)
+        if self._site is not None:
+            await self._site.drain(GRACE)
         await self._store.close()
         await self._lanes.stop()
 
@@ -172,7 +179,7 @@ class KeyServer(Service):
         if not failure.check(CancelledError):
             self._failed(failure)
 
-    def _site(self) -> StreamingSite:
+    def _make_site(self) -> StreamingSite:
         config, reactor = self._config, self._reactor
         operations = Operations(
             self._keys, config.access, _version(), os.urandom, reactor, time.time
@@ -223,7 +230,7 @@ class KeyServer(Service):
             directory=config.directory,
             admin=config.access.admin,
         )
-        if not config.tls.verify:
+        if config.tls.clients is Clients.KNOWN_BY_KEY:
             _log.info(
                 "clients are known by their keys alone: neither the issuer nor the dates of their"
                 " certificates are checked (tls.auth: off)"

@@ -17,7 +17,7 @@ from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.embedded import DEFAULT_KEY, Embedded, free_port, make_embedded, provision
 from kypello.errors import ConfigurationError
-from kypello.kes.tls import load
+from kypello.http.tls import load
 from tests.cases import SyncCase
 
 _NOW = 1_800_000_000.0

@@ -89,6 +89,7 @@ class StreamingChannel(BufferedReceiver):
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
+        self.site.connected(self)
         self._await_head()
 
     def dataReceived(self, data: bytes) -> None:
@@ -128,6 +129,7 @@ class StreamingChannel(BufferedReceiver):
         Called by the transport: end what is under way.
         """
         self._closing = True
+        self.site.disconnected(self)
         self._deadline.stop()
         self._input.clear()
         exchange, self._exchange = self._exchange, None
@@ -330,9 +332,18 @@ class StreamingChannel(BufferedReceiver):
         """
         if not self._closing:
             self._closing = True
+            self._deadline.set(self.site.limits.send_time)
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-            self._deadline.set(self.site.limits.send_time)
+
+    def drain(self) -> None:
+        """
+        Called by the site: answer the request that is under way, and no other.
+        """
+        if self._exchange is not None:
+            self._exchange.persistent = False
+        elif not self._lingering:
+            self.loseConnection()
 
     def abortConnection(self) -> None:
         """

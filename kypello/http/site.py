@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
@@ -23,6 +25,8 @@ from kypello.http.response import Response
 
 if TYPE_CHECKING:
     from twisted.web.http import Request
+
+_log = Logger()
 
 
 @frozen
@@ -96,6 +100,44 @@ class StreamingSite(Site):
         self._server = f"Server: {server}\r\n".encode("ascii")
         self._date = b""
         self._date_of = -1
+        self._channels: set[StreamingChannel] = set()
+        self._drained: Deferred[None] | None = None
+
+    def connected(self, channel: StreamingChannel) -> None:
+        """
+        Called by a channel: a client has come.
+        """
+        self._channels.add(channel)
+
+    def disconnected(self, channel: StreamingChannel) -> None:
+        """
+        Called by a channel: the client has gone.
+        """
+        self._channels.discard(channel)
+        if not self._channels and self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    async def drain(self, grace: float) -> None:
+        """
+        Let the requests that are under way end, and close all connections.
+
+        :param grace: After this time, in seconds, what is still under way is cut.
+        """
+        for channel in list(self._channels):
+            channel.drain()
+        if not self._channels:
+            return
+        self._drained = Deferred()
+        cutting = self.clock.callLater(grace, self._cut)
+        await self._drained
+        if cutting.active():
+            cutting.cancel()
+
+    def _cut(self) -> None:
+        _log.warn("{count} connections are cut", count=len(self._channels))
+        for channel in list(self._channels):
+            channel.abortConnection()
 
     def new_request_id(self) -> str:
         """

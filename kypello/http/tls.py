@@ -1,17 +1,15 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The server's end of mutual TLS.
-
-A client must have a certificate and the key to it.  Unless told otherwise nobody checks who
-signed the certificate or when it expires: the key alone says who the client is.
+The server's end of TLS, with or without certificates of clients.
 """
 
 import re
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
@@ -19,9 +17,43 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from kypello.errors import ConfigurationError
-from kypello.kes.config import TLSFiles
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n.*?-----END \1-----", re.DOTALL)
+
+
+class Clients(Enum):
+    """
+    What is asked of clients.
+    """
+
+    #: No certificate.
+    UNKNOWN = auto()
+
+    #: A certificate and the key to it.  Nobody checks who signed it or when it expires: the key
+    #: alone says who the client is.
+    KNOWN_BY_KEY = auto()
+
+    #: A valid certificate of a CA.
+    VERIFIED = auto()
+
+
+@frozen
+class TLSFiles:
+    """
+    What the server's end of TLS is made of.
+
+    :ivar key: A private key in PEM; other blocks beside it do not matter.
+    :ivar cert: The server's certificate in PEM, with its chain behind it.
+    :ivar password: Of an encrypted key.
+    :ivar clients: What is asked of clients.
+    :ivar ca: A file or directory of the CAs of clients; ``None`` for those of the system.
+    """
+
+    key: Path
+    cert: Path
+    password: str | None = field(default=None, repr=False)
+    clients: Clients = Clients.UNKNOWN
+    ca: Path | None = None
 
 
 @frozen
@@ -81,9 +113,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 def _context(files: TLSFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # A resumed session would come without the rest of the client's chain.
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION)
     first, *chain = _certificates(files.cert)
     if not _names_hosts(first):
         raise ConfigurationError(
@@ -97,13 +127,22 @@ def _context(files: TLSFiles) -> SSL.Context:
         context.check_privatekey()
     except SSL.Error:
         raise ConfigurationError((f"{files.key} is not the key of {files.cert}",)) from None
+    if files.clients is not Clients.UNKNOWN:
+        _ask_clients(context, files)
+    return context
+
+
+def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
+    # A resumed session would come without the rest of the client's chain.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
+    verified = files.clients is Clients.VERIFIED
     context.set_verify(
         SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
-        _as_openssl_says if files.verify else _anybody,
+        _as_openssl_says if verified else _anybody,
     )
-    if files.verify:
+    if verified:
         _trust(context, files.ca)
-    return context
 
 
 def _names_hosts(certificate: x509.Certificate) -> bool:
@@ -152,5 +191,5 @@ def _private_key(files: TLSFiles) -> Any:
     try:
         return load_pem_private_key(found.group(), password if encrypted else None)
     except (TypeError, ValueError):
-        reason = "tls.password does not open it" if encrypted else "it is no private key"
+        reason = "the password does not open it" if encrypted else "it is no private key"
         raise ConfigurationError((f"{files.key}: {reason}",)) from None

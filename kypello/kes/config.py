@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from kypello.errors import ConfigurationError
+from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
 from kypello.kes.document import Report, Section, Value, read
 from kypello.kes.policy import Access, Policy, glob_sign
@@ -27,25 +28,6 @@ _IDENTITY = re.compile("[0-9a-f]{64}")
 _LEVELS = {"on": 0, "off": 9, "debug": -4, "info": 0, "warn": 4, "error": 8}
 _LEVEL = re.compile(r"(?i:(debug|info|warn|error))?([+-]?\d+)?")
 _OTHER_STORES = ("vault", "aws", "gcp", "gemalto", "azure", "fortanix", "entrust", "kes")
-
-
-@frozen
-class TLSFiles:
-    """
-    What the server's end of TLS is made of.
-
-    :ivar key: A private key in PEM; other blocks beside it do not matter.
-    :ivar cert: The server's certificate in PEM, with its chain behind it.
-    :ivar password: Of an encrypted key.
-    :ivar verify: Whether clients need a certificate of a CA, and not just a key.
-    :ivar ca: A file or directory of the CAs of clients; ``None`` for those of the system.
-    """
-
-    key: Path
-    cert: Path
-    password: str | None = field(default=None, repr=False)
-    verify: bool = False
-    ca: Path | None = None
 
 
 @frozen
@@ -209,7 +191,7 @@ def _tls(value: Value) -> TLSFiles:
         Path(section["key"].text()),
         Path(section["cert"].text()),
         section["password"].text() or None,
-        auth == "on",
+        Clients.VERIFIED if auth == "on" else Clients.KNOWN_BY_KEY,
         Path(section["ca"].text()) if section["ca"].given else None,
     )
 

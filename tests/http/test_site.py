@@ -4,6 +4,7 @@
 Tests for ``kypello.http.site`` and what it does for stock resources.
 """
 
+from twisted.internet.defer import Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 from twisted.web.static import Data
@@ -89,3 +90,64 @@ class SiteTests(SyncCase):
         Over TLS nothing but HTTP/1.1 is offered.
         """
         self.assertEqual(self.harness.site.acceptableProtocols(), [b"http/1.1"])
+
+
+class DrainTests(SyncCase):
+    """
+    A site that is asked to end.
+    """
+
+    def setUp(self) -> None:
+        """
+        Serve something that answers when the test says so.
+        """
+        self.ready: Deferred[None] = Deferred()
+
+        async def wait(_request: StreamingRequest) -> Response:
+            await self.ready
+            return Response(200, (), b"at last")
+
+        self.harness = Harness(Leaf(wait), access_log=False)
+        self.site = self.harness.site
+
+    def test_nothing(self) -> None:
+        """
+        Without connections it ends at once.
+        """
+        self.successResultOf(Deferred.fromCoroutine(self.site.drain(5.0)))
+
+    def test_idle(self) -> None:
+        """
+        A connection without a request is closed.
+        """
+        client = self.harness.connect()
+        self.successResultOf(Deferred.fromCoroutine(self.site.drain(5.0)))
+        self.assertTrue(client.lost)
+
+    def test_under_way(self) -> None:
+        """
+        A request that is under way gets its answer, and the next one on its connection none.
+        """
+        client = self.harness.connect()
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        drained = Deferred.fromCoroutine(self.site.drain(5.0))
+        self.assertNoResult(drained)
+        self.ready.callback(None)
+        received = client.take()
+        self.assertEqual(received.count(b"at last"), 1)
+        self.assertIn(b"Connection: close", received)
+        self.successResultOf(drained)
+        self.assertEqual(self.harness.clock.getDelayedCalls(), [])
+
+    def test_too_slow(self) -> None:
+        """
+        A request that takes longer than the grace time is cut.
+        """
+        client = self.harness.connect()
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        drained = Deferred.fromCoroutine(self.site.drain(5.0))
+        self.harness.clock.advance(4.9)
+        self.assertNoResult(drained)
+        self.harness.clock.advance(0.2)
+        self.successResultOf(drained)
+        self.assertTrue(client.lost)

@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.kes.tls``: what is loaded from files.  Handshakes are in
+Tests for ``kypello.http.tls``: what is loaded from files.  Handshakes are in
 ``tests/integration/test_kes_server.py``.
 """
 
@@ -19,8 +19,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface.verify import verifyObject
 
 from kypello.errors import ConfigurationError
-from kypello.kes.config import TLSFiles
-from kypello.kes.tls import ServerTLS, load
+from kypello.http.tls import Clients, ServerTLS, TLSFiles, load
 from tests.cases import SyncCase
 from tests.kes.certificates import certificate, key_pem, new_key, pem
 
@@ -89,8 +88,8 @@ class LoadTests(SyncCase):
         for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
             files.key.write_bytes(self.key.private_bytes(Encoding.PEM, form, protection))
             load(files)
-            self.assert_mistake("tls.password does not open it", self.files)
-            self.assert_mistake("tls.password", evolve(files, password="wrong"))
+            self.assert_mistake("the password does not open it", self.files)
+            self.assert_mistake("the password", evolve(files, password="wrong"))
 
     def test_clients_of_a_ca(self) -> None:
         """
@@ -101,9 +100,11 @@ class LoadTests(SyncCase):
         (folder / "one.crt").write_bytes(pem(certificate(new_key(), True, "one")))
         (folder / "inner").mkdir()
         for ca in (folder, folder / "one.crt", None):
-            load(evolve(self.files, verify=True, ca=ca))
+            load(evolve(self.files, clients=Clients.VERIFIED, ca=ca))
         (folder / "two.crt").write_bytes(b"junk")
-        self.assert_mistake("two.crt holds no", evolve(self.files, verify=True, ca=folder))
+        self.assert_mistake(
+            "two.crt holds no", evolve(self.files, clients=Clients.VERIFIED, ca=folder)
+        )
 
     def test_weak_key(self) -> None:
         """

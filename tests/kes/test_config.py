@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kypello.errors import ConfigurationError
+from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
-from kypello.kes.config import KeyServerConfig, TLSFiles, parse_config, parse_duration
+from kypello.kes.config import KeyServerConfig, parse_config, parse_duration
 from kypello.kes.policy import Policy
 from tests.cases import SyncCase
 
@@ -83,7 +84,10 @@ class ParseTests(SyncCase):
         """
         config = parsed(_MINIMAL)
         self.assertEqual((config.host, config.port), ("", 7373))
-        self.assertEqual(config.tls, TLSFiles(Path("server.key"), Path("server.crt")))
+        self.assertEqual(
+            config.tls,
+            TLSFiles(Path("server.key"), Path("server.crt"), clients=Clients.KNOWN_BY_KEY),
+        )
         self.assertEqual((config.access.admin, config.access.policies), (_ADMIN, {}))
         self.assertEqual(config.expiry, Expiry(300.0, 30.0, 0.0))
         self.assertEqual((config.error_level, config.audit, config.keys), (0, True, ()))
@@ -102,7 +106,13 @@ class ParseTests(SyncCase):
         self.assertEqual(config.access.policies, {_APP: policy, "c" * 64: policy})
         self.assertEqual(
             config.tls,
-            TLSFiles(Path("server.key"), Path("server.crt"), "pass", True, Path("clients")),
+            TLSFiles(
+                Path("server.key"),
+                Path("server.crt"),
+                "pass",
+                Clients.VERIFIED,
+                Path("clients"),
+            ),
         )
         self.assertEqual(config.expiry, Expiry(300.0, 20.0, 5400.0))
         self.assertEqual((config.error_level, config.audit), (4, False))
