@@ -14,11 +14,27 @@ setup(
     description="An S3-compatible object server whose encryption can be proved.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The Kypello authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="S3 object storage encryption KMS KES SSE Twisted",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Topic :: Security :: Cryptography",
+        "Topic :: System :: Archiving",
+    ],
     python_requires=">=3.11",
+    # An editable install then puts this folder on the path, where Twisted looks for plugins.
+    package_dir={"": "."},
     # Twisted finds plugins in the package twisted.plugins, which has no __init__.py here.
     packages=[*find_packages(include=["kypello", "kypello.*"]), "twisted.plugins"],
-    package_data={"twisted": ["plugins/kypello_plugin.py"]},
     install_requires=[
         "attrs>=24.2",
         "awscrt>=0.27",
@@ -33,6 +49,7 @@ setup(
         "zope.interface>=7.2",
     ],
     extras_require={
+        "demo": ["boto3>=1.40"],
         "test": ["boto3>=1.40", "minio>=7.2", "awscli>=1.42", "hypothesis>=6.130"],
         "check": [
             "import-linter>=2.3",
