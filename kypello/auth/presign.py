@@ -12,6 +12,7 @@ from collections import Counter
 
 from attrs import evolve
 
+from kypello.auth.dates import parse_timestamp, server_time
 from kypello.auth.mode import UNSIGNED_PAYLOAD
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import (
@@ -20,8 +21,6 @@ from kypello.auth.sigv4 import (
     Claim,
     check_signed_headers,
     parse_credential,
-    parse_timestamp,
-    server_time,
 )
 from kypello.errors import Refused
 

@@ -4,6 +4,9 @@
 A request as signatures see it: what the client sent before the body, byte for byte.
 """
 
+from collections.abc import Mapping, Set
+from functools import cached_property
+
 from attrs import frozen
 
 
@@ -28,17 +31,37 @@ class RequestHead:
     secure: bool = False
     peer: str = ""
 
+    @cached_property
+    def _fields(self) -> Mapping[str, str]:
+        fields = dict(self.headers)
+        if len(fields) == len(self.headers):
+            return fields
+        values: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            values.setdefault(name, []).append(value)
+        return {name: ",".join(parts) for name, parts in values.items()}
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, str]:
+        return dict(reversed(self.query))
+
+    @property
+    def header_names(self) -> Set[str]:
+        """
+        The names of all headers.
+        """
+        return self._fields.keys()
+
     def header(self, name: str) -> str | None:
         """
         The value of a header, repeated ones joined with a comma; ``None`` when absent.
 
         :param name: Lower case.
         """
-        values = [value for header, value in self.headers if header == name]
-        return ",".join(values) if values else None
+        return self._fields.get(name)
 
     def parameter(self, name: str) -> str | None:
         """
         The first value of a query parameter, or ``None`` when absent.
         """
-        return next((value for parameter, value in self.query if parameter == name), None)
+        return self._parameters.get(name)

@@ -12,8 +12,6 @@ Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest, digest
@@ -21,6 +19,7 @@ from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from attrs import field, frozen
 
+from kypello.auth.dates import parse_timestamp, read_http_date, server_time, write_timestamp
 from kypello.auth.mode import ChunkSeed
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
@@ -35,10 +34,9 @@ _SERVICE = "s3"
 _TERMINAL = "aws4_request"
 _MALFORMED = "The authorization header is malformed; "
 _COMPONENTS = {"Credential", "SignedHeaders", "Signature"}
-_TIMESTAMP = re.compile("([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z", re.ASCII)
 _DATE = re.compile(r"[0-9]{8}")
 #: What a signed header counts as when the HTTP layer, or a proxy, has taken it away.
-_FRAMING = {"expect": "100-continue", "content-length": "0"}
+_FRAMING = {"expect": "100-continue", "content-length": "0", "transfer-encoding": "chunked"}
 #: Headers of this prefix must be signed, but for those that a proxy adds.
 _AMZ = "x-amz-"
 _ADDED_BY_PROXIES = frozenset({"x-amz-cf-id"})
@@ -80,28 +78,6 @@ class Claim:
     timestamp: str
     signed_headers: tuple[str, ...]
     signature: str = field(repr=False)
-
-
-def parse_timestamp(text: str) -> float | None:
-    """
-    Read ``YYYYMMDDTHHMMSSZ``, in seconds since the epoch; ``None`` when it is no such time.
-    """
-    found = _TIMESTAMP.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day, hour, minute, second = map(int, found.groups())
-    try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
-        return None
-    return moment.timestamp()
-
-
-def server_time(now: float) -> str:
-    """
-    An instant as error documents show it.
-    """
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_credential(
@@ -184,11 +160,14 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
     """
     See that the signature covers the host and every ``x-amz-`` header that was sent.
 
+    Nothing may be signed twice: the canonical request would hold all values of the header as
+    often as its name was repeated, and grow to thousands of times the size of the request.
+
     :raises Refused: ``AccessDenied`` that names the headers; ``SignatureDoesNotMatch`` when a
-        signed header is not there.
+        signed header is not there, or named twice.
     """
     signed = set(claim.signed_headers)
-    present = {name for name, _value in head.headers}
+    present = head.header_names
     needed = {name for name in present if name.startswith(_AMZ)} - _ADDED_BY_PROXIES | {"host"}
     if unsigned := sorted(needed - signed):
         raise Refused(
@@ -196,7 +175,7 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
             "There were headers present in the request which were not signed",
             {"HeadersNotSigned": ", ".join(unsigned)},
         )
-    if signed - present - _FRAMING.keys():
+    if len(signed) < len(claim.signed_headers) or signed - present - _FRAMING.keys():
         raise _mismatch({"AWSAccessKeyId": claim.access_key})
 
 
@@ -326,26 +305,17 @@ def _components(authorization: str) -> tuple[str, tuple[str, ...], str]:
 def _request_time(head: RequestHead) -> tuple[str, float]:
     stated = head.header("x-amz-date")
     if stated is None:
-        stated = _from_http_date(head.header("date") or "")
+        stated = head.header("date") or ""
+        date = read_http_date(stated)
+        if date is not None:
+            return write_timestamp(date), date
+    # Some old signers put the timestamp itself into Date.
     moment = parse_timestamp(stated)
     if moment is None:
         raise Refused(
             "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
         )
     return stated, moment
-
-
-def _from_http_date(text: str) -> str:
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        # Some old signers put the timestamp itself there.
-        return text
-    return (
-        (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-        .astimezone(UTC)
-        .strftime("%Y%m%dT%H%M%SZ")
-    )
 
 
 def _escape(text: str) -> str:

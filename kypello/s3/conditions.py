@@ -4,11 +4,11 @@
 Conditional reads and writes (RFC 9110, section 13, as S3 understands it).
 """
 
+from kypello.auth.dates import read_http_date
 from kypello.auth.request import RequestHead
 from kypello.errors import NoSuchKey, PreconditionFailed
 from kypello.interfaces import Condition
 from kypello.model import ObjectInfo
-from kypello.s3.dates import read_http_date
 
 _SECOND = 1_000_000_000
 

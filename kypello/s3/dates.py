@@ -1,11 +1,9 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Dates as headers and documents write them.
+Dates as answers write them.
 """
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from time import gmtime, strftime
 
@@ -28,21 +26,6 @@ def xml_date(nanoseconds: int) -> str:
     """
     second, rest = divmod(nanoseconds, _SECOND)
     return f"{_iso_second(second)}.{rest // _MILLISECOND:03d}Z"
-
-
-def read_http_date(text: str) -> int | None:
-    """
-    Read any of the three forms of headers, in whole seconds since the epoch.
-
-    :return: ``None`` for anything else.
-    """
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int((moment - datetime.fromtimestamp(0, UTC)).total_seconds())
 
 
 @lru_cache(maxsize=4096)

@@ -6,11 +6,11 @@ Which bytes of an object a read wants.
 
 import re
 
+from kypello.auth.dates import read_http_date
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.model import ByteRange, ObjectInfo
 from kypello.s3.conditions import matches
-from kypello.s3.dates import read_http_date
 from kypello.s3.errors import invalid_argument
 
 _RANGE = re.compile("bytes=([0-9]*)-([0-9]*)")

@@ -10,8 +10,8 @@ from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from kypello.auth.dates import parse_timestamp
 from kypello.auth.request import RequestHead
-from kypello.auth.sigv4 import parse_timestamp
 from tests.auth.examples import IDENTITY
 
 CREDENTIALS = Credentials(IDENTITY.access_key, IDENTITY.secret_key)

@@ -73,6 +73,7 @@ class ReadTests(FrontCase):
             ("If-Modified-Since", self.after, 200),
             ("If-Modified-Since", "yesterday", 200),
             ("If-Modified-Since", "Sun, 06 Nov 99999 08:49:37 GMT", 200),
+            ("If-Modified-Since", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", 200),
         ):
             self.assertEqual(self.status({header: value}), status, (header, value))
 

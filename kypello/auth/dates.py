@@ -1,0 +1,57 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Dates as requests and signatures write them.
+"""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_TIMESTAMP = re.compile("([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
+
+
+def parse_timestamp(text: str) -> float | None:
+    """
+    Read ``YYYYMMDDTHHMMSSZ``, in seconds since the epoch; ``None`` when it is no such time.
+    """
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = map(int, found.groups())
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment.timestamp()
+
+
+def write_timestamp(moment: float) -> str:
+    """
+    Write ``YYYYMMDDTHHMMSSZ``.
+    """
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def read_http_date(text: str) -> int | None:
+    """
+    Read any of the three forms of headers (RFC 9110, section 5.6.7), in whole seconds since the
+    epoch.
+
+    :return: ``None`` for anything else.
+    """
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.astimezone(UTC).timestamp())
+    except (ValueError, OverflowError):
+        # A year may have any number of digits.
+        return None
+
+
+def server_time(now: float) -> str:
+    """
+    An instant as error documents show it.
+    """
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
