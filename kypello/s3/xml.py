@@ -9,11 +9,9 @@ without DTDs, and only if they have the shape that their operation expects.
 
 import re
 from collections.abc import Iterable, Iterator
-from xml.etree.ElementTree import Element, ParseError
-
-# It has no annotations.
-from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
-from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
+from typing import Never
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from kypello.errors import Refused
 
@@ -22,6 +20,11 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 #: The media type of all documents; minio-py wants exactly this.
 CONTENT_TYPE = ("Content-Type", "application/xml")
+
+#: How many elements a request may have, and how many within each other: more than any document
+#: of S3 needs, and little enough that the tree is not much larger than its text.
+MAX_ELEMENTS = 20_000
+MAX_DEPTH = 16
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -71,21 +74,51 @@ def read_document(body: bytes, root: str) -> Element:
     Read a document, in the namespace of S3 or in none; the tree has no namespaces.
 
     :param root: The name that its outermost element must have.
-    :raises Refused: ``MalformedXML``.
+    :raises Refused: ``MalformedXML``; also for a DTD, which could name entities and files.
     """
+    builder = _Builder()
+    parser = ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
     try:
-        tree: Element = fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        parser.Parse(body, True)
+    except (ExpatError, ValueError, LookupError):
         # The last two: encodings that the parser does not know.
         raise malformed() from None
-    own = f"{{{NAMESPACE}}}"
-    for element in tree.iter():
-        element.tag = element.tag.removeprefix(own)
-        if element.tag.startswith("{"):
-            raise malformed()
+    tree: Element = builder.close()
     if tree.tag != root:
         raise malformed()
     return tree
+
+
+class _Builder(TreeBuilder):
+    """
+    Builds the tree of a document of bounded size.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = MAX_ELEMENTS
+        self._depth = 0
+
+    def start(self, name: str, attributes: dict[str, str], /) -> Element:
+        self._left -= 1
+        self._depth += 1
+        namespace, _, tag = name.rpartition("}")
+        if self._left < 0 or self._depth > MAX_DEPTH or namespace not in ("", NAMESPACE):
+            raise malformed()
+        return super().start(tag, attributes)
+
+    def end(self, name: str, /) -> Element:
+        self._depth -= 1
+        return super().end(name)
+
+
+def _refuse_doctype(*_declaration: object) -> Never:
+    raise malformed()
 
 
 def children(element: Element, names: frozenset[str]) -> Iterator[Element]:

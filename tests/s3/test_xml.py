@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kypello.errors import Refused
 from kypello.s3.xml import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
     child_texts,
     document,
     error_document,
@@ -94,12 +96,25 @@ class ReadingTests(SyncCase):
         with self.assertRaises(Refused):
             read_document(b"<!DOCTYPE R><R/>", "R")
 
-    def test_deep(self) -> None:
+    def test_bounds(self) -> None:
         """
-        A document may be deep without doing harm.
+        A document is refused as soon as it has too many elements, or too many within another.
         """
-        with self.assertRaises(Refused):
-            read_document(b"<R>" * 100_000, "R")
-        tree = read_document(b"<R>" * 100_000 + b"</R>" * 100_000, "R")
-        with self.assertRaises(Refused):
-            child_texts(tree, frozenset({"R"}))
+        start, end = b"<R>" * MAX_DEPTH, b"</R>" * MAX_DEPTH
+        self.assertEqual(read_document(start + end, "R").tag, "R")
+        for body in (
+            b"<R>" + start + end + b"</R>",
+            b"<R>" * 100_000,
+            b"<R>" + b"<A/>" * MAX_ELEMENTS + b"</R>",
+            b"<R>" + b"<A/>" * MAX_ELEMENTS,
+        ):
+            with self.assertRaises(Refused):
+                read_document(body, "R")
+
+    def test_text(self) -> None:
+        """
+        Text is one, whatever it is written with.
+        """
+        body = "<R><A>a&lt;<!-- no --><![CDATA[&]]>&#xE9;é<?x y?>\r\n&#13;</A></R>".encode()
+        tree = read_document(body, "R")
+        self.assertEqual(child_texts(tree, frozenset({"A"})), {"A": "a<&éé\n\r"})
