@@ -36,6 +36,7 @@ from kypello.errors import (
 )
 from kypello.http.framing import BadRequest, HeadTooLarge
 from kypello.http.response import Response
+from kypello.s3.standing import standing_headers
 from kypello.s3.xml import CONTENT_TYPE, error_document
 
 _log = Logger()
@@ -245,12 +246,13 @@ def error_response(
 
 def refuse_framing(error: BadRequest, request_id: str, host_id: str) -> Response:
     """
-    Word the answer to something that is no HTTP request.
+    Word the answer to something that is no HTTP request, complete with all its headers.
     """
     code = "RequestHeaderSectionTooLarge" if isinstance(error, HeadTooLarge) else "BadRequest"
     refused = Refused(code, error.reason)
     body = _document(refused, Subject(""), request_id, host_id)
-    return Response(error.status, (CONTENT_TYPE,), body)
+    standing = standing_headers(request_id, host_id, secure=False)
+    return Response(error.status, (*standing, CONTENT_TYPE), body)
 
 
 def _document(refused: Refused, subject: Subject, request_id: str, host_id: str) -> bytes:

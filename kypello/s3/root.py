@@ -21,17 +21,12 @@ from kypello.s3.call import Call, Front
 from kypello.s3.errors import Subject, access_denied, error_response
 from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_path
 from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
+from kypello.s3.standing import standing_headers
 
 #: The bucket of this name is the server itself.
 RESERVED = b"minio"
 
 _HEALTH = b"/minio/health/"
-_STANDING = (
-    ("Vary", "Origin, Accept-Encoding"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-XSS-Protection", "1; mode=block"),
-)
-_SECURE = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
 
 class S3Resource(Resource):
@@ -81,10 +76,8 @@ class _Exchange:
         """
         Know what every answer says.
         """
-        self._standing = (
-            ("x-amz-request-id", self._request.request_id),
-            ("x-amz-id-2", self._front.host_id),
-            *((*_STANDING, _SECURE) if self._head.secure else _STANDING),
+        self._standing = standing_headers(
+            self._request.request_id, self._front.host_id, secure=self._head.secure
         )
 
     async def answer(self) -> Response:

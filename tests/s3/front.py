@@ -7,6 +7,7 @@ The whole front over stores in memory, and a client that signs with botocore.
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, fromstring
@@ -23,6 +24,7 @@ from kypello.objects.datakeys import DataKeys, Reuse
 from kypello.objects.encrypted import EncryptedStore
 from kypello.s3.authenticate import Authenticator
 from kypello.s3.call import Front
+from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
@@ -127,7 +129,11 @@ class FrontCase(SyncCase):
             **options,
         )
         self.clock = clock
-        self.harness = Harness(S3Resource(self.front, self.health.probe), access_log=False)
+        self.harness = Harness(
+            S3Resource(self.front, self.health.probe),
+            access_log=False,
+            refusal=partial(refuse_framing, host_id=self.front.host_id),
+        )
         self.send("PUT", "/bucket", status=200)
 
     def send(

@@ -108,3 +108,5 @@ class TableTests(SyncCase):
             self.assertEqual(response.status, status)
             self.assertIn(b"<Code>%b</Code>" % code, response.body)
             self.assertIn(b"<RequestId>ID</RequestId>", response.body)
+            self.assertIn(("x-amz-request-id", "ID"), response.headers)
+            self.assertIn(("x-amz-id-2", "host"), response.headers)

@@ -4,6 +4,7 @@
 Tests for ``kypello.s3.root`` and ``kypello.s3.routes``, over the wire.
 """
 
+import re
 from urllib.parse import quote, urlencode
 
 from attrs import evolve
@@ -52,6 +53,24 @@ class AnswerTests(FrontCase):
             self.assertEqual(answer.header("X-Content-Type-Options"), "nosniff")
             self.assertIsNone(answer.header("Strict-Transport-Security"))
         self.assertEqual(len(seen), 8)
+
+    def test_no_request(self) -> None:
+        """
+        What cannot be read as a request is refused in the same form.
+        """
+        for sent, code in (
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"BadRequest"),
+            (b"GET /%b HTTP/1.1\r\n" % (b"a" * 40_000), b"RequestHeaderSectionTooLarge"),
+        ):
+            client = self.harness.connect()
+            client.send(sent)
+            head, _, body = client.take().partition(b"\r\n\r\n")
+            self.assertTrue(head.startswith(b"HTTP/1.1 400 Bad Request\r\n"), head)
+            self.assertIn(b"\r\nContent-Type: application/xml\r\n", head)
+            self.assertIn(b"\r\nx-amz-id-2: kypello\r\n", head)
+            (request_id,) = re.findall(rb"\r\nx-amz-request-id: ([0-9A-F]{16})\r\n", head)
+            self.assertIn(b"<Code>%b</Code>" % code, body)
+            self.assertIn(b"<RequestId>%b</RequestId>" % request_id, body)
 
 
 class RouteTests(FrontCase):
