@@ -4,7 +4,8 @@
 What an operation gets: the front that all requests share, and the one request.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +19,8 @@ from kypello.s3.payload import Payload, open_payload, read_small
 
 #: The largest document that a request may hold, but for lists of objects, in bytes.
 MAX_DOCUMENT = 1024 * 1024
+
+_Arguments = TypeVar("_Arguments")
 
 
 class Authorize(Protocol):
@@ -87,6 +90,20 @@ class Call:
         The request with the settings of a presigned query among its headers.
         """
         return self.authenticated.head
+
+    async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
+        """
+        Read the arguments of a request about a bucket; when they are wrong and the bucket does
+        not exist, that is what is told.
+
+        :param read: Raises :class:`Refused` when they are wrong.
+        :raises NoSuchBucket:
+        """
+        try:
+            return read()
+        except Refused:
+            await self.front.store.bucket(self.bucket)
+            raise
 
     def payload(self, want_md5: bool = False) -> Payload:
         """

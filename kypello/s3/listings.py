@@ -12,7 +12,6 @@ from urllib.parse import quote
 from attrs import frozen
 
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import Listing, ListQuery, ObjectInfo
 from kypello.s3.call import Call
@@ -79,7 +78,7 @@ async def list_objects(call: Call) -> Response:
     if call.head.parameter("list-type") == "2":
         return await _list_second(call)
     marker = call.head.parameter("marker") or ""
-    page, listing = await _list(call, marker)
+    page, listing = await _list(call, lambda: marker)
     write = page.write
     following = ""
     if listing.next is not None and page.query.delimiter:
@@ -97,7 +96,7 @@ async def list_objects(call: Call) -> Response:
 async def _list_second(call: Call) -> Response:
     head = call.head
     token, start_after = head.parameter("continuation-token"), head.parameter("start-after")
-    page, listing = await _list(call, read_token(token) if token else start_after or "")
+    page, listing = await _list(call, lambda: read_token(token) if token else start_after or "")
     parts = [
         page.head(listing),
         f"<KeyCount>{len(listing.objects) + len(listing.prefixes)}</KeyCount>",
@@ -118,15 +117,19 @@ async def list_versions(call: Call) -> Response:
     """
     List versions: every object has one, that of a bucket without versioning.
     """
-    head = call.head
-    marker, version_marker = head.parameter("key-marker"), head.parameter("version-id-marker")
-    if version_marker and not marker:
-        raise invalid_argument(
-            "version-id-marker",
-            version_marker,
-            "A version-id marker cannot be specified without a key marker.",
-        )
-    page, listing = await _list(call, marker or "")
+    marker = call.head.parameter("key-marker") or ""
+    version_marker = call.head.parameter("version-id-marker") or ""
+
+    def start_after() -> str:
+        if version_marker and not marker:
+            raise invalid_argument(
+                "version-id-marker",
+                version_marker,
+                "A version-id marker cannot be specified without a key marker.",
+            )
+        return marker
+
+    page, listing = await _list(call, start_after)
     write = page.write
     following = ""
     if listing.next is not None:
@@ -141,27 +144,27 @@ async def list_versions(call: Call) -> Response:
     return _answer(
         "ListVersionsResult",
         page.head(listing),
-        f"<KeyMarker>{write(marker or '')}</KeyMarker>",
-        f"<VersionIdMarker>{escape(version_marker or '')}</VersionIdMarker>",
+        f"<KeyMarker>{write(marker)}</KeyMarker>",
+        f"<VersionIdMarker>{escape(version_marker)}</VersionIdMarker>",
         following,
         versions,
         page.groups(listing),
     )
 
 
-async def _list(call: Call, start_after: str) -> tuple[_Page, Listing]:
-    store = call.front.store
-    try:
-        page = _read_page(call.bucket, call.head, start_after)
-    except Refused:
-        await store.bucket(call.bucket)
-        raise
-    return page, await store.list(call.bucket, page.query)
+async def _list(call: Call, start_after: Callable[[], str]) -> tuple[_Page, Listing]:
+    """
+    List what the request wants.
+
+    :param start_after: Reads where to begin; raises :class:`kypello.errors.Refused`.
+    """
+    page = await call.check(lambda: _read_page(call.bucket, call.head, start_after()))
+    return page, await call.front.store.list(call.bucket, page.query)
 
 
 def _read_page(bucket: str, head: RequestHead, start_after: str) -> _Page:
     encoding = head.parameter("encoding-type")
-    if encoding is not None and encoding.lower() != "url":
+    if encoding and encoding.lower() != "url":
         raise invalid_argument(
             "encoding-type", encoding, "Invalid Encoding Method specified in Request"
         )
@@ -171,7 +174,7 @@ def _read_page(bucket: str, head: RequestHead, start_after: str) -> _Page:
         start_after,
         min(_number("max-keys", head.parameter("max-keys")), MAX_KEYS),
     )
-    return _Page(bucket, query, escape if encoding is None else _quote, encoding is not None)
+    return _Page(bucket, query, _quote if encoding else escape, bool(encoding))
 
 
 def _number(name: str, stated: str | None) -> int:

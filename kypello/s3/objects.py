@@ -4,6 +4,8 @@
 Operations on one object.
 """
 
+from functools import partial
+
 from attrs import frozen
 
 from kypello.auth.request import RequestHead
@@ -28,6 +30,9 @@ from kypello.s3.ranges import content_range, wanted_range
 
 #: The headers of an object that come with "304 Not Modified" (RFC 9110, section 15.4.5).
 _UNCHANGED = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
+
+#: Conditions that would be lost, and with them perhaps the object.
+_UNSUPPORTED_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size")
 
 
 @frozen
@@ -61,12 +66,7 @@ async def put_object(call: Call) -> Response:
     """
     Store an object.
     """
-    try:
-        put = _read_put(call)
-    except Refused:
-        # An absent bucket is what is wrong first.
-        await call.front.store.bucket(call.bucket)
-        raise
+    put = await call.check(partial(_read_put, call))
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
     )
@@ -78,7 +78,7 @@ async def get_object(call: Call) -> Response:
     """
     Read an object, or a range of it.
     """
-    overrides = await _read_get(call)
+    overrides = await call.check(partial(_read_get, call.head))
     opened = await call.front.store.open(call.bucket, call.key)
     try:
         info, head = opened.info, call.head
@@ -98,7 +98,7 @@ async def head_object(call: Call) -> Response:
     """
     Tell about an object what reading it would tell.
     """
-    overrides = await _read_get(call)
+    overrides = await call.check(partial(_read_get, call.head))
     info = await call.front.store.head(call.bucket, call.key)
     head = call.head
     if is_not_modified(head, info, call.front.clock.seconds()):
@@ -115,10 +115,7 @@ async def delete_object(call: Call) -> Response:
     """
     Remove an object; one that does not exist is removed already.
     """
-    _check_version(call.head)
-    if (call.head.header("x-minio-force-delete") or "").lower() == "true":
-        raise not_implemented("x-minio-force-delete")
-    condition = delete_condition(call.head.header("if-match"))
+    condition = await call.check(partial(_read_delete, call.head))
     await call.front.store.delete(call.bucket, call.key, condition)
     return Response(204)
 
@@ -141,17 +138,23 @@ def _read_put(call: Call) -> _Put:
     return _Put(headers, encryption, write_condition(head, call.bucket, call.key), payload)
 
 
-async def _read_get(call: Call) -> dict[str, str]:
+def _read_get(head: RequestHead) -> dict[str, str]:
     """
     Check what a read asks for; give the headers that it wants to be answered with.
     """
-    try:
-        _check_version(call.head)
-        check_read_encryption(call.head)
-        return read_overrides(call.head)
-    except Refused:
-        await call.front.store.bucket(call.bucket)
-        raise
+    _check_version(head)
+    check_read_encryption(head)
+    return read_overrides(head)
+
+
+def _read_delete(head: RequestHead) -> Condition | None:
+    _check_version(head)
+    if (head.header("x-minio-force-delete") or "").lower() == "true":
+        raise not_implemented("x-minio-force-delete")
+    for name in _UNSUPPORTED_CONDITIONS:
+        if head.header(name) is not None:
+            raise not_implemented(name)
+    return delete_condition(head.header("if-match"))
 
 
 def _check_version(head: RequestHead) -> None:

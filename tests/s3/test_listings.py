@@ -180,7 +180,9 @@ class FirstFormTests(ListingCase):
         self.assertEqual(texts(tree, "CommonPrefixes/Prefix"), ["a%20b%2Bc/d%0A"])
         self.assertEqual(tree.findtext("Delimiter"), "%0A")
         self.assertEqual(tree.findtext("Prefix"), "a%20b%2B")
-        self.assertEqual(texts(self.page(), "Contents/Key"), ["a b+c/d\n"])
+        for tree in (self.page(), self.page(encoding_type="")):
+            self.assertEqual(texts(tree, "Contents/Key"), ["a b+c/d\n"])
+            self.assertIsNone(tree.find("EncodingType"))
 
     def test_maximum(self) -> None:
         """
@@ -258,6 +260,7 @@ class SecondFormTests(ListingCase):
             self.refused(
                 "GET", f"/bucket?list-type=2&continuation-token={bad}", 400, "InvalidArgument"
             )
+        self.refused("GET", "/absent?list-type=2&continuation-token=a", 404, "NoSuchBucket")
 
     def test_changes(self) -> None:
         """
@@ -294,4 +297,5 @@ class VersionsTests(ListingCase):
         A version without a key is no place to go on.
         """
         self.refused("GET", "/bucket?versions&version-id-marker=null", 400, "InvalidArgument")
+        self.refused("GET", "/absent?versions&version-id-marker=null", 404, "NoSuchBucket")
         self.page(versions="", key_marker="a", version_id_marker="null")

@@ -472,6 +472,10 @@ class DeleteTests(FrontCase):
         self.refused(
             "DELETE", "/bucket/k", 412, "PreconditionFailed", headers={"If-Match": '"other"'}
         )
+        for name in ("x-amz-if-match-size", "x-amz-if-match-last-modified-time"):
+            headers = {name: "1"}
+            self.refused("DELETE", "/bucket/k", 501, "NotImplemented", headers=headers)
+            self.refused("DELETE", "/absent/k", 404, "NoSuchBucket", headers=headers)
         self.send("DELETE", "/bucket/k", headers={"If-Match": etag}, status=204)
         self.send("DELETE", "/bucket/k", headers={"If-Match": etag}, status=204)
 
