@@ -31,6 +31,7 @@ from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
 from kypello.kes_service import log_failed_start, make_key_server
+from kypello.store.directory import write_private
 
 #: The master key that is used when none is named.
 DEFAULT_KEY = "kypello-default-key"
@@ -146,7 +147,7 @@ def _api_key(path: Path, random: Random) -> APIKey:
             # A new one is as good: the server learns its identity from here.
             _log.warn("{path} holds no API key and is replaced", path=path)
     made = APIKey.generate(random)
-    _write(path, made.text.encode() + b"\n", random)
+    write_private(path, made.text.encode() + b"\n", random)
     return made
 
 
@@ -162,8 +163,8 @@ def _certify(folder: Path, now: float, random: Random) -> None:
         server, authority, ("localhost", _HOST), now=now, lifetime=_LIFETIME, random=random
     )
     key = server.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(server_path, key + leaf.public_bytes(Encoding.PEM), random)
-    _write(authority_path, root.public_bytes(Encoding.PEM), random)
+    write_private(server_path, key + leaf.public_bytes(Encoding.PEM), random)
+    write_private(authority_path, root.public_bytes(Encoding.PEM), random)
 
 
 def _usable(authority_path: Path, server_path: Path, now: float) -> bool:
@@ -176,18 +177,3 @@ def _usable(authority_path: Path, server_path: Path, now: float) -> bool:
     until = min(one.not_valid_after_utc.timestamp() for one in (root, leaf))
     since = max(one.not_valid_before_utc.timestamp() for one in (root, leaf))
     return since <= now <= until - _RENEWAL
-
-
-def _write(path: Path, content: bytes, random: Random) -> None:
-    # All of it or nothing, and nobody else may read it.
-    temporary = path.with_name(f".{path.name}-{random(8).hex()}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

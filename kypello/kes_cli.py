@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 
 from kypello.crypto.apikey import APIKey
@@ -32,6 +31,7 @@ from kypello.kes.certificates import Signer, make_certificate
 from kypello.kes.config import parse_duration
 from kypello.kes.identity import identity_of_certificate
 from kypello.kes_service import make_key_server, read_config
+from kypello.process import notify, on_hangup, run
 
 _LIFETIME = 720 * 3600.0
 
@@ -72,17 +72,15 @@ def serve(options: Namespace) -> int:
     from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
 
     config = read_config(options.config, os.environ)
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     failures: list[Failure] = []
 
     def failed(failure: Failure) -> None:
         failures.append(failure)
         reactor.stop()
 
-    server = make_key_server(reactor, config, failed)
-    reactor.callWhenRunning(server.startService)
-    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
-    reactor.run()
+    server = make_key_server(reactor, config, failed, lambda: notify("READY=1"))
+    on_hangup(reactor, server.reload)
+    run(reactor, server)
     for failure in failures:
         if failure.check(ConfigurationError):
             failure.raiseException()

@@ -12,10 +12,9 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
@@ -27,10 +26,10 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from kypello.errors import ConfigurationError, KypelloError
+from kypello.http.listener import Listener
 from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
-from kypello.http.tls import Clients, ServerTLS, load
-from kypello.http.transport import StreamingEndpoint
+from kypello.http.tls import Clients, load
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
 from kypello.kes.config import KeyServerConfig, parse_config
@@ -73,20 +72,21 @@ def make_key_server(
     reactor: Any,
     config: KeyServerConfig,
     failed: Callable[[Failure], None] | None = None,
-) -> IService:
+    started: Callable[[], None] = lambda: None,
+) -> "KeyServer":
     """
     A key server that begins to listen when its keys are there.
 
     :param failed: Called when it cannot start; by default that is logged, and the reactor is
         stopped.
+    :param started: Called when it listens.
     """
 
     def stop(failure: Failure) -> None:
         log_failed_start(failure)
         reactor.stop()
 
-    service: IService = KeyServer(reactor, config, failed or stop)
-    return service
+    return KeyServer(reactor, config, failed or stop, started=started)
 
 
 def log_failed_start(failure: Failure) -> None:
@@ -110,13 +110,16 @@ class KeyServer(Service):
         config: KeyServerConfig,
         failed: Callable[[Failure], None],
         reload: float = RELOAD,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Put the parts together.
 
         :param failed: Called when it cannot start.
         :param reload: How often the files of TLS are looked at, in seconds.
+        :param started: Called when it listens.
         """
+        self._ready = started
         self._reload_time = reload
         self._reactor = reactor
         self._config = config
@@ -126,8 +129,9 @@ class KeyServer(Service):
         self._cache = KeyCache(reactor, config.expiry)
         self._keys = Keyring(self._store, self._cache, os.urandom, time.time)
         self._started: Deferred[None] | None = None
-        self._port: IListeningPort | None = None
-        self._site: StreamingSite | None = None
+        self._listener = Listener(
+            reactor, self._make_site(), config.host, config.port, self._lanes, config.tls
+        )
         self._loops: list[LoopingCall] = []
 
     def startService(self) -> None:
@@ -146,20 +150,25 @@ class KeyServer(Service):
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
+    def reload(self) -> "Deferred[None]":
+        """
+        Use the TLS files as they are now.
+        """
+        return Deferred.fromCoroutine(self._listener.reload())
+
     async def _start(self) -> None:
         config = self._config
         for warning in config.warnings:
             _log.warn("{warning}", warning=warning)
         await self._store.prepare()
-        tls = ServerTLS(await self._lanes.lane().run(load, config.tls))
+        loaded = await self._lanes.lane().run(load, config.tls)
         for name in config.keys:
             await self._keys.ensure(name, config.access.admin)
-        endpoint = StreamingEndpoint(self._reactor, config.port, config.host, tls)
-        self._site = self._make_site()
-        self._port = await endpoint.listen(self._site)
+        await self._listener.listen(loaded)
         self._repeat(max(1.0, min(config.expiry.any, config.expiry.unused) / 2), self._cache.sweep)
-        self._repeat(self._reload_time, lambda: Deferred.fromCoroutine(self._reload(tls)))
+        self._repeat(self._reload_time, self.reload)
         self._announce()
+        self._ready()
 
     async def _stop(self) -> None:
         if self._started is not None:
@@ -167,11 +176,7 @@ class KeyServer(Service):
         for loop in self._loops:
             loop.stop()
         self._loops.clear()
-        if self._port is not None:
-            port, self._port = self._port, None
-            await maybeDeferred(port.stopListening)
-        if self._site is not None:
-            await self._site.drain(GRACE)
+        await self._listener.stop(GRACE)
         await self._store.close()
         await self._lanes.stop()
 
@@ -205,21 +210,6 @@ class KeyServer(Service):
             lambda failure: _log.failure("a repeated call has ended", failure)
         )
         self._loops.append(loop)
-
-    async def _reload(self, tls: ServerTLS) -> None:
-        try:
-            loaded = await self._lanes.lane().run(load, self._config.tls, tls.loaded)
-        except KypelloError as error:
-            # The key is replaced and the certificate not yet, or the other way round.
-            _log.error("the new TLS files are not used: {error}", error=error)
-            return
-        except Exception:
-            # Whatever it is, the next round tries again.
-            _log.failure("the TLS files cannot be looked at")
-            return
-        if loaded is not tls.loaded:
-            tls.loaded = loaded
-            _log.info("the TLS files have changed and are in use")
 
     def _announce(self) -> None:
         config = self._config

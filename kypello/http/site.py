@@ -72,6 +72,7 @@ class StreamingSite(Site):
 
     # Twisted's annotation names its own proxy class; any factory of protocols works.
     protocol = StreamingChannel  # type: ignore[assignment]
+    noisy = False  # the banner tells where it listens
 
     def __init__(
         self,

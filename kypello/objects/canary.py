@@ -143,16 +143,15 @@ class GuardedKMS:
         """
         return await self._kms.status()
 
-    async def fingerprint(self, key_name: str) -> str:
+    async def prove(self, key_name: str) -> str:
         """
-        What identifies the material of a master key to people, such as
-        ``93ab-61e0-1c42-f37d``.
+        See that the service holds a master key; one that has never been used is taken into use.
 
-        Asks the service only if the key has never been used, and takes it into use then.
+        :return: The fingerprint, which identifies the material to people, such as
+            ``93ab-61e0-1c42-f37d``.
+        :raises KypelloError: As :meth:`generate_key`.
         """
-        canary = await self._canary(key_name)
-        if canary is None:
-            canary = await self._proving.run(key_name, lambda: self._prove(key_name))
+        canary = await self._proving.run(key_name, lambda: self._prove(key_name))
         return canary.fingerprint
 
     async def _prove(self, key_name: str) -> _Canary:

@@ -1,0 +1,102 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a person reads when the server has started.
+"""
+
+from collections.abc import Iterator
+from shlex import quote
+
+from kypello.config import KESSettings, StaticKeySettings
+from kypello.embedded import NOTICE
+from kypello.service import Server
+
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # to be recognized, not listened on
+
+
+def banner(server: Server, *, show_secrets: bool) -> str:
+    """
+    Tell where the server is, who may use it, what encrypts, and how to begin.
+
+    :param show_secrets: Whether credentials that were made just now are shown.
+    """
+    return "\n".join(["", *_lines(server, show_secrets), ""])
+
+
+def _lines(server: Server, show_secrets: bool) -> Iterator[str]:
+    prepared = server.prepared
+    config, port = prepared.config, server.listener.port
+    scheme = "http" if prepared.tls_files is None else "https"
+    host = "127.0.0.1" if config.host in _EVERYWHERE else config.host
+    endpoint = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    user = prepared.root.access_key
+    yield f"Endpoint     {endpoint}" + (
+        "  (on all addresses of this machine)" if config.host in _EVERYWHERE else ""
+    )
+    yield f"Data         {config.directory.resolve()}"
+    yield from _credentials(server, show_secrets)
+    yield from _keys(server)
+    yield f"Encryption   {_encryption(config.auto_encryption)}"
+    yield ""
+    password = "PASSWORD"  # noqa: S105  # stands for it
+    if prepared.made_root and show_secrets:
+        password = prepared.root.secret_key
+    yield "To begin, paste one of these:"
+    insecure = "" if scheme == "http" else " --insecure"
+    yield f"  mc{insecure} alias set kypello {endpoint} {quote(user)} {password}"
+    yield (
+        f"  AWS_ACCESS_KEY_ID={quote(user)} AWS_SECRET_ACCESS_KEY={password} aws --endpoint-url"
+        f" {endpoint} s3 mb s3://bucket"
+    )
+    yield (
+        f'  boto3.client("s3", endpoint_url="{endpoint}", aws_access_key_id="{user}",'
+        f' aws_secret_access_key="{password}")'
+    )
+
+
+def _credentials(server: Server, show_secrets: bool) -> Iterator[str]:
+    prepared = server.prepared
+    file = prepared.directory.credentials_file.resolve()
+    if prepared.config.root is not None:
+        yield f"Credentials  {prepared.root.access_key}, from the environment"
+    elif prepared.made_root and show_secrets:
+        yield f"Credentials  {prepared.root.access_key}  {prepared.root.secret_key}"
+        yield f"             made now, shown only this once, and kept in {file}"
+    else:
+        yield f"Credentials  {prepared.root.access_key}, from {file}"
+
+
+def _keys(server: Server) -> Iterator[str]:
+    prepared = server.prepared
+    kms, watch = prepared.kms, server.watch
+    if prepared.embedded is not None:
+        yield "Key server   embedded, over mutual TLS on loopback"
+        name = prepared.embedded.settings.key_name
+    elif isinstance(kms, KESSettings):
+        yield f"Key server   KES, {', '.join(kms.endpoints)}"
+        name = kms.key_name
+    else:
+        assert isinstance(kms, StaticKeySettings)
+        yield "Key server   none: one static key, from the environment"
+        name = kms.name
+    if watch.fingerprint:
+        yield f"Master key   {name}, fingerprint {watch.fingerprint}"
+    else:
+        yield f"Master key   {name}, which cannot be used yet; the server goes on trying:"
+        yield f"             {'no answer yet' if watch.trouble is None else watch.trouble}"
+    if prepared.embedded is not None:
+        notice = NOTICE.format(directory=prepared.embedded.config.directory.resolve())
+        yield from (f"             {sentence}" for sentence in _sentences(notice))
+
+
+def _encryption(automatic: bool) -> str:
+    if automatic:
+        return "SSE-S3 for every object that asks for nothing else"
+    return (
+        "SSE-S3 for objects that ask for it, and in buckets set to it (mc encrypt set sse-s3);"
+        " for all others set MINIO_KMS_AUTO_ENCRYPTION=on"
+    )
+
+
+def _sentences(text: str) -> list[str]:
+    return [f"{one.rstrip('.')}." for one in text.split(". ")]

@@ -1,0 +1,145 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+``kypello``: the command.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
+
+from kypello import kes_cli
+from kypello.banner import banner
+from kypello.config import Arguments
+from kypello.errors import ConfigurationError, KypelloError
+from kypello.process import notify, on_hangup, run
+from kypello.service import Server, prepare
+from kypello.tap import read_config
+
+_EXAMPLES = """\
+Examples:
+  kypello server ./export
+      Serve ./export on all addresses, port 9000. Credentials and an encryption key server are
+      made at the first start, which prints all that a client needs.
+
+  MINIO_ROOT_USER=admin MINIO_ROOT_PASSWORD=change-me-now \\
+  MINIO_KMS_AUTO_ENCRYPTION=on kypello server --address 127.0.0.1:9000 /srv/objects
+      Encrypt everything that is stored.
+
+Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well):
+  MINIO_ROOT_USER, MINIO_ROOT_PASSWORD     who may do everything (or ..._FILE)
+  MINIO_VOLUMES, MINIO_ADDRESS             for DIR and --address
+  MINIO_KMS_KES_ENDPOINT, MINIO_KMS_KES_KEY_NAME,
+  MINIO_KMS_KES_API_KEY, or MINIO_KMS_KES_KEY_FILE and MINIO_KMS_KES_CERT_FILE
+    with MINIO_KMS_KES_KEY_PASSWORD, and MINIO_KMS_KES_CAPATH
+                                           key servers of your own
+  MINIO_KMS_SECRET_KEY                     one static key instead, NAME:BASE64 (or ..._FILE)
+  MINIO_KMS_AUTO_ENCRYPTION                on: encrypt what asks for nothing
+  MINIO_SITE_REGION                        the region that signatures must name
+  MINIO_CONFIG_ENV_FILE                    a file with any of these
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    :param arguments: ``None`` for those of the process.
+    :return: The exit code.
+    :raises SystemExit: The arguments make no command; the usage is printed.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["kes"]:
+        return kes_cli.main(given[1:])
+    options = _parser().parse_args(given)
+    try:
+        return serve(options)
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            print(f"Error: {mistake}", file=sys.stderr)
+        return 1
+
+
+def serve(options: Namespace) -> int:
+    """
+    Run an object server until a signal ends it.
+
+    :raises ConfigurationError: With every mistake.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
+
+    arguments = Arguments(tuple(options.directories), options.address, options.certs_dir)
+    config = read_config(arguments, os.environ)
+    failures: list[Failure] = []
+
+    def started(server: Server) -> None:
+        if not options.quiet:
+            # What systemd reads goes into its journal, where secrets do not belong.
+            print(banner(server, show_secrets="NOTIFY_SOCKET" not in os.environ), flush=True)
+        notify("READY=1")
+
+    def failed(failure: Failure) -> None:
+        failures.append(failure)
+        reactor.stop()
+
+    server = Server(reactor, prepare(config), started, failed)
+    on_hangup(reactor, server.reload)
+    run(reactor, server)
+    for failure in failures:
+        if not failure.check(KypelloError, CannotListenError):
+            failure.raiseException()
+        print(f"Error: {_reason(failure)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _reason(failure: Failure) -> str:
+    error = failure.value
+    if isinstance(error, CannotListenError):
+        host, port, why = error.interface or "*", error.port, error.socketError
+        return (
+            f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. Is another server"
+            " running there? Choose an address with --address."
+        )
+    return str(error)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="kypello", description="An S3-compatible object server whose encryption can be proved."
+    )
+    parser.add_argument("--version", action="version", version=f"kypello {version('kypello')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    server = commands.add_parser(
+        "server",
+        help="run an object server",
+        description="Serve the objects in DIR over S3.",
+        epilog=_EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    server.add_argument("directories", nargs="*", metavar="DIR", help="where the data is")
+    server.add_argument(
+        "--address", metavar="HOST:PORT", help="where to listen; default :9000, all addresses"
+    )
+    server.add_argument(
+        "--certs-dir",
+        "-S",
+        metavar="DIR",
+        help="public.crt and private.key in it turn on HTTPS, and its CAs/ are trusted for KES;"
+        " default ~/.kypello/certs, or ~/.minio/certs if only that exists",
+    )
+    server.add_argument("--quiet", action="store_true", help="print no banner")
+    server.add_argument(
+        "--console-address", metavar="HOST:PORT", help="accepted for MinIO's sake: no console yet"
+    )
+    commands.add_parser("kes", help="the key server: see kypello kes --help", add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

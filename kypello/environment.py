@@ -1,0 +1,141 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Settings as variables: MinIO's names, ours, and values kept in files.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from attrs import define, field
+
+#: Gives the text of a file; ``None`` when there is none.  May raise ``OSError`` or
+#: ``UnicodeDecodeError``.
+ReadText: TypeAlias = Callable[[str], str | None]
+
+_MINIO, _KYPELLO = "MINIO_", "KYPELLO_"
+_ENV_FILE = "MINIO_CONFIG_ENV_FILE"
+_SECRETS = "/run/secrets/"
+_ON = frozenset({"on", "true", "1", "t", "y", "yes", "enabled"})
+_OFF = frozenset({"off", "false", "0", "f", "n", "no", "disabled", ""})
+
+
+@define(eq=False)
+class Environment:
+    """
+    The variables of a process, and what is wrong with them.
+
+    A variable is asked for by MinIO's name; ``KYPELLO_X`` stands for ``MINIO_X``.
+
+    :ivar mistakes: Each a sentence that says what to change.
+    :ivar warnings: What is ignored, or should be changed one day.
+    """
+
+    _variables: dict[str, str] = field(repr=False)
+    _read: ReadText
+    mistakes: list[str] = field(factory=list)
+    warnings: list[str] = field(factory=list)
+
+    @classmethod
+    def load(cls, variables: Mapping[str, str], read: ReadText) -> "Environment":
+        """
+        Merge the variables with those of the file that ``MINIO_CONFIG_ENV_FILE`` names, which
+        count more.
+        """
+        loaded = cls({}, read)
+        loaded._merge(variables)
+        path = loaded.text(_ENV_FILE)
+        if path:
+            loaded._merge(loaded._parse_file(path))
+        return loaded
+
+    def text(self, name: str) -> str | None:
+        """
+        The value of a variable; ``None`` when it is not set.
+        """
+        return self._variables.get(name)
+
+    def given(self, *names: str) -> list[str]:
+        """
+        Those of several variables that are set, if only to nothing.
+        """
+        return [name for name in names if name in self._variables]
+
+    def named(self, prefix: str) -> list[str]:
+        """
+        All variables that begin so, sorted.
+        """
+        return sorted(name for name in self._variables if name.startswith(prefix))
+
+    def secret(self, name: str) -> str | None:
+        """
+        The value of a variable, or the text of the file that ``<name>_FILE`` names, without
+        white space around it.  The file counts more.
+
+        As in containers, a name without such a path is looked for among the mounted secrets
+        first, and a file that does not exist is not given.
+        """
+        path = self.text(f"{name}_FILE")
+        if path:
+            for place in (_SECRETS + path, path):
+                text = self._file(f"{name}_FILE", place)
+                if text is not None:
+                    return text.strip()
+            self.warnings.append(f"{name}_FILE: there is no file {path}, so it is ignored.")
+        return self.text(name)
+
+    def flag(self, name: str) -> bool:
+        """
+        A variable that is ``on`` or ``off``; off when it is not set.
+        """
+        value = (self.text(name) or "").strip().lower()
+        if value not in _ON and value not in _OFF:
+            self.mistakes.append(f"{name} must be on or off.")
+        return value in _ON
+
+    def _merge(self, variables: Mapping[str, str]) -> None:
+        found: dict[str, tuple[str, str]] = {}
+        for name in sorted(variables):
+            known = _MINIO + name.removeprefix(_KYPELLO) if name.startswith(_KYPELLO) else name
+            if not known.startswith(_MINIO):
+                continue
+            other = found.get(known)
+            if other is not None and other[1] != variables[name]:
+                self.mistakes.append(
+                    f"{other[0]} and {name} are set to different values; set only one of them."
+                )
+            found[known] = name, variables[name]
+        self._variables.update({known: value for known, (_, value) in found.items()})
+
+    def _parse_file(self, path: str) -> dict[str, str]:
+        text = self._file(_ENV_FILE, path)
+        if text is None:
+            self.mistakes.append(f"{_ENV_FILE}: there is no file {path}.")
+            return {}
+        found = {}
+        for number, raw in enumerate(text.splitlines(), 1):
+            line = raw.strip().removeprefix("export ").lstrip()
+            if not line or line.startswith("#"):
+                continue
+            name, sign, value = line.partition("=")
+            if not sign or not name.strip().replace("_", "").isalnum():
+                # The line is not repeated: it may be a secret.
+                self.mistakes.append(f"{path}:{number}: expected NAME=VALUE.")
+                continue
+            found[name.strip()] = _unquoted(value.strip())
+        return found
+
+    def _file(self, name: str, path: str) -> str | None:
+        try:
+            return self._read(path)
+        except OSError as error:
+            self.mistakes.append(f"{name}: {path}: {error.strerror}.")
+        except UnicodeDecodeError:
+            self.mistakes.append(f"{name}: {path} is not UTF-8 text.")
+        return ""
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value

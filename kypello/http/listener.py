@@ -1,0 +1,98 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A site on a port, with TLS files that may change while it is served.
+"""
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from kypello.errors import KypelloError
+from kypello.http.site import StreamingSite
+from kypello.http.tls import Loaded, ServerTLS, TLSFiles, load
+from kypello.http.transport import StreamingEndpoint
+from kypello.interfaces import ILanes
+
+_log = Logger()
+
+
+@define(eq=False)
+class Listener:
+    """
+    Serves a site.
+
+    :ivar _port: ``0`` for a free one.
+    :ivar _host: An address of this machine; empty for all.
+    :ivar _files: What TLS is made of; ``None`` for plain TCP.
+    """
+
+    _reactor: Any
+    _site: StreamingSite
+    _host: str
+    _port: int
+    _lanes: ILanes
+    _files: TLSFiles | None = None
+    _tls: ServerTLS | None = field(init=False, default=None)
+    _listening: IListeningPort | None = field(init=False, default=None)
+
+    @property
+    def port(self) -> int:
+        """
+        The port that is listened on.
+        """
+        assert self._listening is not None
+        address: Any = self._listening.getHost()
+        number: int = address.port
+        return number
+
+    async def listen(self, loaded: Loaded | None = None) -> None:
+        """
+        Begin to listen.
+
+        :param loaded: What has been read of the TLS files already.
+        :raises ConfigurationError: The TLS files cannot be used.
+        :raises twisted.internet.error.CannotListenError: The port is taken, or not allowed.
+        """
+        if self._files is not None:
+            if loaded is None:
+                loaded = await self._lanes.lane().run(load, self._files)
+            self._tls = ServerTLS(loaded)
+        endpoint = StreamingEndpoint(self._reactor, self._port, self._host, self._tls)
+        self._listening = await endpoint.listen(self._site)
+
+    async def reload(self) -> None:
+        """
+        Use the TLS files as they are now, for connections that come from now on.
+
+        Files that cannot be used are logged, and those before stay in use: perhaps the key is
+        replaced and the certificate not yet.
+        """
+        if self._files is None or self._tls is None:
+            return
+        try:
+            loaded = await self._lanes.lane().run(load, self._files, self._tls.loaded)
+        except KypelloError as error:
+            _log.error("the new TLS files are not used: {error}", error=error)
+            return
+        except Exception:
+            # Whatever it is, the next round tries again.
+            _log.failure("the TLS files cannot be looked at")
+            return
+        if loaded is not self._tls.loaded:
+            self._tls.loaded = loaded
+            _log.info("the TLS files have changed and are in use")
+
+    async def stop(self, grace: float) -> None:
+        """
+        Accept no more connections, and let the requests that are under way end.
+
+        :param grace: How long they may take, in seconds.
+        """
+        if self._listening is not None:
+            port, self._listening = self._listening, None
+            await maybeDeferred(port.stopListening)
+        await self._site.drain(grace)

@@ -1,0 +1,48 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a daemon has to do with the world around its process: systemd, signals, the log.
+"""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+
+def notify(state: str) -> None:
+    """
+    Tell systemd, when it waits for that, how the service is (sd_notify(3)).
+
+    :param state: Such as ``READY=1``.
+    """
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.connect(address)
+        sender.send(state.encode())
+
+
+def on_hangup(reactor: Any, call: Callable[[], object]) -> None:
+    """
+    Do something at ``SIGHUP``, which otherwise ends the process.
+    """
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
+
+
+def run(reactor: Any, service: IService) -> None:
+    """
+    Log to standard error and run a service until a signal ends it.
+    """
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()

@@ -1,0 +1,287 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The object server put together: the one module that knows every class.
+
+What is on disk is read by :func:`prepare`, which blocks, before the reactor runs; nothing is
+opened before the service starts.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kypello.config import Config, KESSettings, StaticKeySettings
+from kypello.embedded import Embedded, free_port, provision
+from kypello.errors import ConfigurationError
+from kypello.http.listener import Listener
+from kypello.http.site import StreamingSite
+from kypello.http.tls import Loaded, TLSFiles, load
+from kypello.iam.root import Root
+from kypello.interfaces import IKMS
+from kypello.kes_service import log_failed_start, make_key_server
+from kypello.kms import tls as kms_tls
+from kypello.kms.builtin import StaticKMS
+from kypello.kms.connect import KESClient, connect
+from kypello.model import Identity
+from kypello.monitor.health import Health
+from kypello.objects.canary import GuardedKMS
+from kypello.objects.datakeys import DataKeys
+from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keywatch import KeyWatch
+from kypello.s3.authenticate import Authenticator
+from kypello.s3.call import Front
+from kypello.s3.errors import refuse_framing
+from kypello.s3.root import S3Resource
+from kypello.store.directory import DataDirectory
+from kypello.store.disk import DiskStore
+
+#: How long requests that are under way may take when the server stops, in seconds.
+GRACE = 30.0
+
+#: How often changed TLS files are looked for, in seconds.
+RELOAD = 60.0
+
+#: How long the master key may take until the server counts as started without it, in seconds.
+_PATIENCE = 5.0
+
+#: Threads for the disk, for digests and for encryption.
+THREADS = max(8, 2 * (os.cpu_count() or 1))
+
+_HOST_ID = "kypello"
+
+_log = Logger()
+
+
+@frozen
+class Prepared:
+    """
+    What a server needs from the disk before it starts.
+
+    :ivar root: Who may do everything.
+    :ivar made_root: Whether its credentials were made just now.
+    :ivar kms: How to reach the KMS.
+    :ivar kes_files: Certificate and key for KES; ``None`` with a static key.
+    :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
+    :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
+    :ivar tls: What was read of them.
+    """
+
+    config: Config
+    directory: DataDirectory
+    root: Identity
+    made_root: bool
+    kms: KESSettings | StaticKeySettings
+    kes_files: kms_tls.Loaded | None
+    embedded: Embedded | None
+    tls_files: TLSFiles | None
+    tls: Loaded | None
+
+
+def prepare(config: Config) -> Prepared:
+    """
+    Read and make what is on disk; blocking.
+
+    :raises ConfigurationError: With every mistake that can be told now.
+    """
+    mistakes: list[str] = []
+
+    def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        Go on after a mistake, to tell the others too.
+        """
+        try:
+            return call(*arguments)
+        except ConfigurationError as error:
+            mistakes.extend(error.mistakes)
+            return None
+
+    certs_dir = config.certs_dir or default_certs_dir()
+    tls_files = _tls_files(certs_dir, config.cert_password)
+    tls = None if tls_files is None else attempt(load, tls_files)
+    kms, kes_files, embedded = config.kms, None, None
+    if isinstance(kms, KESSettings):
+        authorities = certs_dir / "CAs"
+        if kms.ca_path is None and authorities.is_dir():
+            kms = evolve(kms, ca_path=authorities)
+        kes_files = attempt(kms_tls.load, kms)
+    directory = attempt(DataDirectory, config.directory)
+    if mistakes:
+        if directory is not None:
+            directory.close()
+        raise ConfigurationError(tuple(mistakes))
+    try:
+        root, made_root = config.root, False
+        if root is None:
+            root, made_root = directory.credentials(os.urandom)
+        if kms is None:
+            embedded = provision(directory.path, time.time(), os.urandom, free_port(os.urandom))
+            kms = embedded.settings
+            kes_files = kms_tls.load(kms)
+    except BaseException:
+        directory.close()
+        raise
+    return Prepared(config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls)
+
+
+def default_certs_dir() -> Path:
+    """
+    Where certificates lie when nobody says where: that of MinIO, if there is none of ours.
+    """
+    ours, theirs = (Path.home() / name / "certs" for name in (".kypello", ".minio"))
+    return theirs if theirs.is_dir() and not ours.is_dir() else ours
+
+
+def _tls_files(certs_dir: Path, password: str | None) -> TLSFiles | None:
+    key, cert = certs_dir / "private.key", certs_dir / "public.crt"
+    # One without the other is a mistake, which loading them tells.
+    return TLSFiles(key, cert, password) if key.exists() or cert.exists() else None
+
+
+class Server(MultiService):
+    """
+    An object server.
+
+    What others need starts first and stops last: the store, the embedded key server, the KMS
+    client, the watch over the master key, and at last the front.
+
+    :ivar prepared: What it was made of.
+    :ivar listener: The front.
+    :ivar watch: Tells about the master key.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        prepared: Prepared,
+        started: Callable[["Server"], object],
+        failed: Callable[[Failure], object],
+    ) -> None:
+        """
+        Put the parts together.
+
+        :param started: Called when it listens, and knows its master key or will not wait for it.
+        :param failed: Called instead when it cannot.
+        """
+        super().__init__()
+        self.prepared = prepared
+        self._started, self._failed = started, failed
+        self._starting: Deferred[None] | None = None
+        self._kes: KESClient | None = None
+        disk = DiskStore(reactor, prepared.directory, THREADS)
+        disk.setServiceParent(self)
+        if prepared.embedded is not None:
+            key_server = make_key_server(reactor, prepared.embedded.config, log_failed_start)
+            key_server.setServiceParent(self)
+        kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
+        self.watch = KeyWatch(reactor, kms)
+        self.watch.setServiceParent(self)
+        store = EncryptedStore(
+            disk.store, DataKeys(kms, reactor), os.urandom, prepared.config.auto_encryption
+        )
+        self.listener = Listener(
+            reactor,
+            _make_site(reactor, prepared, disk, store, kms),
+            prepared.config.host,
+            prepared.config.port,
+            disk.lanes,
+            prepared.tls_files,
+        )
+        self._reloading = LoopingCall(self.reload)
+        self._reloading.clock = reactor
+
+    def startService(self) -> None:
+        """
+        Called by Twisted: start all parts, and listen.
+        """
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._fail)
+
+    def stopService(self) -> "Deferred[None]":
+        """
+        Called by Twisted: finish what is under way, then end all parts.
+        """
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    def reload(self) -> "Deferred[None]":
+        """
+        Use the TLS files, also those for KES, as they are now.
+        """
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> None:
+        await self.listener.reload()
+        if self._kes is not None:
+            await self._kes.reload()
+
+    def _make_kms(self, reactor: Any, disk: DiskStore) -> IKMS:
+        prepared = self.prepared
+        if isinstance(prepared.kms, StaticKeySettings):
+            static: IKMS = StaticKMS(prepared.kms, os.urandom)
+            return static
+        assert prepared.kes_files is not None
+        self._kes = connect(reactor, prepared.kms, prepared.kes_files, disk.lanes, os.urandom)
+        self._kes.setServiceParent(self)
+        return self._kes.kms
+
+    async def _start(self) -> None:
+        for warning in self.prepared.config.warnings:
+            _log.warn("{warning}", warning=warning)
+        await self.listener.listen(self.prepared.tls)
+        self._reloading.start(RELOAD, now=False).addErrback(
+            lambda failure: _log.failure("TLS files are not looked for any more", failure)
+        )
+        await self.watch.proved(_PATIENCE)
+        self._started(self)
+
+    def _fail(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._failed(failure)
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._reloading.running:
+            self._reloading.stop()
+        await self.listener.stop(GRACE)
+        for service in reversed(list(self)):
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:
+                # The others must end all the same.
+                _log.failure("{service} does not stop", service=type(service).__name__)
+
+
+def _make_site(
+    reactor: Any, prepared: Prepared, disk: DiskStore, store: EncryptedStore, kms: IKMS
+) -> StreamingSite:
+    region = prepared.config.region
+    root = Root(prepared.root)
+    front = Front(
+        store=store,
+        authenticator=Authenticator(root, region, reactor),
+        authorize=root.allows,
+        lanes=disk.lanes,
+        region=region,
+        clock=reactor,
+        encrypts=True,
+        host_id=_HOST_ID,
+    )
+    health = Health(store, kms, reactor)
+    return StreamingSite(
+        S3Resource(front, health.probe),
+        reactor,
+        refusal=partial(refuse_framing, host_id=_HOST_ID),
+    )

@@ -1,0 +1,211 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The data directory: made, recognized, kept to one server, and where its credentials lie.
+
+::
+
+    DIR/format         which layout this is
+    DIR/lock           held by the server that uses the directory
+    DIR/index/         records: system.sqlite, and one database for each bucket
+    DIR/blobs/         content
+    DIR/kes/           keys and certificates of the embedded key server, if it is used
+    DIR/credentials    the root credentials that the first start made, if none were given
+
+Everything here blocks; it runs before the reactor does.
+"""
+
+import fcntl
+import os
+import string
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import define, field
+
+from kypello.crypto.randomness import Random
+from kypello.errors import ConfigurationError
+from kypello.model import Identity
+
+_FORMAT = b"kypello 1\n"
+_CREDENTIALS = "credentials"
+_USER, _PASSWORD = "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"  # names, not values
+_SIGNS = string.ascii_uppercase + "234567"
+_FOREIGN = ".minio.sys"
+
+#: What may lie in a directory that is used for the first time.
+_UNIMPORTANT = frozenset({"lost+found", "lock", "kes"})
+
+
+@define(eq=False)
+class DataDirectory:
+    """
+    A data directory that this process holds.
+    """
+
+    path: Path
+    _lock: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Make what is missing, durably, and hold it.
+
+        :raises ConfigurationError: It cannot be used; says why.
+        """
+        try:
+            made = not self.path.exists()
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if made:
+                _sync(self.path.parent)
+            self._recognize()
+            self._lock = self._hold()
+        except OSError as error:
+            raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+        try:
+            self._complete()
+        except OSError as error:
+            self.close()
+            raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+
+    @property
+    def index(self) -> Path:
+        """
+        Where the databases are.
+        """
+        return self.path / "index"
+
+    @property
+    def blobs(self) -> Path:
+        """
+        Where the content is.
+        """
+        return self.path / "blobs"
+
+    @property
+    def credentials_file(self) -> Path:
+        """
+        Where credentials are kept that nobody gave.
+        """
+        return self.path / _CREDENTIALS
+
+    def credentials(self, random: Random) -> tuple[Identity, bool]:
+        """
+        The credentials that are kept here, made now if there are none.
+
+        :return: Whether they were made now, too.
+        :raises ConfigurationError: The file cannot be used.
+        """
+        path = self.credentials_file
+        try:
+            with suppress(FileNotFoundError):
+                return _parse_credentials(path), False
+            made = Identity(_token(random, 20), _token(random, 40))
+            text = f"{_USER}={made.access_key}\n{_PASSWORD}={made.secret_key}\n"
+            write_private(path, text.encode(), random)
+        except OSError as error:
+            raise ConfigurationError((f"{path}: {error.strerror}.",)) from error
+        return made, True
+
+    def close(self) -> None:
+        """
+        Let another server have it.
+        """
+        os.close(self._lock)
+
+    def _recognize(self) -> None:
+        names = set(os.listdir(self.path))
+        if "format" in names:
+            found = (self.path / "format").read_bytes()
+            if found != _FORMAT:
+                raise ConfigurationError(
+                    (
+                        f"{self.path} holds data in a format that this version does not know"
+                        f" ({found[:40].decode('ascii', 'replace').strip()}): use the version"
+                        " that wrote it, or a newer one.",
+                    )
+                )
+        elif _FOREIGN in names:
+            raise ConfigurationError(
+                (
+                    f"{self.path} holds the data of a MinIO server, which is laid out"
+                    " differently. Name an empty directory, and copy the buckets from the"
+                    " running MinIO with `mc mirror`.",
+                )
+            )
+        elif names - _UNIMPORTANT:
+            raise ConfigurationError(
+                (
+                    f"{self.path} is not empty and holds no data of Kypello (there is"
+                    f" {min(names - _UNIMPORTANT)!r}): name an empty directory.",
+                )
+            )
+
+    def _hold(self) -> int:
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise ConfigurationError(
+                (f"{self.path} is in use by another server (process {holder or 'unknown'}).",)
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        return lock
+
+    def _complete(self) -> None:
+        for part in (self.index, self.blobs):
+            part.mkdir(mode=0o700, exist_ok=True)
+        marker = self.path / "format"
+        if not marker.exists():
+            write_private(marker, _FORMAT, os.urandom)
+        _sync(self.path)
+
+
+def write_private(path: Path, content: bytes, random: Random) -> None:
+    """
+    Write a file durably, all of it or nothing, that nobody else may read.
+
+    :raises OSError:
+    """
+    temporary = path.with_name(f".{path.name}-{random(8).hex()}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _parse_credentials(path: Path) -> Identity:
+    found = dict(
+        line.split("=", 1) for line in path.read_text("utf-8", "replace").split() if "=" in line
+    )
+    try:
+        return Identity(found[_USER], found[_PASSWORD])
+    except KeyError:
+        raise ConfigurationError(
+            (
+                f"{path} must hold {_USER}=... and {_PASSWORD}=...; remove it to have new"
+                " credentials made.",
+            )
+        ) from None
+
+
+def _token(random: Random, size: int) -> str:
+    # 32 signs: every byte gives one of them with the same probability.
+    return "".join(_SIGNS[byte % len(_SIGNS)] for byte in random(size))
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

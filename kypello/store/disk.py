@@ -1,0 +1,85 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The object store on a local disk, as a service.
+"""
+
+import os
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from kypello.store.directory import DataDirectory
+from kypello.store.files import FileBlobs
+from kypello.store.lanes import Lanes
+from kypello.store.layout import LayoutStore
+from kypello.store.sqlite import SQLiteIndex
+from kypello.store.sweep import Sweeper
+
+#: How often leftovers are removed, in seconds.
+SWEEP = 5.0
+
+_log = Logger()
+
+
+class DiskStore(Service):
+    """
+    A store in a data directory, swept while it runs.
+
+    :ivar lanes: Threads for everybody.
+    :ivar index: Where records are, for what belongs to no bucket.
+    :ivar store: The objects, as they are: nothing is encrypted here.
+    """
+
+    def __init__(self, reactor: Any, directory: DataDirectory, threads: int) -> None:
+        """
+        Put the parts together.
+
+        :param threads: For the disk, for digests and for encryption.
+        """
+        self._reactor = reactor
+        self._directory = directory
+        self.lanes = Lanes(reactor, threads)
+        self.index = SQLiteIndex(directory.index, self.lanes)
+        blobs = FileBlobs(directory.blobs, self.lanes)
+        self.store = LayoutStore(self.index, blobs, reactor, os.urandom)
+        self._sweeper = Sweeper(self.index, blobs, self.store.intents)
+        self._sweeping: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """
+        Called by Twisted: start the threads, and remove what an earlier process left.
+        """
+        Service.startService(self)
+        self.lanes.start()
+        self._sweeping = Deferred.fromCoroutine(self._sweep())
+
+    def stopService(self) -> "Deferred[None]":
+        """
+        Called by Twisted: end the sweeper, then close everything.
+        """
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._sweeper.sweep()
+            except Exception:
+                _log.failure("sweeping failed, and is tried again")
+            await deferLater(self._reactor, SWEEP)
+
+    async def _stop(self) -> None:
+        sweeping, self._sweeping = self._sweeping, None
+        if sweeping is not None:
+            sweeping.cancel()
+            try:
+                await sweeping
+            except CancelledError:
+                _log.debug("sweeping has ended")
+        await self.index.close()
+        await self.lanes.stop()
+        self._directory.close()

@@ -1,0 +1,245 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.config``.
+"""
+
+from pathlib import Path
+
+from kypello.config import Arguments, Config, KESSettings, StaticKeySettings, parse_config
+from kypello.errors import ConfigurationError
+from kypello.model import Identity
+from tests.cases import SyncCase
+
+_KEY = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+_KES = {
+    "MINIO_KMS_KES_ENDPOINT": "https://kes-{1...2}:7373, https://10.0.0.1/",
+    "MINIO_KMS_KES_KEY_NAME": "my-key",
+    "MINIO_KMS_KES_KEY_FILE": "client.key",
+    "MINIO_KMS_KES_CERT_FILE": "client.crt",
+}
+
+
+class ConfigCase(SyncCase):
+    """
+    A test that parses configurations.
+    """
+
+    def parse(self, *directories: str, address: str | None = None, **variables: str) -> Config:
+        """
+        Parse one, by default with a directory.
+        """
+        arguments = Arguments(directories or ("data",), address)
+        return parse_config(arguments, variables, lambda path: None)
+
+    def mistakes(self, *directories: str, address: str | None = None, **variables: str) -> str:
+        """
+        All mistakes of one, in lines.
+        """
+        with self.assertRaises(ConfigurationError) as caught:
+            self.parse(*directories, address=address, **variables)
+        return "\n".join(caught.exception.mistakes)
+
+
+class PlaceTests(ConfigCase):
+    """
+    Where the data is, and where the server listens.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        A directory is all that must be told.
+        """
+        self.assertEqual(self.parse(), Config(Path("data"), "", 9000))
+
+    def test_variables(self) -> None:
+        """
+        Directory and address may come from the environment; the command line counts more.
+        """
+        variables = {"MINIO_VOLUMES": "/srv/data", "MINIO_ADDRESS": "127.0.0.1:1"}
+        config = parse_config(Arguments(), variables, lambda path: None)
+        self.assertEqual(
+            (str(config.directory), config.host, config.port), ("/srv/data", "127.0.0.1", 1)
+        )
+        config = self.parse("other", address=":2", **variables)
+        self.assertEqual((str(config.directory), config.host, config.port), ("other", "", 2))
+
+    def test_addresses(self) -> None:
+        """
+        Addresses of both versions and the name of this machine are understood.
+        """
+        for text, host, port in (
+            ("0.0.0.0:9000", "0.0.0.0", 9000),
+            ("[::1]:80", "::1", 80),
+            ("localhost:0", "127.0.0.1", 0),
+        ):
+            config = self.parse(address=text)
+            self.assertEqual((config.host, config.port), (host, port))
+
+    def test_bad_addresses(self) -> None:
+        """
+        What is no address is refused with an example.
+        """
+        for text in ("9000", "host:9000", "::1:9000", ":", ":70000", ":x", "127.0.0.1:-1"):
+            self.assertIn("such as :9000", self.mistakes(address=text))
+
+    def test_several_directories(self) -> None:
+        """
+        Several directories are refused with the reason, however they are written.
+        """
+        for given in (("a", "b"), ("disk{1...4}",)):
+            self.assertIn("keeps its data in one", self.mistakes(*given))
+        with self.assertRaises(ConfigurationError):
+            parse_config(Arguments(), {"MINIO_VOLUMES": "a b"}, lambda path: None)
+        self.assertIn("is a URL", self.mistakes("http://host/data"))
+
+    def test_no_directory(self) -> None:
+        """
+        Without directory the message says how to name one.
+        """
+        with self.assertRaises(ConfigurationError) as caught:
+            parse_config(Arguments(), {}, lambda path: None)
+        self.assertIn("MINIO_VOLUMES", caught.exception.mistakes[0])
+
+
+class RootTests(ConfigCase):
+    """
+    Root credentials, and the region.
+    """
+
+    def test_given(self) -> None:
+        """
+        Both parts make an identity.
+        """
+        config = self.parse(MINIO_ROOT_USER="admin", KYPELLO_ROOT_PASSWORD="change-me")
+        self.assertEqual(config.root, Identity("admin", "change-me"))
+        self.assertNotIn("change-me", repr(config))
+
+    def test_old_names(self) -> None:
+        """
+        The names before 2021 work, with a warning.
+        """
+        config = self.parse(MINIO_ACCESS_KEY="admin", MINIO_SECRET_KEY="change-me")
+        self.assertEqual(config.root, Identity("admin", "change-me"))
+        self.assertEqual(len(config.warnings), 1)
+
+    def test_mistakes(self) -> None:
+        """
+        Half of a pair, and what is too short, are refused.
+        """
+        self.assertIn("go together", self.mistakes(MINIO_ROOT_USER="admin"))
+        self.assertIn("go together", self.mistakes(MINIO_ROOT_PASSWORD="change-me"))
+        told = self.mistakes(MINIO_ROOT_USER="ad", MINIO_ROOT_PASSWORD="short")
+        self.assertEqual(told.count("at least"), 2)
+        self.assertNotIn("short", told)
+
+    def test_well_known(self) -> None:
+        """
+        The password that everybody knows is warned of.
+        """
+        config = self.parse(MINIO_ROOT_USER="minioadmin", MINIO_ROOT_PASSWORD="minioadmin")
+        self.assertEqual(len(config.warnings), 1)
+
+    def test_region(self) -> None:
+        """
+        The newer of the names for the region counts.
+        """
+        self.assertEqual(self.parse(MINIO_REGION="eu-1").region, "eu-1")
+        config = self.parse(MINIO_SITE_REGION="eu-2", MINIO_REGION="eu-1")
+        self.assertEqual(config.region, "eu-2")
+        self.assertIn("MINIO_SITE_REGION", self.mistakes(MINIO_SITE_REGION="a b"))
+
+
+class KMSTests(ConfigCase):
+    """
+    Where keys come from.
+    """
+
+    def test_kes(self) -> None:
+        """
+        Lists and patterns of endpoints are expanded; empty variables do not count.
+        """
+        config = self.parse(**_KES, MINIO_KMS_KES_CAPATH="", MINIO_KMS_AUTO_ENCRYPTION="on")
+        self.assertEqual(
+            config.kms,
+            KESSettings(
+                ("https://kes-1:7373", "https://kes-2:7373", "https://10.0.0.1"),
+                "my-key",
+                key_file=Path("client.key"),
+                cert_file=Path("client.crt"),
+            ),
+        )
+        self.assertTrue(config.auto_encryption)
+
+    def test_api_key(self) -> None:
+        """
+        An API key takes the place of the files, and shows nowhere.
+        """
+        variables = {name: _KES[name] for name in list(_KES)[:2]}
+        config = self.parse(**variables, MINIO_KMS_KES_API_KEY="kes:v1:x")
+        assert isinstance(config.kms, KESSettings)
+        self.assertEqual(config.kms.api_key, "kes:v1:x")
+        self.assertNotIn("kes:v1:x", repr(config))
+
+    def test_static(self) -> None:
+        """
+        A static key is a name and 32 bytes, and shows nowhere.
+        """
+        config = self.parse(MINIO_KMS_SECRET_KEY=f"my-key:{_KEY}\n")
+        self.assertEqual(
+            config.kms, StaticKeySettings("my-key", b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef")
+        )
+        self.assertNotIn("ABC", repr(config))
+
+    def test_bad_static(self) -> None:
+        """
+        What is no static key is refused without being repeated.
+        """
+        for text, reason in (
+            (_KEY, "NAME:BASE64"),
+            (f":{_KEY}", "no key name"),
+            ("my-key:QUJD", "3 bytes instead of 32"),
+            ("my-key:QUJD!", "not base64"),
+        ):
+            told = self.mistakes(MINIO_KMS_SECRET_KEY=text)
+            self.assertIn(reason, told)
+            self.assertNotIn("QUJD", told)
+
+    def test_both(self) -> None:
+        """
+        KES and a static key are one too many.
+        """
+        told = self.mistakes(**_KES, MINIO_KMS_SECRET_KEY=f"my-key:{_KEY}")
+        self.assertIn("keep one of them", told)
+
+    def test_bad_kes(self) -> None:
+        """
+        Every gap and contradiction is told, all of them at once.
+        """
+        for change, reason in (
+            ({"MINIO_KMS_KES_ENDPOINT": ""}, "MINIO_KMS_KES_ENDPOINT is missing"),
+            ({"MINIO_KMS_KES_ENDPOINT": "http://kes:7373"}, "must begin with https://"),
+            ({"MINIO_KMS_KES_ENDPOINT": "kes:7373"}, "is no URL"),
+            ({"MINIO_KMS_KES_ENDPOINT": "https://kes/path"}, "must end after host and port"),
+            ({"MINIO_KMS_KES_ENDPOINT": "https://u:p@kes"}, "must not hold credentials"),
+            ({"MINIO_KMS_KES_ENDPOINT": "https://kes-{1..2}"}, "ranges are written"),
+            ({"MINIO_KMS_KES_KEY_NAME": ""}, "MINIO_KMS_KES_KEY_NAME is missing"),
+            ({"MINIO_KMS_KES_KEY_NAME": "-x"}, "no key name"),
+            ({"MINIO_KMS_KES_KEY_FILE": ""}, "MINIO_KMS_KES_KEY_FILE is missing"),
+            ({"MINIO_KMS_KES_CERT_FILE": ""}, "MINIO_KMS_KES_CERT_FILE is missing"),
+            ({"MINIO_KMS_KES_API_KEY": "kes:v1:x"}, "say twice who we are"),
+            (
+                {"MINIO_KMS_KES_CERT_FILE": "", "MINIO_KMS_KES_KEY_FILE": ""},
+                "KES must know who we are",
+            ),
+        ):
+            self.assertIn(reason, self.mistakes(**{**_KES, **change}))
+        told = self.mistakes("a", "b", address="x", MINIO_KMS_KES_KEY_PASSWORD="p")
+        self.assertEqual(len(told.splitlines()), 6)
+
+    def test_other_products(self) -> None:
+        """
+        Settings of MinIO's own key service are refused, unknown ones warned of.
+        """
+        self.assertIn("closed product", self.mistakes(MINIO_KMS_SERVER="x"))
+        self.assertEqual(len(self.parse(MINIO_KMS_KES_KEYNAME="x").warnings), 1)
