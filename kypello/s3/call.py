@@ -113,13 +113,21 @@ class Call:
         """
         return open_payload(self.authenticated, self._body, self.front.lanes, want_md5)
 
-    async def read_document(self, limit: int = MAX_DOCUMENT) -> bytes:
+    async def read_document(self, limit: int = MAX_DOCUMENT, *, covered: bool = False) -> bytes:
         """
         All of the content, verified.
 
-        :raises Refused: ``MissingRequestBodyError`` and what the payload raises.
+        :param covered: Insist that there is something to verify it by.
+        :raises Refused: ``MissingRequestBodyError``, ``InvalidRequest`` for one that nothing
+            covers, and what the payload raises.
         """
-        content = await read_small(self.payload(), limit)
+        payload = self.payload()
+        if covered and not payload.covered:
+            raise Refused(
+                "InvalidRequest",
+                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+            )
+        content = await read_small(payload, limit)
         if not content:
             raise Refused("MissingRequestBodyError", "Request Body is empty")
         return content

@@ -4,12 +4,12 @@
 The removal of many objects with one request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
-from kypello.errors import KypelloError, Refused
+from kypello.errors import KypelloError
 from kypello.http.response import Response
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
@@ -36,6 +36,9 @@ _AT_ONCE = 16
 _DELETE = frozenset({"Object", "Quiet"})
 _OBJECT = frozenset({"Key", "VersionId", "ETag", "LastModifiedTime", "Size"})
 
+#: Conditions that would be lost, and with them perhaps the object.
+_UNSUPPORTED = _OBJECT - {"Key", "VersionId", "ETag"}
+
 
 @frozen
 class _Entry:
@@ -44,11 +47,13 @@ class _Entry:
 
     :ivar version_id: Empty when none is named.
     :ivar etag: What the object must have; ``None`` for anything.
+    :ivar unsupported: What else it asks for; empty for nothing.
     """
 
     key: str
     version_id: str
     etag: str | None
+    unsupported: str
 
     def identified(self) -> str:
         """
@@ -63,8 +68,8 @@ async def delete_objects(call: Call) -> Response:
     Remove up to 1000 objects; each succeeds or fails by itself.
     """
     await call.front.store.bucket(call.bucket)
-    _check_protected(call)
-    entries, quiet = _read_entries(await call.read_document(_MAX_DOCUMENT))
+    # No damaged list removes anything.
+    entries, quiet = _read_entries(await call.read_document(_MAX_DOCUMENT, covered=True))
     results: dict[int, str] = {}
     waiting = enumerate(entries)
     workers = [
@@ -100,30 +105,14 @@ async def _remove_each(
 
 
 async def _remove(call: Call, entry: _Entry) -> None:
-    if entry.version_id not in ("", "null"):
-        raise not_implemented("VersionId")
+    if entry.unsupported:
+        raise not_implemented(entry.unsupported)
     check_key(entry.key)
     front = call.front
     resource = f"arn:aws:s3:::{call.bucket}/{entry.key}"
     if not front.authorize(call.authenticated.identity, "s3:DeleteObject", resource):
         raise access_denied()
     await front.store.delete(call.bucket, entry.key, delete_condition(entry.etag))
-
-
-def _check_protected(call: Call) -> None:
-    """
-    See that something covers the list, so that no damaged list removes anything.
-    """
-    head, mode = call.head, call.authenticated.mode
-    names = {name for name, _value in head.headers}
-    digests = any(name.startswith("x-amz-checksum-") for name in names)
-    trailer = "x-amz-checksum-" in (head.header("x-amz-trailer") or "").lower()
-    covered = mode.sha256 is not None or mode.seed is not None
-    if not ("content-md5" in names or digests or trailer or covered):
-        raise Refused(
-            "InvalidRequest",
-            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
-        )
 
 
 def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:
@@ -136,11 +125,17 @@ def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:
                 raise malformed()
             quiet = text == "true"
         else:
-            texts = child_texts(child, _OBJECT)
-            key = texts.get("Key", "")
-            if not key:
-                raise malformed()
-            entries.append(_Entry(key, texts.get("VersionId", "").strip(), texts.get("ETag")))
+            entries.append(_read_entry(child_texts(child, _OBJECT)))
     if not 1 <= len(entries) <= MAX_OBJECTS:
         raise malformed()
     return entries, bool(quiet)
+
+
+def _read_entry(texts: Mapping[str, str]) -> _Entry:
+    key, version_id = texts.get("Key", ""), texts.get("VersionId", "").strip()
+    if not key:
+        raise malformed()
+    unsupported = "VersionId" if version_id not in ("", "null") else ""
+    for name in _UNSUPPORTED.intersection(texts):
+        unsupported = name
+    return _Entry(key, version_id, texts.get("ETag"), unsupported)

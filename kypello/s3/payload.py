@@ -162,6 +162,15 @@ class Payload:
     checksums: Mapping[str, str] = field(factory=dict, init=False)
     _over: bool = field(default=False, init=False)
 
+    @property
+    def covered(self) -> bool:
+        """
+        Whether some digest or signature tells damaged content from what was sent.
+        """
+        announced, mode = self._announced, self._mode
+        digests = (announced.md5, announced.algorithm, mode.sha256, mode.seed)
+        return any(digest is not None for digest in digests)
+
     async def read(self) -> Buffer:
         """
         Give the next block of content; see :meth:`IBodySource.read`.

@@ -83,6 +83,10 @@ class DeletionTests(FrontCase):
         entry = "<Delete><Object><Key>k</Key><ETag>{}</ETag></Object></Delete>"
         tree = read_xml(self.delete(entry.format('"other"').encode()))
         self.assertEqual(tree.findtext("Error/Code"), "PreconditionFailed")
+        for condition in ("<Size>7</Size>", "<LastModifiedTime>x</LastModifiedTime>"):
+            body = f"<Delete><Object><Key>k</Key>{condition}</Object></Delete>".encode()
+            tree = read_xml(self.delete(body))
+            self.assertEqual(tree.findtext("Error/Code"), "NotImplemented")
         tree = read_xml(self.delete(entry.format(etag).encode()))
         self.assertEqual(tree.findtext("Deleted/Key"), "k")
 
@@ -129,6 +133,8 @@ class DeletionTests(FrontCase):
         good = b64encode(md5(body).digest()).decode()
         target = presigned("POST", "/bucket?delete")
         self.assert_refused(self.plainly("POST", target, [], body), 400, "InvalidRequest")
+        loose = presigned("POST", "/bucket?delete&x-amz-checksum-mode=ENABLED")
+        self.assert_refused(self.plainly("POST", loose, [], body), 400, "InvalidRequest")
         bad = [("Content-MD5", "A" * 22 + "==")]
         self.assert_refused(self.plainly("POST", target, bad, body), 400, "BadDigest")
         self.send("GET", "/bucket/k", status=200)
