@@ -15,6 +15,7 @@ from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.interfaces import IIdentities
 from kypello.model import Identity
+from kypello.s3.errors import access_denied
 
 _V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
 _V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
@@ -131,7 +132,7 @@ def _mechanism(head: RequestHead) -> _Mechanism:
 
 def _header_mechanism(authorization: str) -> _Mechanism:
     if not authorization:
-        raise Refused("AccessDenied", "Access Denied")
+        raise access_denied()
     scheme, blank, _rest = authorization.partition(" ")
     if not blank:
         raise _bad_authorization(

@@ -17,16 +17,18 @@ _ADDRESS = re.compile("[0-9]{1,3}(?:[.][0-9]{1,3}){3}")
 _BAD_ESCAPE = re.compile(b"%(?![0-9A-Fa-f]{2})")
 
 
-def split_path(path: bytes) -> tuple[bytes, bytes]:
+def split_target(target: bytes) -> tuple[bytes, bytes]:
     """
-    The name of a bucket and the key in a path, decoded once, and nothing else done to them.
+    The name of a bucket and the key in a request target, decoded once, and nothing else done to
+    them.
 
-    :param path: As sent.
+    :param target: Path and query as sent.
     :return: Both empty for the path ``/``.
-    :raises Refused: ``InvalidURI``.
+    :raises Refused: ``InvalidURI``; also for a query that cannot be decoded.
     """
-    if _BAD_ESCAPE.search(path) or not path.startswith(b"/"):
+    if _BAD_ESCAPE.search(target) or not target.startswith(b"/"):
         raise invalid_uri()
+    path = target.partition(b"?")[0]
     bucket, _slash, key = unquote_to_bytes(path[1:]).partition(b"/")
     if not bucket and path != b"/":
         raise invalid_uri()

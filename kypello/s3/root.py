@@ -5,7 +5,7 @@ The resource that serves all of S3: every path, every method.
 """
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from attrs import define, field
 from twisted.web.resource import Resource
@@ -19,7 +19,7 @@ from kypello.http.response import Response
 from kypello.model import Identity
 from kypello.s3.call import Call, Front
 from kypello.s3.errors import Subject, access_denied, error_response
-from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_path
+from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_target
 from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
 from kypello.s3.standing import standing_headers
 
@@ -87,7 +87,7 @@ class _Exchange:
         path = self._request.path
         if path.startswith(_HEALTH):
             return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
-        self._bucket, self._key = split_path(path)
+        self._bucket, self._key = split_target(self._request.uri)
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
         operation = self._find_operation()
@@ -99,7 +99,7 @@ class _Exchange:
         Tell what went wrong.
         """
         subject = Subject(
-            self._head.path.encode("latin-1").decode("utf-8", "replace"),
+            unquote(self._request.path),
             self._bucket.decode("utf-8", "replace"),
             self._key.decode("utf-8", "replace"),
         )

@@ -274,9 +274,11 @@ class KeyTests(FrontCase):
 
     def test_bad_escapes(self) -> None:
         """
-        A path that cannot be decoded is refused.
+        A path or query that cannot be decoded is refused.
         """
-        for target in ("/bucket/%zz", "/bucket/a%", "//bucket/k", "//"):
+        for target in (
+            "/bucket/%zz", "/bucket/a%", "//bucket/k", "//", "/bucket?prefix=%zz", "/bucket?%",
+        ):  # fmt: skip
             answer = self.plainly("GET", target, [])
             self.assert_refused(answer, 400, "InvalidURI")
 
@@ -425,6 +427,9 @@ class GetTests(FrontCase):
         self.assertEqual(tree.findtext("Key"), "absent")
         self.assertEqual(tree.findtext("BucketName"), "bucket")
         self.assertEqual(tree.findtext("Resource"), "/bucket/absent")
+        tree = self.refused("GET", at("bucket", "a b\x01/é"), 404, "NoSuchKey")
+        self.assertEqual(tree.findtext("Key"), "a b/é")
+        self.assertEqual(tree.findtext("Resource"), "/bucket/a b/é")
         self.refused("GET", "/absent/k", 404, "NoSuchBucket")
         answer = self.send("HEAD", "/bucket/absent", status=404)
         self.assertEqual(answer.body, b"")
