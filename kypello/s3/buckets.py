@@ -15,12 +15,20 @@ from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.owner import OWNER
 from kypello.s3.payload import read_small
 from kypello.s3.tokens import read_token, write_token
-from kypello.s3.xml import CONTENT_TYPE, child_texts, document, escape, read_document
+from kypello.s3.xml import (
+    CONTENT_TYPE,
+    child_texts,
+    children,
+    document,
+    escape,
+    read_document,
+)
 
 _MAX_BUCKETS = 10_000
 _LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
 _OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
 _MAX_CONFIGURATION = 64 * 1024
+_CONFIGURATION = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
 
 
 async def list_buckets(call: Call) -> Response:
@@ -125,9 +133,11 @@ def _check_configuration(call: Call, body: bytes) -> None:
     """
     if not body:
         return
-    names = frozenset({"LocationConstraint"})
-    wanted = child_texts(read_document(body, "CreateBucketConfiguration"), names)
-    region = wanted.get("LocationConstraint", "").strip()
+    wanted = read_document(body, "CreateBucketConfiguration")
+    for element in children(wanted, _CONFIGURATION):
+        if element.tag != "LocationConstraint":
+            raise not_implemented(element.tag)
+    region = child_texts(wanted, _CONFIGURATION).get("LocationConstraint", "").strip()
     configured = call.front.region
     if configured is not None and region not in ("", "us-east-1", configured):
         raise Refused("InvalidRegion", "Region does not match.", {"Region": configured})

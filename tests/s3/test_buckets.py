@@ -148,6 +148,15 @@ class CreateTests(FrontCase):
             self.refused("PUT", "/new", 400, "MalformedXML", body=body)
         self.refused("GET", "/new", 404, "NoSuchBucket")
 
+    def test_not_offered(self) -> None:
+        """
+        What a configuration may ask for, and would not get, is refused.
+        """
+        for element in ("<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>", "<Location/>"):
+            body = f"<CreateBucketConfiguration>{element}</CreateBucketConfiguration>".encode()
+            self.refused("PUT", "/new", 501, "NotImplemented", body=body)
+        self.refused("GET", "/new", 404, "NoSuchBucket")
+
     def test_headers(self) -> None:
         """
         Access lists are ignored; a lock that cannot be given is refused.
