@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, parse_qs
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from kypello.http.body import RequestBody
@@ -47,11 +48,31 @@ class StreamingRequest(Request):
         Made by the channel.
         """
         super().__init__(channel, parsePOSTFormSubmission=False)
+        # They are made when a resource asks for them.
+        del self.requestHeaders
         self.site = channel.site
         self.head = head
         self.body = RequestBody(head.length, channel)
         self.request_id = channel.site.new_request_id()
         self.started = channel.site.clock.seconds()
+
+    @cached_property
+    def requestHeaders(self) -> Headers:  # type: ignore[override]
+        """
+        The headers, for resources that use them.
+        """
+        headers = Headers()
+        for name, value in self.head.headers:
+            headers.addRawHeader(name, value)
+        return headers
+
+    def getCookie(self, key: bytes) -> bytes | None:
+        """
+        Give the value of a cookie, for resources that use them.
+        """
+        if not self.received_cookies:
+            self.parseCookies()
+        return self.received_cookies.get(key)
 
     @cached_property
     def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
@@ -68,9 +89,6 @@ class StreamingRequest(Request):
         head = self.head
         self.method, self.uri, self.clientproto = head.method, head.target, head.version
         self.path = head.target.partition(b"?")[0]
-        for name, value in head.headers:
-            self.requestHeaders.addRawHeader(name, value)
-        self.parseCookies()
         self.process()
 
     def process(self) -> None:
