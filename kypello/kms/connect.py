@@ -1,0 +1,165 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The client of the key servers put together.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from kypello.config import KESSettings
+from kypello.crypto.randomness import Random
+from kypello.errors import KypelloError
+from kypello.interfaces import IKMS, ILanes
+from kypello.kms.agent import KESAgent
+from kypello.kms.connections import PooledAgent
+from kypello.kms.endpoints import Endpoint, Patience
+from kypello.kms.failover import FailoverAgent
+from kypello.kms.tls import ClientTLS, Loaded, expired, load
+from kypello.kms.wire import key_path, repeatable
+
+#: How often the files are looked at, in seconds.
+RELOAD = 60.0
+
+_log = Logger()
+
+
+def connect(
+    reactor: Any, settings: KESSettings, loaded: Loaded, lanes: ILanes, random: Random
+) -> "KESClient":
+    """
+    A client of key servers; connects to nobody before it is started and asked.
+
+    :param loaded: What ``tls.load`` made of *settings*.
+    """
+    return KESClient(reactor, settings, loaded, lanes, random)
+
+
+class KESClient(Service):
+    """
+    A key service on other machines.
+
+    :ivar kms: The key service.  Its calls fail with :class:`KMSUnavailable` unless this is
+        started.
+    """
+
+    kms: IKMS
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: KESSettings,
+        loaded: Loaded,
+        lanes: ILanes,
+        random: Random,
+        *,
+        patience: Patience | None = None,
+        reload_time: float = RELOAD,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Put the parts together.
+
+        :param loaded: What ``tls.load`` made of *settings*.
+        :param random: Decides which server is the first, so that many clients spread.
+        :param reload_time: How often the files are looked at, in seconds.
+        :param now: Seconds since the epoch.
+        """
+        patience = patience or Patience()
+        self._reactor = reactor
+        self._settings = settings
+        self._lane = lanes.lane()
+        self._now = now
+        self._tls = ClientTLS(loaded)
+        self._reload_time = reload_time
+        self._loop: LoopingCall | None = None
+        self._told_expired: datetime | None = None
+        self._pools = [PooledAgent(reactor, self._tls, repeatable) for _ in settings.endpoints]
+        # Whatever the answer: it comes from a server that knows us and has its keys at hand.
+        probe = key_path("describe", settings.key_name).encode("ascii")
+        self._endpoints = [
+            Endpoint(url.rstrip("/"), pool, reactor, probe, patience)
+            for url, pool in zip(settings.endpoints, self._pools, strict=True)
+        ]
+        first = int.from_bytes(random(4), "big") % len(self._endpoints)
+        ordered = self._endpoints[first:] + self._endpoints[:first]
+        agent = FailoverAgent(reactor, ordered, patience)
+        self.kms = KESAgent(settings.key_name, reactor, agent, self._endpoints)
+
+    def startService(self) -> None:
+        """
+        Called by Twisted: let requests go, and look at the files from time to time.
+        """
+        Service.startService(self)
+        for pool in self._pools:
+            pool.start()
+        for endpoint in self._endpoints:
+            endpoint.start()
+        self._warn(self._tls.loaded)
+        self._loop = LoopingCall(self.reload)
+        self._loop.clock = self._reactor
+        self._loop.start(self._reload_time, now=False).addErrback(
+            lambda failure: _log.failure("the files are looked at no more", failure)
+        )
+
+    def stopService(self) -> "Deferred[None]":
+        """
+        Called by Twisted: close all connections; what is under way fails.
+        """
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    def reload(self) -> "Deferred[None]":
+        """
+        Look whether the files have changed, and use them for new connections.
+
+        :return: Fires when that is done; never fails.
+        """
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _stop(self) -> None:
+        if self._loop is not None:
+            self._loop.stop()
+            self._loop = None
+        for endpoint in self._endpoints:
+            endpoint.stop()
+        for pool in self._pools:
+            await pool.close()
+
+    async def _reload(self) -> None:
+        old = self._tls.loaded
+        try:
+            loaded = await self._lane.run(load, self._settings, old)
+        except KypelloError as error:
+            # The key is replaced and the certificate not yet, or the other way round.
+            _log.error("the new files for the key server are not used: {error}", error=error)
+            return
+        except Exception:
+            # Whatever it is, the next round tries again.
+            _log.failure("the files for the key server cannot be looked at")
+            return
+        if loaded is not old:
+            self._tls.loaded = loaded
+            for pool in self._pools:
+                pool.renew()
+            _log.info("the files for the key server have changed and are in use")
+            self._warn(loaded)
+        self._warn_of_expiry(loaded)
+
+    def _warn(self, loaded: Loaded) -> None:
+        for warning in loaded.warnings:
+            _log.warn("{warning}", warning=warning)
+        self._warn_of_expiry(loaded)
+
+    def _warn_of_expiry(self, loaded: Loaded) -> None:
+        when = loaded.expires
+        if when <= datetime.fromtimestamp(self._now(), UTC) and when != self._told_expired:
+            self._told_expired = when
+            _log.warn("{warning}", warning=expired(when))

@@ -1,0 +1,179 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+One key server: how it is reached, and what we believe of it.
+"""
+
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+
+from kypello.kms.reasons import explain
+from kypello.kms.wire import trouble_of
+
+_log = Logger()
+
+
+@frozen
+class Patience:
+    """
+    How long is waited, in seconds.
+
+    :ivar attempt: For the answer of one server.
+    :ivar overall: For a request, whatever number of servers it was sent to.
+    :ivar pause: Before a request goes round a second time.
+    :ivar first_probe: Between a failure and the first probe; it doubles with each.
+    :ivar last_probe: Between two probes at most.
+    """
+
+    attempt: float = 5.0
+    overall: float = 15.0
+    pause: float = 0.3
+    first_probe: float = 1.0
+    last_probe: float = 10.0
+
+
+@define(eq=False)
+class Endpoint:
+    """
+    One server.
+
+    One that failed is put aside, and is probed apart from requests until it answers.
+
+    :ivar url: Without a slash at its end.
+    :ivar trouble: Why it is put aside, for people; empty when it is believed up.
+    :ivar _agent: Reaches it; must give complete responses.
+    :ivar _probe: The path of a probe.
+    :ivar _pause: Before the next probe; goes on where it was when the server answers a probe
+        and fails at the next request.
+    """
+
+    url: str
+    _agent: IAgent
+    _clock: IReactorTime
+    _probe: bytes
+    _patience: Patience = field(factory=Patience)
+    trouble: str = field(init=False, default="")
+    _running: bool = field(init=False, default=False)
+    _pause: float = field(init=False, default=0.0)
+    _waiting: IDelayedCall | None = field(init=False, default=None)
+    _probing: "Deferred[str] | None" = field(init=False, default=None)
+
+    def start(self) -> None:
+        """
+        Begin to probe when there is need.
+        """
+        self._running = True
+
+    def stop(self) -> None:
+        """
+        Probe no more.
+        """
+        self._running = False
+        self._rest()
+
+    def request(
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Headers | None = None,
+        body: IBodyProducer | None = None,
+        *,
+        seconds: float,
+    ) -> "Deferred[IResponse]":
+        """
+        Send it a request, whatever is believed of it.
+
+        :param seconds: When to give up with Twisted's ``defer.TimeoutError``.
+        :return: Fires with a ``CompleteResponse``.  It ends at once when it is cancelled,
+            whatever becomes of the connection.
+        """
+        uri = self.url.encode("ascii") + path
+        asking = _detached(self._agent.request(method, uri, headers, body))
+        return asking.addTimeout(seconds, self._clock)
+
+    def failed(self, trouble: str) -> None:
+        """
+        Put it aside.
+        """
+        if not self._running:
+            return
+        if not self.trouble:
+            _log.warn("the key server {url} is put aside: {trouble}", url=self.url, trouble=trouble)
+        self.trouble = trouble
+        if self._waiting is None and self._probing is None:
+            self._probe_later()
+
+    def works(self) -> None:
+        """
+        It has answered a request.
+        """
+        self._pause = 0.0
+        if self.trouble:
+            self._back()
+
+    def _back(self) -> None:
+        _log.info("the key server {url} is back", url=self.url)
+        self.trouble = ""
+        self._rest()
+
+    def _rest(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.cancel()
+
+    def _probe_later(self) -> None:
+        patience = self._patience
+        self._pause = min(max(2 * self._pause, patience.first_probe), patience.last_probe)
+        self._waiting = self._clock.callLater(self._pause, self._begin_probe)
+
+    def _begin_probe(self) -> None:
+        self._waiting = None
+        self._probing = Deferred.fromCoroutine(self._ask())
+        self._probing.addCallbacks(self._probed, self._not_probed)
+
+    async def _ask(self) -> str:
+        try:
+            response: Any = await self.request(b"GET", self._probe, seconds=self._patience.attempt)
+        except CancelledError:
+            raise
+        except Exception as error:
+            return explain(error)
+        return trouble_of(self._probe, response.code, response.body)
+
+    def _probed(self, trouble: str) -> None:
+        self._probing = None
+        if not trouble:
+            self._back()
+            return
+        self.trouble = trouble
+        self._probe_later()
+
+    def _not_probed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            _log.failure("a probe of {url} has ended", failure, url=self.url)
+
+
+def _detached(work: "Deferred[IResponse]") -> "Deferred[IResponse]":
+    def cancel(outcome: "Deferred[IResponse]") -> None:
+        outcome.errback(CancelledError())
+        work.cancel()
+
+    def done(result: Any) -> None:
+        if not outcome.called:
+            outcome.callback(result)
+        elif isinstance(result, Failure):
+            _log.debug("what was given up ended with {error}", error=result.value)
+
+    outcome: Deferred[IResponse] = Deferred(cancel)
+    work.addBoth(done)
+    return outcome
