@@ -7,13 +7,17 @@ Dates as requests and signatures write them.
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 _TIMESTAMP = re.compile("([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 
 
+@lru_cache(maxsize=64)
 def parse_timestamp(text: str) -> float | None:
     """
     Read ``YYYYMMDDTHHMMSSZ``, in seconds since the epoch; ``None`` when it is no such time.
+
+    The last few are remembered, for all requests of a second say the same.
     """
     found = _TIMESTAMP.fullmatch(text)
     if found is None:

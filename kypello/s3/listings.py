@@ -4,8 +4,8 @@
 Listings of objects: the two forms of it, and that of versions.
 """
 
+import re
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -27,7 +27,7 @@ _LARGEST = 2**31 - 1
 _MAX_DIGITS = 19
 
 _Write: TypeAlias = Callable[[str], str]
-_quote = partial(quote, safe="/")
+_PLAIN = re.compile("[A-Za-z0-9_.~/-]*").fullmatch
 
 
 @frozen
@@ -190,6 +190,10 @@ def _number(name: str, stated: str | None) -> int:
             name, stated, "Argument maxKeys must be an integer between 0 and 2147483647"
         )
     return int(stated)
+
+
+def _quote(name: str) -> str:
+    return name if _PLAIN(name) else quote(name, safe="/")
 
 
 def _contents(listing: Listing, write: _Write, owner: str) -> str:
