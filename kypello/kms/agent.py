@@ -19,9 +19,9 @@ from zope.interface import implementer
 from kypello.errors import InvalidKeyName, KMSUnavailable
 from kypello.interfaces import IKMS
 from kypello.kms import wire
-from kypello.kms.connections import LIMIT, TooLong
 from kypello.kms.endpoints import Endpoint
 from kypello.kms.reasons import explain
+from kypello.kms.responses import LIMIT, TooLong
 from kypello.model import DataKey, KeyInfo, KMSEndpoint, KMSStatus
 
 T = TypeVar("T")

@@ -8,31 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import (
-    IHandshakeListener,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.python.failure import Failure
 from twisted.web.client import (
     URI,
     Agent,
     HTTPConnectionPool,
     RequestTransmissionFailed,
-    ResponseDone,
     ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import (
     IAgent,
-    IAgentEndpointFactory,
     IBodyProducer,
     IPolicyForHTTPS,
     IResponse,
@@ -40,26 +28,14 @@ from twisted.web.iweb import (
 from zope.interface import implementer
 
 from kypello.errors import KypelloError
+from kypello.kms.handshake import Connection, ProvedEndpoints
+from kypello.kms.responses import CompleteAgent
 
 #: How many requests are under way to one server at a time, and connections kept, at most.
 CONNECTIONS = 64
 
-#: The longest answer, in bytes.
-LIMIT = 1 << 20
-
 #: How long an idle connection is kept, in seconds: KES closes after 90.
 _IDLE = 60.0
-
-
-@define(eq=False)
-class NotConnected(KypelloError):
-    """
-    There was no connection, so that nothing can have been sent.
-
-    :ivar cause: Why.
-    """
-
-    cause: Exception
 
 
 @define(eq=False)
@@ -67,77 +43,6 @@ class NotRunning(KypelloError):
     """
     The agent is not started, or has been stopped.
     """
-
-
-@define(eq=False)
-class TooLong(KypelloError):
-    """
-    The answer has more than :data:`LIMIT` bytes.
-    """
-
-
-@implementer(IResponse)
-@define(eq=False)
-class CompleteResponse:
-    """
-    A response whose body is here.
-
-    :ivar code: The status.
-    :ivar body: All of it.
-    """
-
-    version: Any
-    code: int
-    phrase: bytes
-    headers: Headers
-    request: Any
-    body: bytes = field(repr=False)
-    previousResponse: IResponse | None = None
-
-    @property
-    def length(self) -> int:
-        """
-        Of the body, in bytes.
-        """
-        return len(self.body)
-
-    def deliverBody(self, protocol: IProtocol) -> None:
-        """
-        Called by who reads the body.
-        """
-        protocol.makeConnection(None)  # type: ignore[arg-type]  # none is needed
-        protocol.dataReceived(self.body)
-        protocol.connectionLost(Failure(ResponseDone()))
-
-    def setPreviousResponse(self, response: IResponse) -> None:
-        """
-        Called by who follows redirects.
-        """
-        self.previousResponse = response
-
-
-@implementer(IAgent)
-@define(eq=False)
-class CompleteAgent:
-    """
-    Gives a response only when its body is here, so that one that breaks off is a failure.
-    """
-
-    _agent: IAgent
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> "Deferred[IResponse]":
-        """
-        Send a request.  The failure may be :class:`TooLong` too.
-        """
-        return Deferred.fromCoroutine(
-            _complete(self._agent.request(method, uri, headers, bodyProducer))
-        )
 
 
 @implementer(IAgent)
@@ -258,63 +163,6 @@ def _is_eof(reason: BaseException) -> bool:
     return "unexpected eof" in repr(reason)
 
 
-async def _complete(responding: "Deferred[IResponse]") -> IResponse:
-    response = await responding
-    body: bytes = await _read(response)
-    return CompleteResponse(
-        response.version, response.code, response.phrase, response.headers, response.request, body
-    )
-
-
-def _read(response: Any) -> "Deferred[bytes]":
-    reader = _Reader(Deferred(lambda _: reader.abort()))
-    response.deliverBody(reader)
-    return reader.done
-
-
-class _Reader(Protocol):
-    """
-    Reads a body of limited length.
-    """
-
-    def __init__(self, done: "Deferred[bytes]") -> None:
-        """
-        Fire *done* at the end.
-        """
-        self.done = done
-        self._body = bytearray()
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Called by Twisted.
-        """
-        self._body += data
-        if len(self._body) > LIMIT and not self.done.called:
-            self.done.errback(TooLong())
-            self.abort()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        Called by Twisted at the end.
-        """
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(bytes(self._body))
-        else:
-            # A body of unknown length that ends with the connection may be cut: KES always
-            # tells the length.
-            self.done.errback(reason)
-
-    def abort(self) -> None:
-        """
-        Read no more.
-        """
-        transport: Any = self.transport
-        if transport is not None:
-            transport.loseConnection()
-
-
 @define(eq=False)
 class _Connections:
     """
@@ -331,7 +179,7 @@ class _Connections:
     retired: bool = False
     _pool: HTTPConnectionPool = field(init=False)
     _agent: IAgent = field(init=False)
-    _open: "set[_Connection]" = field(init=False, factory=set)
+    _open: "set[Connection]" = field(init=False, factory=set)
     _requests: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
@@ -343,7 +191,7 @@ class _Connections:
         pool.cachedConnectionTimeout = _IDLE
         pool.retryAutomatically = False
         self._pool = pool
-        endpoints = _ProvedEndpoints(self._reactor, self._policy, self._open)
+        endpoints = ProvedEndpoints(self._reactor, self._policy, self._open)
         self._agent = CompleteAgent(
             Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
         )
@@ -381,135 +229,3 @@ class _Connections:
         self._pool.closeCachedConnections()
         for connection in list(self._open):
             connection.abortConnection()
-
-
-@implementer(IAgentEndpointFactory)
-@define(eq=False)
-class _ProvedEndpoints:
-    """
-    Tells Twisted how to reach a server.
-    """
-
-    _reactor: Any
-    _policy: IPolicyForHTTPS
-    _open: "set[_Connection]"
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """
-        Called by Twisted for each connection.
-        """
-        endpoint = wrapClientTLS(
-            self._policy.creatorForNetloc(uri.host, uri.port),
-            HostnameEndpoint(self._reactor, uri.host, uri.port),
-        )
-        proved: IStreamClientEndpoint = _ProvedEndpoint(endpoint, self._open)
-        return proved
-
-
-@implementer(IStreamClientEndpoint)
-@define(eq=False)
-class _ProvedEndpoint:
-    """
-    Has connected only when the server has proved who it is.
-    """
-
-    _endpoint: IStreamClientEndpoint
-    _open: "set[_Connection]"
-
-    def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """
-        Called by Twisted; fails with :class:`NotConnected`.
-        """
-        return Deferred.fromCoroutine(self._connect(factory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        try:
-            connection: Any = await self._endpoint.connect(_Factory(factory, self._open))
-            await connection.proved
-        except CancelledError:
-            raise
-        except Exception as error:
-            raise NotConnected(error) from error
-        protocol: IProtocol = connection.wrappedProtocol
-        return protocol
-
-
-@implementer(IHandshakeListener)
-class _Connection(ProtocolWrapper):
-    """
-    A connection under an HTTP client.
-
-    :ivar proved: Fires when the server has proved who it is.
-    """
-
-    def __init__(self, factory: Any, wrapped: IProtocol) -> None:
-        """
-        Connect *wrapped*.
-        """
-        ProtocolWrapper.__init__(self, factory, wrapped)
-        self._open = factory.open
-        self.proved: Deferred[None] = Deferred(lambda _: self.abortConnection())
-
-    def makeConnection(self, transport: Any) -> None:
-        """
-        Called by Twisted when it begins.
-        """
-        self._open.add(self)
-        ProtocolWrapper.makeConnection(self, transport)
-
-    def handshakeCompleted(self) -> None:
-        """
-        Called by Twisted when TLS is set up.
-        """
-        if not self.proved.called:
-            self.proved.callback(None)
-
-    def loseConnection(self) -> None:
-        """
-        Called by Twisted: end politely, but do not wait for the peer to be polite too.
-        """
-        ProtocolWrapper.loseConnection(self)
-        tls: Any = self.transport
-        tls.transport.loseConnection()
-
-    def abortConnection(self) -> None:
-        """
-        End at once.
-        """
-        tls: Any = self.transport
-        tls.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        Called by Twisted at the end.
-        """
-        self._open.discard(self)
-        if not self.proved.called:
-            self.proved.errback(reason)
-        ProtocolWrapper.connectionLost(self, reason)
-
-
-class _Factory(WrappingFactory[_Connection]):
-    """
-    Makes connections.
-    """
-
-    protocol = _Connection
-
-    def __init__(self, wrapped: IProtocolFactory, opened: "set[_Connection]") -> None:
-        """
-        Note open ones in *opened*.
-        """
-        # Twisted's annotation is generic in the method, not in the class.
-        WrappingFactory.__init__(self, wrapped)  # type: ignore[arg-type]
-        self.open = opened
-
-    def doStart(self) -> None:
-        """
-        Called by Twisted for each connection, which is not worth a line in the log.
-        """
-
-    def doStop(self) -> None:
-        """
-        Called by Twisted after each connection.
-        """

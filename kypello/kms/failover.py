@@ -18,8 +18,9 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from kypello.errors import KMSUnavailable
-from kypello.kms.connections import NotConnected, NotRunning
+from kypello.kms.connections import NotRunning
 from kypello.kms.endpoints import Endpoint, Patience
+from kypello.kms.handshake import NotConnected
 from kypello.kms.reasons import explain
 from kypello.kms.wire import repeatable, trouble_of
 

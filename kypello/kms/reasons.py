@@ -20,8 +20,9 @@ from twisted.internet.error import (
 from twisted.web.client import ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
-from kypello.kms.connections import NotConnected, TooLong
-from kypello.kms.tls import CertificateRefused
+from kypello.kms.handshake import NotConnected
+from kypello.kms.responses import TooLong
+from kypello.kms.verification import CertificateRefused
 
 _OUR_CERTIFICATE = (
     "certificate required",

@@ -11,31 +11,28 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
-from service_identity import VerificationError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
-from kypello.errors import ConfigurationError, KypelloError
+from kypello.errors import ConfigurationError
+from kypello.kms.certificates import (
+    certificates,
+    is_authority,
+    make_certificate,
+    public_key,
+)
+from kypello.kms.verification import VerifiedServer
 
 _KEY_FILE = "MINIO_KMS_KES_KEY_FILE"
 _CERT_FILE = "MINIO_KMS_KES_CERT_FILE"
@@ -44,39 +41,7 @@ _CAPATH = "MINIO_KMS_KES_CAPATH"
 _API_KEY = "MINIO_KMS_KES_API_KEY"
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\r?\n.*?-----END \1-----", re.DOTALL)
-_CERTIFICATE = re.compile(
-    rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\r?\n.*?-----END \1-----", re.DOTALL
-)
-_LIFETIME = timedelta(days=90)
 _RENEWAL = timedelta(days=30)
-_SKEW = timedelta(hours=1)  # the clock of the key server may be behind ours
-_CODES = SSL.X509VerificationCodes
-_UNTRUSTED = (
-    "its certificate is signed by an authority that is not trusted: add the authority's"
-    f" certificate to {_CAPATH}"
-)
-_REFUSALS = {
-    _CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: (
-        f"its certificate is signed by itself and not trusted: add it to {_CAPATH}"
-    ),
-    _CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN: _UNTRUSTED,
-    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT: _UNTRUSTED,
-    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _UNTRUSTED,
-    _CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _UNTRUSTED,
-    _CODES.ERR_CERT_SIGNATURE_FAILURE: _UNTRUSTED,
-    _CODES.ERR_INVALID_PURPOSE: "its certificate is not meant for servers",
-}
-
-
-@define(eq=False)
-class CertificateRefused(KypelloError):
-    """
-    We do not trust who answers.
-
-    :ivar reason: Why, for people: ``its certificate ...``.
-    """
-
-    reason: str
 
 
 @frozen
@@ -128,75 +93,10 @@ class ClientTLS:
         """
         Called by Twisted for each connection.
         """
-        creator: IOpenSSLClientConnectionCreator = _Creator(
+        creator: IOpenSSLClientConnectionCreator = VerifiedServer(
             self.loaded.context, hostname.decode("ascii")
         )
         return creator
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-@define(eq=False)
-class _Creator:
-    """
-    Makes connections to one host.
-    """
-
-    _context: SSL.Context
-    _host: str
-
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        """
-        Called by Twisted.
-        """
-        connection = SSL.Connection(self._context, None)
-        address = _address(self._host)
-        if not address:
-            # RFC 6066, section 3: an address is no server name.
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
-        expected = IPAddress_ID(self._host) if address else DNS_ID(self._host)
-        connection.set_verify(SSL.VERIFY_PEER, _Verification(protocol, expected).check)
-        return connection
-
-
-@define(eq=False)
-class _Verification:
-    """
-    Judges the certificate of one server.
-
-    :ivar _protocol: Told why it is refused; let go of afterwards, since it holds the connection
-        that holds this.
-    """
-
-    _protocol: Any
-    _expected: DNS_ID | IPAddress_ID
-
-    def check(
-        self, _connection: SSL.Connection, found: crypto.X509, error: int, depth: int, ok: int
-    ) -> bool:
-        """
-        Called by OpenSSL for each certificate of the chain, and for each thing that is wrong.
-        """
-        protocol = self._protocol
-        reason = "" if ok else _refusal(found, error)
-        if ok and depth == 0:
-            self._protocol = None
-            reason = self._wrong_name(found)
-        if reason and protocol is not None:
-            self._protocol = None
-            protocol.failVerification(Failure(CertificateRefused(reason)))
-        return not reason
-
-    def _wrong_name(self, found: crypto.X509) -> str:
-        # An exception would be lost within OpenSSL.
-        try:
-            patterns = extract_patterns(found)
-        except Exception:
-            return "its certificate holds names that cannot be read"
-        try:
-            verify_service_identity(patterns, [self._expected], [])
-        except VerificationError:
-            return f"its certificate is not for this host name but for {_names(found)}"
-        return ""
 
 
 @define(eq=False)
@@ -260,14 +160,14 @@ class _Loading:
             key = self._private_key(content)
         content = self._read(_CERT_FILE, self._settings.cert_file)
         if content is not None:
-            chain, broken = _certificates(content)
+            chain, broken = certificates(content)
             if broken or not chain:
                 self._mistakes.append(
                     f"{_CERT_FILE}: {self._settings.cert_file} must hold a certificate in PEM,"
                     f" and holds {'one that is damaged' if broken else 'none'}."
                 )
                 chain = []
-        if key is not None and chain and _public(key) != _public(chain[0]):
+        if key is not None and chain and public_key(key) != public_key(chain[0]):
             self._mistakes.append(
                 f"{_KEY_FILE}: {self._settings.key_file} is not the key of the first certificate"
                 f" in {self._settings.cert_file} ({_CERT_FILE})."
@@ -313,7 +213,7 @@ class _Loading:
                 self._mistakes.append(
                     f"{_CERT_FILE}: OpenSSL refuses {self._settings.cert_file}: {_words(error)}."
                 )
-        if _is_authority(first):
+        if is_authority(first):
             self._warnings.append(
                 f"The certificate in {self._settings.cert_file} is that of a CA, which key"
                 " servers pass over: make one without CA:TRUE."
@@ -330,7 +230,7 @@ class _Loading:
                 for file in _files(path):
                     found += self._passable(file)
             else:
-                found, broken = _certificates(path.read_bytes())
+                found, broken = certificates(path.read_bytes())
                 if broken and found:
                     self._warnings.append(f"{path} holds certificates that are damaged.")
                 if not found:
@@ -346,7 +246,7 @@ class _Loading:
 
     def _passable(self, file: Path) -> list[x509.Certificate]:
         try:
-            found, broken = _certificates(file.read_bytes())
+            found, broken = certificates(file.read_bytes())
         except OSError as error:
             self._warnings.append(f"{file} cannot be read and is passed over: {error.strerror}.")
             return []
@@ -379,40 +279,6 @@ def expired(when: datetime) -> str:
     )
 
 
-def make_certificate(api_key: APIKey, now: datetime) -> x509.Certificate:
-    """
-    A certificate that shows who holds an API key.
-    """
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, api_key.identity)])
-    usage = dict.fromkeys(
-        (
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
-    key = api_key.private_key
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.BasicConstraints(False, None), True)
-        .add_extension(x509.KeyUsage(digital_signature=True, **usage), True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
-        .sign(key, None)
-    )
-
-
 def _fresh_context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -428,40 +294,6 @@ def _nobody(_connection: Any, _found: Any, _error: int, _depth: int, _ok: int) -
     return False
 
 
-def _refusal(found: crypto.X509, error: int) -> str:
-    certificate = found.to_cryptography()
-    if error == _CODES.ERR_CERT_HAS_EXPIRED:
-        return f"its certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    if error == _CODES.ERR_CERT_NOT_YET_VALID:
-        since = certificate.not_valid_before_utc
-        return (
-            f"its certificate is valid from {since:%Y-%m-%d %H:%M} UTC only: compare the clocks of"
-            " both machines"
-        )
-    return _REFUSALS.get(error, f"its certificate is not valid (OpenSSL says {error})")
-
-
-def _names(found: crypto.X509) -> str:
-    try:
-        names = (
-            found.to_cryptography()
-            .extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            .value
-        )
-    except (x509.ExtensionNotFound, ValueError):
-        return "nobody (it has no subject alternative name)"
-    known = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
-    return ", ".join(known[:8]) or "nobody (it names neither hosts nor addresses)"
-
-
-def _address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _files(path: Path) -> list[Path]:
     try:
         return sorted(file for file in path.iterdir() if file.is_file())
@@ -475,37 +307,6 @@ def _stamp(path: Path) -> object:
     except OSError as error:
         return path, error.errno
     return path, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _certificates(content: bytes) -> tuple[list[x509.Certificate], bool]:
-    """
-    The certificates in PEM, and whether some are broken.
-    """
-    found, broken = [], False
-    for block in _CERTIFICATE.finditer(content):
-        try:
-            certificate = x509.load_pem_x509_certificate(block.group())
-            certificate.public_key()
-        except (ValueError, UnsupportedAlgorithm):
-            broken = True
-        else:
-            found.append(certificate)
-    return found, broken
-
-
-def _public(keyed: Any) -> bytes:
-    encoded: bytes = keyed.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
-    return encoded
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return found.value.ca
 
 
 def _words(error: Exception) -> str:

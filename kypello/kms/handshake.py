@@ -1,0 +1,168 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Connections that count only when the server has proved who it is.
+"""
+
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.client import URI
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import implementer
+
+from kypello.errors import KypelloError
+
+
+@define(eq=False)
+class NotConnected(KypelloError):
+    """
+    There was no connection, so that nothing can have been sent.
+
+    :ivar cause: Why.
+    """
+
+    cause: Exception
+
+
+@implementer(IAgentEndpointFactory)
+@define(eq=False)
+class ProvedEndpoints:
+    """
+    Tells Twisted how to reach a server.
+    """
+
+    _reactor: Any
+    _policy: IPolicyForHTTPS
+    _open: "set[Connection]"
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """
+        Called by Twisted for each connection.
+        """
+        endpoint = wrapClientTLS(
+            self._policy.creatorForNetloc(uri.host, uri.port),
+            HostnameEndpoint(self._reactor, uri.host, uri.port),
+        )
+        proved: IStreamClientEndpoint = _ProvedEndpoint(endpoint, self._open)
+        return proved
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class _ProvedEndpoint:
+    """
+    Has connected only when the server has proved who it is.
+    """
+
+    _endpoint: IStreamClientEndpoint
+    _open: "set[Connection]"
+
+    def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """
+        Called by Twisted; fails with :class:`NotConnected`.
+        """
+        return Deferred.fromCoroutine(self._connect(factory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        try:
+            connection: Any = await self._endpoint.connect(_Factory(factory, self._open))
+            await connection.proved
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise NotConnected(error) from error
+        protocol: IProtocol = connection.wrappedProtocol
+        return protocol
+
+
+@implementer(IHandshakeListener)
+class Connection(ProtocolWrapper):
+    """
+    A connection under an HTTP client.
+
+    :ivar proved: Fires when the server has proved who it is.
+    """
+
+    def __init__(self, factory: Any, wrapped: IProtocol) -> None:
+        """
+        Connect *wrapped*.
+        """
+        ProtocolWrapper.__init__(self, factory, wrapped)
+        self._open = factory.open
+        self.proved: Deferred[None] = Deferred(lambda _: self.abortConnection())
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        Called by Twisted when it begins.
+        """
+        self._open.add(self)
+        ProtocolWrapper.makeConnection(self, transport)
+
+    def handshakeCompleted(self) -> None:
+        """
+        Called by Twisted when TLS is set up.
+        """
+        if not self.proved.called:
+            self.proved.callback(None)
+
+    def loseConnection(self) -> None:
+        """
+        Called by Twisted: end politely, but do not wait for the peer to be polite too.
+        """
+        ProtocolWrapper.loseConnection(self)
+        tls: Any = self.transport
+        tls.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """
+        End at once.
+        """
+        tls: Any = self.transport
+        tls.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Called by Twisted at the end.
+        """
+        self._open.discard(self)
+        if not self.proved.called:
+            self.proved.errback(reason)
+        ProtocolWrapper.connectionLost(self, reason)
+
+
+class _Factory(WrappingFactory[Connection]):
+    """
+    Makes connections.
+    """
+
+    protocol = Connection
+
+    def __init__(self, wrapped: IProtocolFactory, opened: "set[Connection]") -> None:
+        """
+        Note open ones in *opened*.
+        """
+        # Twisted's annotation is generic in the method, not in the class.
+        WrappingFactory.__init__(self, wrapped)  # type: ignore[arg-type]
+        self.open = opened
+
+    def doStart(self) -> None:
+        """
+        Called by Twisted for each connection, which is not worth a line in the log.
+        """
+
+    def doStop(self) -> None:
+        """
+        Called by Twisted after each connection.
+        """
