@@ -12,7 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 
 
 def notify(state: str) -> None:
@@ -41,7 +47,9 @@ def run(reactor: Any, service: IService) -> None:
     """
     Log to standard error and run a service until a signal ends it.
     """
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    worth_telling = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [worth_telling])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

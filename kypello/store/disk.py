@@ -5,6 +5,7 @@ The object store on a local disk, as a service.
 """
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -68,6 +69,8 @@ class DiskStore(Service):
         while True:
             try:
                 await self._sweeper.sweep()
+            except CancelledError:
+                raise
             except Exception:
                 _log.failure("sweeping failed, and is tried again")
             await deferLater(self._reactor, SWEEP)
@@ -76,10 +79,8 @@ class DiskStore(Service):
         sweeping, self._sweeping = self._sweeping, None
         if sweeping is not None:
             sweeping.cancel()
-            try:
+            with suppress(CancelledError):
                 await sweeping
-            except CancelledError:
-                _log.debug("sweeping has ended")
         await self.index.close()
         await self.lanes.stop()
         self._directory.close()

@@ -30,9 +30,11 @@ from tests.integration.server import (
 MARK = b"PLAINTEXT-MARK-7f3a"
 
 
-def boto3_client(server: ServerProcess, **config: Any) -> Any:
+def boto3_client(server: ServerProcess, verify: str | None = None, **config: Any) -> Any:
     """
     A boto3 client with signature V4 and default settings otherwise.
+
+    :param verify: The certificate to trust.
     """
     import boto3  # type: ignore[import-untyped]
     from botocore.config import Config  # type: ignore[import-untyped]
@@ -40,6 +42,7 @@ def boto3_client(server: ServerProcess, **config: Any) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=server.endpoint,
+        verify=verify,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
         region_name="us-east-1",
