@@ -68,6 +68,7 @@ class StreamingChannel(BufferedReceiver):
         self._exchange: Exchange | None = None
         self._answer_head = b""
         self._any_buffer = False
+        self._secure = False
         self._advancing = False
         self._lingering = False
         self._closing = False
@@ -86,6 +87,7 @@ class StreamingChannel(BufferedReceiver):
         self._peer: IAddress = self.transport.getPeer()
         self._host: IAddress = self.transport.getHost()
         self._any_buffer = isinstance(self.transport, StreamingTransport)
+        self._secure = ISSLTransport(self.transport, None) is not None
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -263,7 +265,7 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the request: whether the connection is encrypted.
         """
-        return ISSLTransport(self.transport, None) is not None
+        return self._secure
 
     def begin_answer(self, status: int, lines: bytes, delimited: bool) -> None:
         """

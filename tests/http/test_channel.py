@@ -4,6 +4,7 @@
 Tests for ``kypello.http.channel``: connections as clients see them.
 """
 
+import tracemalloc
 from typing import Any
 
 from hypothesis import given, settings
@@ -367,6 +368,24 @@ class BackPressureTests(ChannelCase):
         for _ in range(2 * BLOCK // 1000 + 1):
             client.send(b"a" * 1000)
         self.assertEqual(sizes, [BLOCK, BLOCK, 5])
+
+    def test_small_chunks(self) -> None:
+        """
+        A body of many small chunks takes little more memory than its bytes.
+        """
+        client = self.serve(echo)
+        client.send(b"PUT /k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunks, count = b"2\r\nab\r\n" * 10_000, 20
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                client.send(chunks)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertLess(held, 2 * count * 20_000)
+        client.send(b"0\r\n\r\n")
+        self.assertEqual(self.bodies(client), [b"/k " + b"ab" * 10_000 * count])
 
     def test_closed_body(self) -> None:
         """
