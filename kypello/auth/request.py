@@ -7,13 +7,13 @@ A request as signatures see it: what the client sent before the body, byte for b
 from collections.abc import Mapping, Set
 from functools import cached_property
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
 class RequestHead:
     """
-    Method, target and headers of one request.
+    Method, target and headers of one request.  Query and headers may hold secrets.
 
     :ivar method: Upper case.
     :ivar path: The path as sent, still percent-encoded, without the query.
@@ -26,8 +26,8 @@ class RequestHead:
 
     method: str
     path: str
-    query: tuple[tuple[str, str], ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secure: bool = False
     peer: str = ""
 

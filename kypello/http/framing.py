@@ -52,7 +52,7 @@ class HeadTooLarge(BadRequest):
 @frozen
 class Head:
     """
-    The request line and headers of a request, as sent.
+    The request line and headers of a request, as sent.  The query and headers may hold secrets.
 
     :ivar target: The request target, still percent-encoded.
     :ivar version: ``HTTP/1.0`` or ``HTTP/1.1``.
@@ -63,9 +63,9 @@ class Head:
     """
 
     method: bytes
-    target: bytes
+    target: bytes = field(repr=False)
     version: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     length: int | None
     persistent: bool
     expects_continue: bool

@@ -56,6 +56,12 @@ class StreamingRequest(Request):
         self.request_id = channel.site.new_request_id()
         self.started = channel.site.clock.seconds()
 
+    def __repr__(self) -> str:
+        """
+        Name the request without its query, which may hold a signature.
+        """
+        return f"<StreamingRequest {self.request_id}>"
+
     @cached_property
     def requestHeaders(self) -> Headers:  # type: ignore[override]
         """

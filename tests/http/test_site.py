@@ -76,6 +76,22 @@ class SiteTests(SyncCase):
         answer = self.successResultOf(self.harness.request("PUT", "/stream//x", (), b"abc"))
         self.assertEqual(answer.body, b"/stream//x abc")
 
+    def test_no_secrets(self) -> None:
+        """
+        What a request looks like in a log tells neither its query nor its headers.
+        """
+        seen = []
+
+        async def remember(request: StreamingRequest) -> Response:
+            seen.append(f"{request!r} {request.head!r}")
+            return Response(200, (), request.request_id.encode())
+
+        harness = Harness(Leaf(remember), access_log=False)
+        sent = harness.request("GET", "/k?X-Amz-Signature=secret", (("Authorization", "secret"),))
+        answer = self.successResultOf(sent)
+        self.assertIn(answer.body.decode(), seen[0])
+        self.assertNotIn("secret", seen[0])
+
     def test_unknown_resource(self) -> None:
         """
         What is not in the tree is not found, and the connection lives on.
