@@ -9,7 +9,7 @@ from functools import partial
 from attrs import frozen
 
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
+from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
 from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
@@ -67,6 +67,9 @@ async def put_object(call: Call) -> Response:
     Store an object.
     """
     put = await call.check(partial(_read_put, call))
+    if put.condition is not None:
+        # It is checked again in the commit; here it spares the client the upload.
+        put.condition(await _current(call))
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
     )
@@ -118,6 +121,13 @@ async def delete_object(call: Call) -> Response:
     condition = await call.check(partial(_read_delete, call.head))
     await call.front.store.delete(call.bucket, call.key, condition)
     return Response(204)
+
+
+async def _current(call: Call) -> ObjectInfo | None:
+    try:
+        return await call.front.store.head(call.bucket, call.key)
+    except NoSuchKey:
+        return None
 
 
 def _read_put(call: Call) -> _Put:

@@ -7,7 +7,7 @@ Tests for ``kypello.s3.conditions``, over the wire.
 from kypello.s3.conditions import matches
 from kypello.s3.dates import http_date
 from tests.cases import SyncCase
-from tests.s3.front import FrontCase
+from tests.s3.front import FrontCase, signed
 
 _OTHER = '"00000000000000000000000000000000"'
 _DAY = 86_400 * 10**9
@@ -167,6 +167,18 @@ class WriteTests(FrontCase):
             for match in (etag, "*"):
                 self.send("PUT", "/bucket/k", b"1", {"If-Match": match, **sse}, status=200)
             self.send("DELETE", "/bucket/k", status=204)
+
+    def test_early(self) -> None:
+        """
+        A body whose condition does not hold is not asked for.
+        """
+        self.put("k", b"1")
+        headers = {"If-None-Match": "*", "Host": "kypello.test"}
+        lines = [*signed("PUT", "/bucket/k", headers, b"2"), ("Expect", "100-continue")]
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        client = self.harness.connect()
+        client.send(f"PUT /bucket/k HTTP/1.1\r\n{head}Content-Length: 1\r\n\r\n".encode())
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 412 "))
 
     def test_both(self) -> None:
         """

@@ -228,6 +228,16 @@ class AdmissionTests(FrontCase):
         client.send(b"hello")
         self.assertTrue(client.take().startswith(b"HTTP/1.1 200 "))
 
+    def test_continue_with_nothing(self) -> None:
+        """
+        A client that has nothing to send is answered at once, whatever it expects.
+        """
+        for method, target in (("PUT", "/bucket/empty"), ("PUT", "/new"), ("GET", "/bucket")):
+            client = self.harness.connect()
+            line = f"{method} {presigned(method, target)} HTTP/1.1\r\nHost: kypello.test\r\n"
+            client.send(f"{line}Content-Length: 0\r\nExpect: 100-continue\r\n\r\n".encode())
+            self.assertTrue(client.take().startswith(b"HTTP/1.1 200 "), target)
+
 
 @implementer(IObjectStore)
 class FailingStore:
