@@ -52,6 +52,7 @@ check: $(VENV)/check.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/towncrier build --draft >/dev/null
 
 tools:
 	.ci/tools

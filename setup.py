@@ -56,6 +56,7 @@ setup(
             "mypy>=1.18",
             "mypy-zope>=1.0.14",
             "ruff>=0.14",
+            "towncrier>=24.8",
             "types-PyYAML",
         ],
     },
