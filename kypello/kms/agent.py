@@ -139,15 +139,16 @@ class KESAgent:
         rest; that is logged.
         """
         names: set[str] = set()
-        asked = prefix
+        # Some servers refuse a prefix that cannot be a whole name.
+        asked = start = "" if prefix == "_" else prefix.rstrip("-")
         for _ in range(_PAGES):
             try:
                 page = await self._list(asked)
             except InvalidKeyName:
                 break  # nothing can begin so
-            if page.lines and prefix and asked == prefix:
+            if page.lines and start:
                 # Servers of that time want a pattern.
-                page = await self._list(f"{prefix}*")
+                page = await self._list(f"{start}*")
             known = len(names)
             names.update(page.names)
             asked = page.continue_at

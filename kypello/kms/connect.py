@@ -5,7 +5,7 @@ The client of the key servers put together.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,6 +92,13 @@ class KESClient(Service):
         ordered = self._endpoints[first:] + self._endpoints[:first]
         agent = FailoverAgent(reactor, ordered, patience)
         self.kms = KESAgent(settings.key_name, reactor, agent, self._endpoints)
+
+    @property
+    def put_aside(self) -> Mapping[str, str]:
+        """
+        What is wrong with servers that are not used now, by their URL.
+        """
+        return {endpoint.url: endpoint.trouble for endpoint in self._endpoints if endpoint.trouble}
 
     def startService(self) -> None:
         """
