@@ -14,7 +14,7 @@ from attrs import evolve
 
 from kypello.auth.dates import parse_timestamp, server_time
 from kypello.auth.mode import UNSIGNED_PAYLOAD
-from kypello.auth.request import RequestHead
+from kypello.auth.request import RequestHead, as_header
 from kypello.auth.sigv4 import (
     ALGORITHM,
     MAX_SKEW,
@@ -40,8 +40,6 @@ _OF_SIGNATURE = frozenset(
     {name.lower() for name in _REQUIRED} | {"x-amz-security-token", "x-amz-content-sha256"}
 )
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-_TOKEN = re.compile(r"x-amz-[a-z0-9!#$%&'*+.^_`|~-]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def read_query(head: RequestHead, region: str | None, now: float) -> Claim:
@@ -106,25 +104,17 @@ def merge_settings(head: RequestHead) -> RequestHead:
 
     :raises Refused: ``InvalidArgument`` for what cannot be a header.
     """
-    present = {name for name, _value in head.headers}
     merged = []
     for parameter, value in head.query:
         name = parameter.lower()
         if (
             not name.startswith("x-amz-")
             or name in _OF_SIGNATURE
-            or name in present
+            or name in head.header_names
             or (head.method == "PUT" and _is_checksum(name))
         ):
             continue
-        raw = value.encode("utf-8", "surrogateescape").decode("latin-1").strip(" \t")
-        if not _TOKEN.fullmatch(name) or _CONTROL.search(raw):
-            raise Refused(
-                "InvalidArgument",
-                "A query parameter that stands for a header has an invalid name or value",
-                {"ArgumentName": parameter},
-            )
-        merged.append((name, raw))
+        merged.append(as_header(parameter, value))
     return evolve(head, headers=(*head.headers, *merged)) if merged else head
 
 

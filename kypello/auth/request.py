@@ -4,10 +4,16 @@
 A request as signatures see it: what the client sent before the body, byte for byte.
 """
 
+import re
 from collections.abc import Mapping, Set
 from functools import cached_property
 
 from attrs import field, frozen
+
+from kypello.errors import Refused
+
+_TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @frozen
@@ -65,3 +71,20 @@ class RequestHead:
         The first value of a query parameter, or ``None`` when absent.
         """
         return self._parameters.get(name)
+
+
+def as_header(parameter: str, value: str) -> tuple[str, str]:
+    """
+    The header that a query parameter stands for.
+
+    :raises Refused: ``InvalidArgument`` for what cannot be one.
+    """
+    name = parameter.lower()
+    raw = value.encode("utf-8", "surrogateescape").decode("latin-1").strip(" \t")
+    if not _TOKEN.fullmatch(name) or _CONTROL.search(raw):
+        raise Refused(
+            "InvalidArgument",
+            "A query parameter that stands for a header has an invalid name or value",
+            {"ArgumentName": parameter},
+        )
+    return name, raw

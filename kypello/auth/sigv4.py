@@ -41,7 +41,7 @@ _FRAMING = {"expect": "100-continue", "content-length": "0", "transfer-encoding"
 _AMZ = "x-amz-"
 _ADDED_BY_PROXIES = frozenset({"x-amz-cf-id"})
 #: A canonical request that holds one of these is not shown to anybody.
-_SECRET = re.compile(r"x-amz-security-token|customer-key[:=]", re.IGNORECASE)
+SECRET = re.compile(r"x-amz-security-token|customer-key[:=]", re.IGNORECASE)
 
 
 @frozen
@@ -176,7 +176,7 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
             {"HeadersNotSigned": ", ".join(unsigned)},
         )
     if len(signed) < len(claim.signed_headers) or signed - present - _FRAMING.keys():
-        raise _mismatch({"AWSAccessKeyId": claim.access_key})
+        raise mismatch({"AWSAccessKeyId": claim.access_key})
 
 
 def canonical_request(
@@ -268,13 +268,18 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
         "StringToSignBytes": text.encode().hex(" "),
     }
     request = canonical.decode("latin-1")
-    if not _SECRET.search(request):
+    if not SECRET.search(request):
         fields["CanonicalRequest"] = request
         fields["CanonicalRequestBytes"] = canonical.hex(" ")
-    raise _mismatch(fields)
+    raise mismatch(fields)
 
 
-def _mismatch(fields: dict[str, str]) -> Refused:
+def mismatch(fields: dict[str, str]) -> Refused:
+    """
+    The refusal of a signature.
+
+    :param fields: What the client may compare with what it signed.
+    """
     return Refused(
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided. Check"

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from kypello.auth import presign, sigv4
+from kypello.auth import presign, sigv2, sigv4
 from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
@@ -27,7 +27,8 @@ class Authenticated:
     A request whose sender is known.
 
     :ivar identity: Who signed it; ``None`` for an anonymous request.
-    :ivar head: The request, settings of a presigned query merged into its headers.
+    :ivar head: The request as far as it counts: settings of a presigned query are merged into
+        its headers, and parameters that change something and are not signed are gone.
     :ivar mode: How the body is framed and what protects it.
     """
 
@@ -40,7 +41,7 @@ class _Mechanism(Enum):
     NONE = auto()
     HEADER = auto()
     QUERY = auto()
-    VERSION_2 = auto()
+    QUERY_VERSION_2 = auto()
 
 
 @define
@@ -67,29 +68,42 @@ class Authenticator:
         if mechanism is _Mechanism.NONE:
             stated = head.header("x-amz-content-sha256")
             return Authenticated(None, head, payload_mode(stated, None))
-        if mechanism is _Mechanism.VERSION_2:
-            raise _unsupported()
-        region = None if _serves_any_region(head) else self._region
         now = self._clock.seconds()
+        if mechanism is _Mechanism.QUERY_VERSION_2:
+            return await self._authenticate_version_2(head, now)
+        region = None if _serves_any_region(head) else self._region
         if mechanism is _Mechanism.QUERY:
             claim = presign.read_query(head, region, now)
             token = head.parameter("X-Amz-Security-Token") or head.header("x-amz-security-token")
-            identity = await self._identity(claim, token)
+            identity = await self._identity(claim.access_key, token)
             stated = presign.payload_hash(head)
             seed = sigv4.verify(claim, head, stated, identity.secret_key)
             return Authenticated(identity, presign.merge_settings(head), payload_mode(stated, seed))
         claim = sigv4.read_authorization(head, region, now)
-        identity = await self._identity(claim, head.header("x-amz-security-token"))
+        token = head.header("x-amz-security-token")
+        identity = await self._identity(claim.access_key, token)
         seed, stated = _verify_header(claim, head, identity)
         return Authenticated(identity, head, payload_mode(stated, seed))
 
-    async def _identity(self, claim: sigv4.Claim, token: str | None) -> Identity:
-        identity = await self._identities.identity(claim.access_key)
+    async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
+        claim, part = sigv2.read_query(head, now), sigv2.signed_part(head)
+        token = part.header("x-amz-security-token")
+        identity = await self._identity(claim.access_key, token)
+        sigv2.verify(claim, part, identity.secret_key)
+        mode = payload_mode(part.header("x-amz-content-sha256"), None)
+        if mode.chunked:
+            raise Refused(
+                "InvalidRequest", "Signature version 2 does not support this x-amz-content-sha256"
+            )
+        return Authenticated(identity, part, mode)
+
+    async def _identity(self, access_key: str, token: str | None) -> Identity:
+        identity = await self._identities.identity(access_key)
         if identity is None:
             raise Refused(
                 "InvalidAccessKeyId",
                 "The Access Key Id you provided does not exist in our records.",
-                {"AWSAccessKeyId": claim.access_key},
+                {"AWSAccessKeyId": access_key},
             )
         if token is not None:
             # Identities are permanent: a token belongs to none of them.
@@ -126,7 +140,7 @@ def _mechanism(head: RequestHead) -> _Mechanism:
     if version_4:
         return _Mechanism.QUERY
     if version_2:
-        return _Mechanism.VERSION_2
+        return _Mechanism.QUERY_VERSION_2
     return _header_mechanism(given[0]) if given else _Mechanism.NONE
 
 
@@ -140,9 +154,7 @@ def _header_mechanism(authorization: str) -> _Mechanism:
         )
     if scheme == sigv4.ALGORITHM:
         return _Mechanism.HEADER
-    if scheme == "AWS":
-        return _Mechanism.VERSION_2
-    if scheme.startswith("AWS4-"):
+    if scheme == "AWS" or scheme.startswith("AWS4-"):
         raise _unsupported()
     raise _bad_authorization("Unsupported Authorization Type")
 

@@ -90,7 +90,7 @@ class _Exchange:
         self._bucket, self._key = split_target(self._request.uri)
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
-        operation = self._find_operation()
+        operation = self._find_operation(self._head)
         self._request.operation = operation.name
         return self._finished(await operation.perform(await self._admit(operation)))
 
@@ -122,15 +122,21 @@ class _Exchange:
             raise access_denied()
         return response
 
-    def _find_operation(self) -> Operation:
+    def _find_operation(self, head: RequestHead) -> Operation:
         level = SERVICE if not self._bucket else OBJECT if self._key else BUCKET
-        return find_operation(level, self._head)
+        return find_operation(level, head)
 
     async def _admit(self, operation: Operation) -> Call:
         """
         See who sent the request, and whether it may be done.
         """
         authenticated = await self._front.authenticator.authenticate(self._head)
+        counts = authenticated.head
+        if counts.query is not self._head.query and self._find_operation(counts) is not operation:
+            raise Refused(
+                "AccessDenied",
+                "There were parameters present in the request which were not signed",
+            )
         bucket, key = self._names()
         identity = authenticated.identity
         if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):

@@ -198,7 +198,7 @@ class RefusedTests(AsyncCase):
         ):
             await self.refused(anonymous(("authorization", value)), code, text)
         for name in ("AWSAccessKeyId", "Signature"):
-            await self.refused(anonymous(query=((name, "x"),)), "InvalidRequest", "not supported")
+            await self.refused(anonymous(query=((name, "x"),)), "AccessDenied", "requires")
 
     async def test_access_key(self) -> None:
         """

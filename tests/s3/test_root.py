@@ -18,7 +18,7 @@ from kypello.interfaces import IObjectStore
 from kypello.model import BucketInfo
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Harness
-from tests.s3.front import FrontCase, presigned, signed
+from tests.s3.front import FrontCase, presigned, presigned_plainly, signed
 
 
 class AnswerTests(FrontCase):
@@ -200,6 +200,46 @@ class AdmissionTests(FrontCase):
         self.assert_refused(answer, 403, "InvalidAccessKeyId")
         self.clock.advance(3600)
         self.refused("GET", "/bucket/k", 403, "RequestTimeTooSkewed")
+
+    def test_version_2(self) -> None:
+        """
+        What the AWS tools presign by default is admitted, with the settings in the query.
+        """
+        sse = {"x-amz-server-side-encryption": "AES256", "x-amz-meta-a": "b"}
+        answer = self.plainly("PUT", presigned_plainly("PUT", "/bucket/k", sse), [], b"content")
+        self.assertEqual(answer.status, 200, answer.body)
+        self.assertEqual(answer.header("x-amz-server-side-encryption"), "AES256")
+        target = presigned_plainly("GET", "/bucket/k?response-content-type=text%2Fhtml&x-id=y")
+        answer = self.plainly("GET", target, [])
+        self.assertEqual((answer.status, answer.body), (200, b"content"))
+        self.assertEqual(answer.header("Content-Type"), "text/html")
+        self.assertEqual(answer.header("x-amz-meta-a"), "b")
+        target = presigned_plainly("GET", "/bucket?list-type=2&prefix=x")
+        answer = self.plainly("GET", target, [])
+        self.assertEqual((answer.status, answer.body.count(b"<Contents>")), (200, 0))
+        for method, status in (("HEAD", 200), ("DELETE", 204)):
+            target = presigned_plainly(method, "/bucket/k")
+            self.assertEqual(self.plainly(method, target, []).status, status)
+
+    def test_version_2_covers_little(self) -> None:
+        """
+        A URL of version 2 cannot be made one for another operation, nor for chunks.
+        """
+        for method, target in (
+            ("PUT", "/other?encryption"),
+            ("DELETE", "/bucket?encryption"),
+            ("GET", "/bucket?ownershipControls"),
+            ("DELETE", "/bucket/k?attributes"),
+        ):
+            level, _, parameter = target.partition("?")
+            added = f"{presigned_plainly(method, level)}&{parameter}"
+            for sent in (added, presigned_plainly(method, target)):
+                status = 501 if "attributes" in target else 403
+                self.assertEqual(self.plainly(method, sent, [], b"").status, status)
+        self.send("HEAD", "/bucket", status=200)
+        chunks = {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
+        target = presigned_plainly("PUT", "/bucket/k", chunks)
+        self.assert_refused(self.plainly("PUT", target, [], b"x"), 400, "InvalidRequest")
 
     def test_refused_early(self) -> None:
         """
