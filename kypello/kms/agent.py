@@ -220,6 +220,7 @@ class KESAgent:
             trouble = "its answer is not that of a key server"
         except Exception as error:
             trouble = explain(error)
+        trouble = "; ".join(filter(None, (trouble, *endpoint.refused.values())))
         return KMSEndpoint(endpoint.url, not trouble, trouble)
 
 

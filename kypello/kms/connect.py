@@ -5,7 +5,7 @@ The client of the key servers put together.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,8 @@ from kypello.interfaces import IKMS, ILanes
 from kypello.kms.agent import KESAgent
 from kypello.kms.connections import PooledAgent
 from kypello.kms.endpoints import Endpoint, Patience
-from kypello.kms.failover import FailoverAgent
+from kypello.kms.failover import Admit, FailoverAgent
+from kypello.kms.proofs import Proofs, Prove
 from kypello.kms.tls import ClientTLS, Loaded, expired, load
 from kypello.kms.wire import key_path, repeatable
 
@@ -72,7 +73,7 @@ class KESClient(Service):
         :param reload_time: How often the files are looked at, in seconds.
         :param now: Seconds since the epoch.
         """
-        patience = patience or Patience()
+        self._patience = patience = patience or Patience()
         self._reactor = reactor
         self._settings = settings
         self._lane = lanes.lane()
@@ -81,17 +82,29 @@ class KESClient(Service):
         self._reload_time = reload_time
         self._loop: LoopingCall | None = None
         self._told_expired: datetime | None = None
-        self._pools = [PooledAgent(reactor, self._tls, repeatable) for _ in settings.endpoints]
         # Whatever the answer: it comes from a server that knows us and has its keys at hand.
         probe = key_path("describe", settings.key_name).encode("ascii")
-        self._endpoints = [
-            Endpoint(url.rstrip("/"), pool, reactor, probe, patience)
-            for url, pool in zip(settings.endpoints, self._pools, strict=True)
-        ]
+        self._pools: list[PooledAgent] = []
+        self._endpoints: list[Endpoint] = []
+        for url in settings.endpoints:
+            pool = PooledAgent(reactor, self._tls, repeatable)
+            endpoint = Endpoint(url.rstrip("/"), pool, reactor, probe, patience)
+            pool.lost = endpoint.doubt
+            self._pools.append(pool)
+            self._endpoints.append(endpoint)
         first = int.from_bytes(random(4), "big") % len(self._endpoints)
         ordered = self._endpoints[first:] + self._endpoints[:first]
-        agent = FailoverAgent(reactor, ordered, patience)
-        self.kms = KESAgent(settings.key_name, reactor, agent, self._endpoints)
+        self._proofs = Proofs(lambda endpoint: self._service([endpoint]))
+        self.kms = self._service(ordered, self._proofs.admit)
+
+    def require(self, prove: Prove) -> None:
+        """
+        Use a server for a master key only when it proves to hold it.
+
+        :param prove: Asked before a server is used for a key, and again after the server was
+            away.
+        """
+        self._proofs.prove = prove
 
     @property
     def put_aside(self) -> Mapping[str, str]:
@@ -130,6 +143,11 @@ class KESClient(Service):
         :return: Fires when that is done; never fails.
         """
         return Deferred.fromCoroutine(self._reload())
+
+    def _service(self, endpoints: Sequence[Endpoint], admit: Admit | None = None) -> IKMS:
+        agent = FailoverAgent(self._reactor, endpoints, self._patience, admit)
+        made: IKMS = KESAgent(self._settings.key_name, self._reactor, agent, self._endpoints)
+        return made
 
     async def _stop(self) -> None:
         if self._loop is not None:

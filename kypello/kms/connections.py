@@ -56,11 +56,13 @@ class PooledAgent:
     from the start, so that this doubt cannot arise.
 
     :ivar _repeatable: Tells by its path whether a request may be repeated.
+    :ivar lost: Called when the server ends a connection.
     """
 
     _reactor: Any
     _policy: IPolicyForHTTPS
     _repeatable: Callable[[bytes], bool]
+    lost: Callable[[], object] = field(init=False, default=lambda: None)
     _kept: "_Connections | None" = field(init=False, default=None)
     _all: "set[_Connections]" = field(init=False, factory=set)
     _running: bool = field(init=False, default=False)
@@ -144,7 +146,7 @@ class PooledAgent:
     def _connections(self) -> "_Connections":
         if not self._running:
             raise NotRunning()
-        connections = _Connections(self._reactor, self._policy, self._all.discard)
+        connections = _Connections(self._reactor, self._policy, self.lost, self._all.discard)
         self._all.add(connections)
         return connections
 
@@ -175,6 +177,7 @@ class _Connections:
 
     _reactor: Any
     _policy: IPolicyForHTTPS
+    _lost: Callable[[], object]
     _forget: Callable[["_Connections"], None]
     retired: bool = False
     _pool: HTTPConnectionPool = field(init=False)
@@ -191,7 +194,7 @@ class _Connections:
         pool.cachedConnectionTimeout = _IDLE
         pool.retryAutomatically = False
         self._pool = pool
-        endpoints = ProvedEndpoints(self._reactor, self._policy, self._open)
+        endpoints = ProvedEndpoints(self._reactor, self._policy, self._open, self._lost)
         self._agent = CompleteAgent(
             Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
         )

@@ -48,6 +48,8 @@ class Endpoint:
 
     :ivar url: Without a slash at its end.
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
+    :ivar proved: The master keys that it has proved to hold since it was last away.
+    :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
     :ivar _pause: Before the next probe; goes on where it was when the server answers a probe
@@ -60,6 +62,8 @@ class Endpoint:
     _probe: bytes
     _patience: Patience = field(factory=Patience)
     trouble: str = field(init=False, default="")
+    proved: set[str] = field(init=False, factory=set)
+    refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
     _pause: float = field(init=False, default=0.0)
     _waiting: IDelayedCall | None = field(init=False, default=None)
@@ -98,12 +102,20 @@ class Endpoint:
         asking = _detached(self._agent.request(method, uri, headers, body))
         return asking.addTimeout(seconds, self._clock)
 
+    def doubt(self) -> None:
+        """
+        It has been away: it may be another one that answers now.
+        """
+        # Whoever is about to note a proof has the old set.
+        self.proved = set()
+
     def failed(self, trouble: str) -> None:
         """
         Put it aside.
         """
         if not self._running:
             return
+        self.doubt()
         if not self.trouble:
             _log.warn("the key server {url} is put aside: {trouble}", url=self.url, trouble=trouble)
         self.trouble = trouble

@@ -4,8 +4,8 @@
 One agent over several key servers.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,12 +17,16 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from kypello.errors import KMSUnavailable
+from kypello.errors import Damaged, KMSUnavailable, StorageFailed
 from kypello.kms.connections import NotRunning
 from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.handshake import NotConnected
+from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
 from kypello.kms.wire import repeatable, trouble_of
+
+#: Raises when a server must not get a request: gets the path of the request.
+Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
 
 
 @implementer(IAgent)
@@ -32,15 +36,18 @@ class FailoverAgent:
     Sends each request to the first server believed up, and to the next one when that fails.
 
     A server fails that does not answer, or as no key server in order does.  Only what is safe
-    to repeat is repeated; anything else goes elsewhere only when it cannot have arrived.  When
-    all servers are put aside, they are asked regardless.
+    to repeat is repeated; anything else goes elsewhere only when it cannot have arrived.
+    Servers that are put aside are asked, too, when all others have failed, but not for long.
 
     :ivar _endpoints: In this order.
+    :ivar _admit: Asked before each request, and after it, since the server may have changed
+        between.
     """
 
     _clock: IReactorTime
     _endpoints: Sequence[Endpoint]
     _patience: Patience = field(factory=Patience)
+    _admit: Admit | None = None
 
     def request(
         self,
@@ -54,28 +61,35 @@ class FailoverAgent:
 
         :param uri: Its host is replaced by that of a server.
         :param bodyProducer: Must be able to produce the body more than once.
-        :return: Fires with a ``CompleteResponse``, or fails with :class:`KMSUnavailable`.
+        :return: Fires with a ``CompleteResponse``, or fails with :class:`KMSUnavailable`, or
+            with what all servers were refused for.
         """
         path = URI.fromBytes(uri).originForm
 
-        def send(endpoint: Endpoint, seconds: float) -> "Deferred[IResponse]":
-            return endpoint.request(method, path, headers, bodyProducer, seconds=seconds)
+        async def send(endpoint: Endpoint, seconds: float) -> Any:
+            if self._admit is not None:
+                await self._admit(endpoint, path)
+            response = await endpoint.request(method, path, headers, bodyProducer, seconds=seconds)
+            if self._admit is not None:
+                await self._admit(endpoint, path)
+            return response
 
         return Deferred.fromCoroutine(self._request(path, send))
 
-    async def _request(
-        self, path: bytes, send: "Callable[[Endpoint, float], Deferred[IResponse]]"
-    ) -> IResponse:
+    async def _request(self, path: bytes, send: "_Send") -> IResponse:
         call = _Call(self._clock, self._endpoints, self._patience, path, send)
         hopeful = any(not endpoint.trouble for endpoint in self._endpoints)
         response = await call.round()
-        if response is None and hopeful and call.repeatable and call.left > self._patience.pause:
+        if response is None and hopeful and call.short:
             # It may have been an instant: a restart, a connection.
             await deferLater(self._clock, self._patience.pause)
             response = await call.round()
         if response is None:
-            raise KMSUnavailable(call.reason)
+            raise call.error()
         return response
+
+
+_Send: TypeAlias = Callable[[Endpoint, float], Coroutine[Any, Any, Any]]
 
 
 @define(eq=False)
@@ -85,15 +99,19 @@ class _Call:
 
     :ivar _deadline: In seconds of the clock.
     :ivar _troubles: What became of it, by the URL of the server.
+    :ivar _refusals: What servers were refused for, by URL too.
+    :ivar _waited: Whether a server took too long.
     """
 
     _clock: IReactorTime
     _endpoints: Sequence[Endpoint]
     _patience: Patience
     _path: bytes
-    _send: "Callable[[Endpoint, float], Deferred[IResponse]]"
+    _send: _Send
     _deadline: float = field(init=False)
     _troubles: dict[str, str] = field(init=False, factory=dict)
+    _refusals: dict[str, Exception] = field(init=False, factory=dict)
+    _waited: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -102,25 +120,24 @@ class _Call:
         self._deadline = self._clock.seconds() + self._patience.overall
 
     @property
-    def repeatable(self) -> bool:
+    def short(self) -> bool:
         """
-        Whether it may be sent again when nobody knows what became of it.
+        Whether it failed so fast that it may be sent again.
         """
-        return repeatable(self._path)
+        return (
+            repeatable(self._path)
+            and not self._waited
+            and not self._refusals
+            and self._left > self._patience.pause
+        )
 
-    @property
-    def left(self) -> float:
+    def error(self) -> Exception:
         """
-        How much time there is, in seconds.
+        What to say when all has failed.
         """
-        return self._deadline - self._clock.seconds()
-
-    @property
-    def reason(self) -> str:
-        """
-        What became of it, for people.
-        """
-        return "; ".join(f"{url}: {trouble}" for url, trouble in self._troubles.items())
+        if self._refusals and self._refusals.keys() == self._troubles.keys():
+            return next(iter(self._refusals.values()))
+        return KMSUnavailable(self._reason)
 
     async def round(self) -> IResponse | None:
         """
@@ -128,28 +145,41 @@ class _Call:
 
         :return: ``None`` when all have failed, or the time is over.
         """
-        hopeful = [endpoint for endpoint in self._endpoints if not endpoint.trouble]
-        asked = hopeful or self._endpoints
-        for number, endpoint in enumerate(asked):
-            if hopeful and endpoint.trouble:
-                continue  # another request has found out
+        waiting = list(self._endpoints)
+        while waiting and self._left > 0:
+            # What is believed may change while this waits.
+            endpoint = next((one for one in waiting if not one.trouble), waiting[0])
             # Each gets a share, so that the last one is asked too.
-            share = self.left / (len(asked) - number)
-            response = await self._attempt(endpoint, min(self._patience.attempt, share))
+            seconds = min(self._patience.attempt, self._left / len(waiting))
+            if endpoint.trouble:
+                seconds = min(seconds, self._patience.attempt / len(self._endpoints))
+            waiting.remove(endpoint)
+            response = await self._attempt(endpoint, seconds)
             if response is not None:
                 return response
         return None
 
     async def _attempt(self, endpoint: Endpoint, seconds: float) -> IResponse | None:
         arrived = True
+        sending = Deferred.fromCoroutine(self._send(endpoint, seconds))
         try:
-            response: Any = await self._send(endpoint, seconds)
+            response: Any = await sending.addTimeout(seconds, self._clock)
         except CancelledError:
             raise  # by the caller; the server is not to blame
         except NotRunning:
             raise KMSUnavailable("the client of the key servers is not running") from None
+        except REFUSALS as error:
+            self._refusals[endpoint.url] = error
+            self._troubles[endpoint.url] = "; ".join(endpoint.refused.values())
+            return None
         except TimedOut:
+            self._waited = True
             trouble = f"it does not answer within {seconds:.2g} seconds"
+        except KMSUnavailable as error:
+            # That of the proof, which has put the server aside.
+            trouble = endpoint.trouble or error.reason
+        except (StorageFailed, Damaged):
+            raise  # what was sealed before is not at hand
         except Exception as error:
             trouble = explain(error)
             arrived = not isinstance(error, NotConnected)
@@ -161,6 +191,14 @@ class _Call:
                 return answer
         endpoint.failed(trouble)
         self._troubles[endpoint.url] = trouble
-        if arrived and not self.repeatable:
-            raise KMSUnavailable(f"{self.reason}; whether it was done is unknown")
+        if arrived and not repeatable(self._path):
+            raise KMSUnavailable(f"{self._reason}; whether it was done is unknown")
         return None
+
+    @property
+    def _left(self) -> float:
+        return self._deadline - self._clock.seconds()
+
+    @property
+    def _reason(self) -> str:
+        return "; ".join(f"{url}: {trouble}" for url, trouble in self._troubles.items())

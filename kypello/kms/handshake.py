@@ -4,6 +4,7 @@
 Connections that count only when the server has proved who it is.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define
@@ -41,11 +42,15 @@ class NotConnected(KypelloError):
 class ProvedEndpoints:
     """
     Tells Twisted how to reach a server.
+
+    :ivar _open: Where open connections are noted.
+    :ivar _lost: Called when the server ends one.
     """
 
     _reactor: Any
     _policy: IPolicyForHTTPS
     _open: "set[Connection]"
+    _lost: Callable[[], object]
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """
@@ -55,7 +60,7 @@ class ProvedEndpoints:
             self._policy.creatorForNetloc(uri.host, uri.port),
             HostnameEndpoint(self._reactor, uri.host, uri.port),
         )
-        proved: IStreamClientEndpoint = _ProvedEndpoint(endpoint, self._open)
+        proved: IStreamClientEndpoint = _ProvedEndpoint(endpoint, self._open, self._lost)
         return proved
 
 
@@ -68,6 +73,7 @@ class _ProvedEndpoint:
 
     _endpoint: IStreamClientEndpoint
     _open: "set[Connection]"
+    _lost: Callable[[], object]
 
     def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
         """
@@ -77,7 +83,9 @@ class _ProvedEndpoint:
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         try:
-            connection: Any = await self._endpoint.connect(_Factory(factory, self._open))
+            connection: Any = await self._endpoint.connect(
+                _Factory(factory, self._open, self._lost)
+            )
             await connection.proved
         except CancelledError:
             raise
@@ -101,6 +109,8 @@ class Connection(ProtocolWrapper):
         """
         ProtocolWrapper.__init__(self, factory, wrapped)
         self._open = factory.open
+        self._lost = factory.lost
+        self._ended = False
         self.proved: Deferred[None] = Deferred(lambda _: self.abortConnection())
 
     def makeConnection(self, transport: Any) -> None:
@@ -121,6 +131,7 @@ class Connection(ProtocolWrapper):
         """
         Called by Twisted: end politely, but do not wait for the peer to be polite too.
         """
+        self._ended = True
         ProtocolWrapper.loseConnection(self)
         tls: Any = self.transport
         tls.transport.loseConnection()
@@ -129,6 +140,7 @@ class Connection(ProtocolWrapper):
         """
         End at once.
         """
+        self._ended = True
         tls: Any = self.transport
         tls.abortConnection()
 
@@ -137,6 +149,8 @@ class Connection(ProtocolWrapper):
         Called by Twisted at the end.
         """
         self._open.discard(self)
+        if not self._ended:
+            self._lost()
         if not self.proved.called:
             self.proved.errback(reason)
         ProtocolWrapper.connectionLost(self, reason)
@@ -149,13 +163,19 @@ class _Factory(WrappingFactory[Connection]):
 
     protocol = Connection
 
-    def __init__(self, wrapped: IProtocolFactory, opened: "set[Connection]") -> None:
+    def __init__(
+        self,
+        wrapped: IProtocolFactory,
+        opened: "set[Connection]",
+        lost: Callable[[], object],
+    ) -> None:
         """
-        Note open ones in *opened*.
+        Note open ones in *opened*, and call *lost* when a server ends one.
         """
         # Twisted's annotation is generic in the method, not in the class.
         WrappingFactory.__init__(self, wrapped)  # type: ignore[arg-type]
         self.open = opened
+        self.lost = lost
 
     def doStart(self) -> None:
         """

@@ -8,7 +8,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from attrs import define, field, frozen
 
@@ -112,6 +112,16 @@ def list_path(prefix: str) -> str:
     Where the names are that begin so.
     """
     return f"/v1/key/list/{quote(prefix or '*', safe='')}"
+
+
+def key_of(path: bytes) -> str:
+    """
+    The master key that a request for a data key needs; empty for other requests.
+    """
+    for prefix in (b"/v1/key/generate/", b"/v1/key/decrypt/"):
+        if path.startswith(prefix):
+            return unquote(path.removeprefix(prefix).decode("ascii"))
+    return ""
 
 
 def repeatable(path: bytes) -> bool:

@@ -1,0 +1,77 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which key server has proved to hold which master key.
+
+One of several servers may hold other material under a name.  What it would seal could not be
+read by the others, so each has to open what was sealed before, until it does so again after
+every time that it went away.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from attrs import define
+from twisted.logger import Logger
+
+from kypello.errors import KeyMismatch, KeyNotFound, KMSForbidden
+from kypello.interfaces import IKMS
+from kypello.kms.endpoints import Endpoint
+from kypello.kms.wire import key_of
+
+#: Has a service, which is one server, prove that it holds a master key.  Gives whether there
+#: was anything to prove; raises ``KeyMismatch``, and what the service and the index raise.
+Prove: TypeAlias = Callable[[IKMS, str], Awaitable[bool]]
+
+#: What a server is refused for, as far as one master key is concerned.
+REFUSALS = (KeyMismatch, KeyNotFound, KMSForbidden)
+
+_log = Logger()
+
+
+@define(eq=False)
+class Proofs:
+    """
+    Lets requests for data keys go to servers that have proved to hold the master key.
+
+    :ivar prove: ``None`` lets all go.
+    :ivar _alone: A service of one server.
+    """
+
+    _alone: Callable[[Endpoint], IKMS]
+    prove: Prove | None = None
+
+    async def admit(self, endpoint: Endpoint, path: bytes) -> None:
+        """
+        Have a server prove what a request supposes, unless it has.
+
+        :raises KeyMismatch: It holds other material.
+        :raises KeyNotFound: It does not hold the key, on which data depends.
+        """
+        name = key_of(path)
+        proved = endpoint.proved
+        if self.prove is None or not name or name in proved:
+            return
+        try:
+            found = await self.prove(self._alone(endpoint), name)
+        except REFUSALS as error:
+            words = f"it is not used for the master key {name}: {_words(error)}"
+            if endpoint.refused.get(name) != words:
+                _log.error("the key server {url}: {words}", url=endpoint.url, words=words)
+            endpoint.refused[name] = words
+            raise
+        endpoint.refused.pop(name, None)
+        if found:
+            # If it went away meanwhile, this set counts no more.
+            proved.add(name)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, KeyMismatch):
+        return (
+            "what it holds under this name cannot open what was sealed before (the data needs the"
+            f" key with the fingerprint {error.expected})"
+        )
+    if isinstance(error, KeyNotFound):
+        return "it has no key of this name, though there is data that depends on it"
+    return "it does not let us open what was sealed before"
