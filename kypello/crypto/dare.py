@@ -17,6 +17,7 @@ from attrs import frozen
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from kypello.buffers import Recycler
 from kypello.errors import NotAuthentic
 from kypello.model import Buffer, ByteRange
 
@@ -110,12 +111,14 @@ class _Stream:
     :ivar aead: The cipher with the key.
     :ivar start: The first two bytes of every header.
     :ivar nonce: The nonce of every header, without the mark of the final one.
+    :ivar full: The header of a full package that is not the final one, as nearly all are.
     """
 
     def __init__(self, key: bytes, cipher: int, nonce: bytes) -> None:
         self.aead = _AEADS[cipher](key)
         self.start = bytes([_VERSION, cipher])
         self.nonce = _marked(nonce, final=False)
+        self.full = self.start + (PAYLOAD_SIZE - 1).to_bytes(2, "little") + self.nonce
         self._prefixes = (self.nonce[:8], _marked(nonce, final=True)[:8])
         self._counter = int.from_bytes(nonce[8:], "little")
 
@@ -150,6 +153,7 @@ class Encoder:
         self._stream = _Stream(key, cipher, nonce)
         self._sequence = 0
         self._held = bytearray()
+        self._buffers = Recycler()
 
     def feed(self, block: Buffer) -> Buffer:
         """
@@ -162,17 +166,14 @@ class Encoder:
         if count <= 0:
             held += block
             return b""
-        packages = bytearray(count * PACKAGE_SIZE)
+        packages = self._buffers.take(count * PACKAGE_SIZE)
         target, source = memoryview(packages), memoryview(block)
-        position = 0
-        for start in range(0, len(packages), PACKAGE_SIZE):
-            stop = position + PAYLOAD_SIZE - len(held)
-            payload: Buffer = source[position:stop]
-            if held:
-                held += payload
-                payload = held
-            self._encrypt(payload, target[start : start + PACKAGE_SIZE], final=False)
-            held = bytearray()
+        position = PAYLOAD_SIZE - len(held)
+        held += source[:position]
+        self._encrypt_full(held, target[:PACKAGE_SIZE])
+        for start in range(PACKAGE_SIZE, len(packages), PACKAGE_SIZE):
+            stop = position + PAYLOAD_SIZE
+            self._encrypt_full(source[position:stop], target[start : start + PACKAGE_SIZE])
             position = stop
         self._held = bytearray(source[position:])
         return packages
@@ -183,20 +184,21 @@ class Encoder:
         """
         if not self._held:
             return b""
-        package = bytearray(len(self._held) + OVERHEAD)
-        self._encrypt(self._held, memoryview(package), final=True)
+        stream, payload = self._stream, self._held
         self._held = bytearray()
+        head = stream.start + (len(payload) - 1).to_bytes(2, "little")
+        package = bytearray(head + _marked(stream.nonce, final=True))
+        package += bytes(len(payload) + OVERHEAD - _HEADER_SIZE)
+        nonce = stream.package_nonce(self._sequence, final=True)
+        stream.aead.encrypt_into(nonce, payload, head, memoryview(package)[_HEADER_SIZE:])
+        self._sequence += 1
         return package
 
-    def _encrypt(self, payload: Buffer, package: memoryview, *, final: bool) -> None:
+    def _encrypt_full(self, payload: Buffer, package: memoryview) -> None:
         stream = self._stream
-        head = stream.start + (len(payload) - 1).to_bytes(2, "little")
-        package[:4] = head
-        package[4:_HEADER_SIZE] = stream.nonce
-        if final:
-            package[4] |= _FINAL
-        nonce = stream.package_nonce(self._sequence, final)
-        stream.aead.encrypt_into(nonce, payload, head, package[_HEADER_SIZE:])
+        package[:_HEADER_SIZE] = stream.full
+        nonce = stream.package_nonce(self._sequence, final=False)
+        stream.aead.encrypt_into(nonce, payload, stream.full[:4], package[_HEADER_SIZE:])
         self._sequence += 1
 
 
@@ -218,6 +220,7 @@ class Decoder:
         self._stream: _Stream | None = None
         self._held = bytearray()
         self._ended = False
+        self._buffers = Recycler()
 
     def feed(self, block: Buffer) -> Buffer:
         """
@@ -233,17 +236,17 @@ class Decoder:
         if not count:
             held += block
             return b""
-        plaintext = bytearray(count * PAYLOAD_SIZE)
+        plaintext = self._buffers.take(count * PAYLOAD_SIZE)
         target, source = memoryview(plaintext), memoryview(block)
-        position = 0
-        for start in range(0, len(plaintext), PAYLOAD_SIZE):
-            stop = position + PACKAGE_SIZE - len(held)
-            package = source[position:stop]
-            if held:
-                held += package
-                package = memoryview(held)
-            self._decrypt(package, target[start : start + PAYLOAD_SIZE])
-            held = bytearray()
+        position = PACKAGE_SIZE - len(held) if held else 0
+        start = 0
+        if held:
+            held += source[:position]
+            self._decrypt(memoryview(held), target[:PAYLOAD_SIZE])
+            start = PAYLOAD_SIZE
+        for start in range(start, len(plaintext), PAYLOAD_SIZE):
+            stop = position + PACKAGE_SIZE
+            self._decrypt(source[position:stop], target[start : start + PAYLOAD_SIZE])
             position = stop
         self._held = bytearray(source[position:])
         return plaintext
@@ -265,6 +268,11 @@ class Decoder:
     def _decrypt(self, package: memoryview, target: memoryview) -> None:
         if self._ended:
             raise NotAuthentic("end")
+        stream = self._stream
+        if stream is not None and package[:_HEADER_SIZE] == stream.full:
+            nonce = stream.package_nonce(self._sequence, final=False)
+            self._open(stream, nonce, package, stream.full[:4], target)
+            return
         head = bytes(package[:_HEADER_SIZE])
         size = int.from_bytes(head[2:4], "little") + 1
         if len(package) != size + OVERHEAD or size != len(target):
@@ -272,18 +280,27 @@ class Decoder:
         final = bool(head[4] & _FINAL)
         if size != PAYLOAD_SIZE and not final:
             raise NotAuthentic("package size")
-        stream = self._stream or self._begin(head)
+        stream = stream or self._begin(head)
         if not compare_digest(
             head[:2] + _marked(head[4:], final=False), stream.start + stream.nonce
         ):
             raise NotAuthentic("package header")
-        nonce = stream.package_nonce(self._sequence, final)
+        self._open(stream, stream.package_nonce(self._sequence, final), package, head[:4], target)
+        self._ended = final
+
+    def _open(
+        self,
+        stream: _Stream,
+        nonce: bytes,
+        package: memoryview,
+        associated: bytes,
+        target: memoryview,
+    ) -> None:
         try:
-            stream.aead.decrypt_into(nonce, package[_HEADER_SIZE:], head[:4], target)
+            stream.aead.decrypt_into(nonce, package[_HEADER_SIZE:], associated, target)
         except InvalidTag:
             raise NotAuthentic("package") from None
         self._sequence += 1
-        self._ended = final
 
     def _begin(self, head: bytes) -> _Stream:
         if head[0] != _VERSION or head[1] not in _AEADS:

@@ -17,6 +17,7 @@ from typing import Any
 from attrs import define, field, frozen
 from awscrt.checksums import crc32c
 
+from kypello.buffers import Recycler
 from kypello.errors import Damaged, StorageFailed
 from kypello.model import Buffer
 from kypello.store.database import sync_directory
@@ -28,6 +29,7 @@ CHUNK = 64 * 1024
 #: Magic with the version, bytes of content, bytes described, CRC32C of the latter; and, apart,
 #: the CRC32C of these four.
 _FOOTER, _CHECK = struct.Struct(">8sQII"), struct.Struct(">I")
+_SUM = struct.Struct(">I")
 _MAGIC = b"KYPBLOB\x01"
 
 #: After how many bytes the system is asked to begin to write them to the device.
@@ -53,6 +55,16 @@ class FileCalls:
         Read into a buffer; how much, 0 at the end of the file.
         """
         return os.preadv(descriptor, [into], offset)
+
+    def read_cached(self, descriptor: int, into: Buffer, offset: int) -> int:
+        """
+        Read into a buffer what is in memory already; how much, 0 for nothing.
+        """
+        try:
+            return os.preadv(descriptor, [into], offset, os.RWF_NOWAIT)
+        except OSError:
+            # It would block, or the file system does not know: a lane reads it then.
+            return 0
 
     def sync(self, descriptor: int) -> None:
         """
@@ -186,6 +198,28 @@ class BlobWriter:
             os.close(descriptor)
 
 
+class _Chunks:
+    """
+    The chunks that hold a range of content, and where they are.
+
+    :ivar begin: Where the first one begins.
+    :ivar size: Bytes of all of them.
+    :ivar wanted: The range among these.
+    :ivar exact: Whether the range is all of them.
+    :ivar sums_at: Where their checksums begin.
+    :ivar sums_size: Bytes of these.
+    """
+
+    def __init__(self, start: int, stop: int, content: int) -> None:
+        first = start // CHUNK
+        count = -(-stop // CHUNK) - first
+        self.begin = first * CHUNK
+        self.size = min(self.begin + count * CHUNK, content) - self.begin
+        self.wanted = slice(start - self.begin, stop - self.begin)
+        self.exact = self.size == stop - start
+        self.sums_at, self.sums_size = content + _SUM.size * first, _SUM.size * count
+
+
 @frozen
 class BlobFile:
     """
@@ -202,23 +236,40 @@ class BlobFile:
     _sum: int
     _calls: FileCalls
 
-    def read(self, start: int, stop: int) -> Buffer:
+    def read(self, start: int, stop: int, buffers: Recycler) -> Buffer:
         """
         The content ``[start, stop)``, checked.
 
         :raises Damaged: It is not what was written.
         :raises StorageFailed:
         """
-        first = start // CHUNK
-        begin = first * CHUNK
-        count = -(-stop // CHUNK) - first
-        content = self._exactly(begin, min(begin + count * CHUNK, self.size) - begin)
-        sums = struct.unpack(f">{count}I", self._exactly(self.size + 4 * first, 4 * count))
+        chunks = _Chunks(start, stop, self.size)
+        content, sums = buffers.take(chunks.size), bytearray(chunks.sums_size)
+        self._fill(sums, chunks.sums_at)
+        self._fill(content, chunks.begin)
+        return self._checked(chunks, content, sums)
+
+    def read_cached(self, start: int, stop: int, buffers: Recycler) -> Buffer | None:
+        """
+        The content ``[start, stop)``, checked; ``None`` when that could block.
+
+        :raises Damaged: It is not what was written.
+        """
+        chunks = _Chunks(start, stop, self.size)
+        content, sums = buffers.take(chunks.size), bytearray(chunks.sums_size)
+        read = self._calls.read_cached
+        if read(self.descriptor, sums, chunks.sums_at) != len(sums):
+            return None
+        if read(self.descriptor, content, chunks.begin) != len(content):
+            return None
+        return self._checked(chunks, content, sums)
+
+    def _checked(self, chunks: "_Chunks", content: bytearray, sums: bytearray) -> Buffer:
         view = memoryview(content)
-        for number, expected in enumerate(sums):
+        for number, (expected,) in enumerate(_SUM.iter_unpack(sums)):
             if crc32c(view[number * CHUNK : (number + 1) * CHUNK]) != expected:
-                raise Damaged(f"blob {self.name} at {begin + number * CHUNK}")
-        return content if len(content) == stop - start else view[start - begin : stop - begin]
+                raise Damaged(f"blob {self.name} at {chunks.begin + number * CHUNK}")
+        return content if chunks.exact else view[chunks.wanted]
 
     def described(self) -> bytes:
         """
@@ -227,10 +278,11 @@ class BlobFile:
         :raises Damaged: It is not what was written.
         :raises StorageFailed:
         """
-        described = bytes(self._exactly(self.size + _sums_size(self.size), self._described))
+        described = bytearray(self._described)
+        self._fill(described, self.size + _sums_size(self.size))
         if crc32c(described) != self._sum:
             raise Damaged(f"description of blob {self.name}")
-        return described
+        return bytes(described)
 
     def close(self) -> None:
         """
@@ -238,8 +290,8 @@ class BlobFile:
         """
         os.close(self.descriptor)
 
-    def _exactly(self, offset: int, size: int) -> bytearray:
-        return _read(self._calls, self.name, self.descriptor, offset, size)
+    def _fill(self, target: bytearray, offset: int) -> None:
+        _fill(self._calls, self.name, self.descriptor, target, offset)
 
 
 def open_blob(path: Path, calls: FileCalls) -> BlobFile:
@@ -261,7 +313,8 @@ def open_blob(path: Path, calls: FileCalls) -> BlobFile:
         at = length - _FOOTER.size - _CHECK.size
         if at < 0:
             raise Damaged(f"blob {name} is cut short")
-        footer = _read(calls, name, descriptor, at, _FOOTER.size + _CHECK.size)
+        footer = bytearray(_FOOTER.size + _CHECK.size)
+        _fill(calls, name, descriptor, footer, at)
         magic, size, described, checksum = _FOOTER.unpack_from(footer)
         (check,) = _CHECK.unpack_from(footer, _FOOTER.size)
         if magic != _MAGIC or crc32c(footer[: _FOOTER.size]) != check:
@@ -287,14 +340,13 @@ def blocking(call: Callable[[], Any], what: str) -> Any:
 
 
 def _sums_size(size: int) -> int:
-    return 4 * -(-size // CHUNK)
+    return _SUM.size * -(-size // CHUNK)
 
 
-def _read(calls: FileCalls, name: str, descriptor: int, offset: int, size: int) -> bytearray:
-    data = bytearray(size)
-    view = memoryview(data)
+def _fill(calls: FileCalls, name: str, descriptor: int, target: bytearray, offset: int) -> None:
+    view = memoryview(target)
     at = 0
-    while at < size:
+    while at < len(target):
         try:
             count = calls.read(descriptor, view[at:], offset + at)
         except OSError as error:
@@ -302,4 +354,3 @@ def _read(calls: FileCalls, name: str, descriptor: int, offset: int, size: int) 
         if not count:
             raise Damaged(f"blob {name} is cut short")
         at += count
-    return data

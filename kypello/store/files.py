@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kypello.buffers import Recycler
 from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes
 from kypello.model import Buffer
 from kypello.store.blobfile import CHUNK, BlobFile, BlobWriter, FileCalls, blocking, open_blob
@@ -211,7 +212,10 @@ class _FileBlob:
 @define(eq=False)
 class _FileSource:
     """
-    A range of a blob, read one block ahead.
+    A range of a blob.
+
+    What is in memory is read at once, which is quicker than to ask another thread for it; from
+    the device it is read in a lane, one block ahead.
 
     :ivar _at: Up to where blocks were asked for.
     :ivar _ahead: Blocks that were asked for and not given out.
@@ -223,6 +227,7 @@ class _FileSource:
     size: int | None = field(init=False)
     _ahead: "deque[Deferred[Buffer]]" = field(init=False, factory=deque)
     _next: int = field(init=False, default=FIRST)
+    _buffers: Recycler = field(init=False, factory=Recycler)
     _closed: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -239,16 +244,21 @@ class _FileSource:
         :raises Damaged:
         :raises StorageFailed:
         """
-        while self._at < self._stop and len(self._ahead) < 2:
-            self._fetch()
-        if not self._ahead:
-            self.close()
-            return b""
         try:
-            return await self._ahead.popleft()
+            if not self._ahead and self._at < self._stop:
+                block = self._read_cached()
+                if block is not None:
+                    self._advance()
+                    return block
+            while self._at < self._stop and len(self._ahead) < 2:
+                self._fetch()
+            if self._ahead:
+                return await self._ahead.popleft()
         except BaseException:
             self.close()
             raise
+        self.close()
+        return b""
 
     def close(self) -> None:
         """
@@ -264,9 +274,18 @@ class _FileSource:
         self._ahead.clear()
         self._pin.release()
 
-    def _fetch(self) -> None:
-        start = self._at
-        self._at = min(start // CHUNK * CHUNK + self._next, self._stop)
+    def _read_cached(self) -> Buffer | None:
+        return self._pin.file.read_cached(self._at, self._block_end(), self._buffers)
+
+    def _block_end(self) -> int:
+        return min(self._at // CHUNK * CHUNK + self._next, self._stop)
+
+    def _advance(self) -> None:
+        self._at = self._block_end()
         self._next = BLOCK
-        reading = self._pin.lane.run(self._pin.file.read, start, self._at)
+
+    def _fetch(self) -> None:
+        file = self._pin.file
+        reading = self._pin.lane.run(file.read, self._at, self._block_end(), self._buffers)
+        self._advance()
         self._ahead.append(Deferred.fromCoroutine(reading))

@@ -47,10 +47,20 @@ class FaultyCalls(FileCalls):
 
     :ivar room: How many bytes it takes.
     :ivar failing: The call that fails with an error of the device.
+    :ivar cold: Whether nothing is in memory, so that the device is always asked.
     """
 
     room: int = 1 << 62
     failing: str = ""
+    cold: bool = False
+
+    def read_cached(self, descriptor: int, into: Buffer, offset: int) -> int:
+        """
+        Read what the device is not needed for.
+        """
+        if self.cold or self.failing == "read":
+            return 0
+        return super().read_cached(descriptor, into, offset)
 
     def write(self, descriptor: int, data: Buffer, offset: int) -> int:
         """
@@ -272,6 +282,7 @@ class FileBlobsTests(BlobsContract, DiskCase):
         await self.drain(whole)
         await early.read()
         early.close()
+        self.calls.cold = True
         reading = Deferred.fromCoroutine(never.read())
         reading.cancel()
         with self.assertRaises(CancelledError):
@@ -313,3 +324,21 @@ class FileBlobsTests(BlobsContract, DiskCase):
         self.path.rmdir()
         with self.assertRaises(StorageFailed):
             await blobs.write(NAME, BytesSource([b"data"]), lambda _: b"")
+
+
+class ColdFileBlobsTests(BlobsContract, DiskCase):
+    """
+    The contract of blobs, in files of which nothing is in memory.
+    """
+
+    async def make_blobs(self) -> FileBlobs:
+        """
+        An empty store of blobs.
+        """
+        return FileBlobs(self.directory(), self.lanes, FaultyCalls(cold=True))
+
+    async def turn(self) -> None:
+        """
+        Let the reactor turn.
+        """
+        await deferLater(reactor, 0)
