@@ -238,13 +238,12 @@ class Decoder:
             return b""
         plaintext = self._buffers.take(count * PAYLOAD_SIZE)
         target, source = memoryview(plaintext), memoryview(block)
-        position = PACKAGE_SIZE - len(held) if held else 0
-        start = 0
+        position = first = 0
         if held:
+            position, first = PACKAGE_SIZE - len(held), PAYLOAD_SIZE
             held += source[:position]
-            self._decrypt(memoryview(held), target[:PAYLOAD_SIZE])
-            start = PAYLOAD_SIZE
-        for start in range(start, len(plaintext), PAYLOAD_SIZE):
+            self._decrypt(memoryview(held), target[:first])
+        for start in range(first, len(plaintext), PAYLOAD_SIZE):
             stop = position + PACKAGE_SIZE
             self._decrypt(source[position:stop], target[start : start + PAYLOAD_SIZE])
             position = stop
