@@ -180,11 +180,11 @@ class KESClient(Service):
 
     def _warn(self, loaded: Loaded) -> None:
         for warning in loaded.warnings:
-            _log.warn("{warning}", warning=warning)
+            _log.warn("{text}", text=warning)
         self._warn_of_expiry(loaded)
 
     def _warn_of_expiry(self, loaded: Loaded) -> None:
         when = loaded.expires
         if when <= datetime.fromtimestamp(self._now(), UTC) and when != self._told_expired:
             self._told_expired = when
-            _log.warn("{warning}", warning=expired(when))
+            _log.warn("{text}", text=expired(when))

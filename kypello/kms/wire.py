@@ -102,16 +102,17 @@ def key_path(operation: str, name: str) -> str:
     :raises InvalidKeyName: No server has such a key, and some would take the path for another
         one.
     """
-    if name in {"", ".", ".."} or len(name.encode()) > _NAME_SIZE or "/" in name:
+    encoded = name.encode("utf-8", "replace")
+    if name in {"", ".", ".."} or len(encoded) > _NAME_SIZE or "/" in name:
         raise InvalidKeyName(name)
-    return f"/v1/key/{operation}/{quote(name, safe='')}"
+    return f"/v1/key/{operation}/{quote(encoded, safe='')}"
 
 
 def list_path(prefix: str) -> str:
     """
     Where the names are that begin so.
     """
-    return f"/v1/key/list/{quote(prefix or '*', safe='')}"
+    return f"/v1/key/list/{quote(prefix or '*', safe='', errors='replace')}"
 
 
 def key_of(path: bytes) -> str:
