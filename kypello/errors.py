@@ -66,6 +66,15 @@ class NoSuchKey(KypelloError):
 
 
 @define(eq=False)
+class NoSuchUpload(KypelloError):
+    """
+    No unfinished upload of this key has this id.
+    """
+
+    upload_id: str
+
+
+@define(eq=False)
 class NoSuchVersion(KypelloError):
     """
     The bucket holds no version with this id under this key.

@@ -16,9 +16,11 @@ from typing import Any, TypeAlias
 from zope.interface import Attribute, Interface
 
 from kypello.model import (
+    Assembly,
     BucketInfo,
     Buffer,
     ByteRange,
+    CustomerKey,
     DataKey,
     EncryptionRequest,
     Identity,
@@ -28,6 +30,10 @@ from kypello.model import (
     ListQuery,
     ObjectInfo,
     ObjectMetadata,
+    PartInfo,
+    UploadInfo,
+    UploadListing,
+    UploadQuery,
     Write,
 )
 
@@ -38,6 +44,10 @@ Describe: TypeAlias = Callable[[int], ObjectMetadata]
 #: Called in the instant of a commit with what is current under the key, or ``None``; raises
 #: to refuse the write.  May be called more than once.
 Condition: TypeAlias = Callable[[ObjectInfo | None], None]
+
+#: Called in the instant of a commit with an upload and all its parts in order; tells what the
+#: object is made of, or raises to refuse.  May be called more than once.
+Assemble: TypeAlias = Callable[[UploadInfo, Sequence[PartInfo]], Assembly]
 
 
 class ILane(Interface):
@@ -186,20 +196,22 @@ class IObjectStore(Interface):
         :raises KypelloError: Whatever *body*, *describe* or *condition* raise.
         """
 
-    async def head(bucket: str, key: str) -> ObjectInfo:
+    async def head(bucket: str, key: str, customer_key: CustomerKey | None = None) -> ObjectInfo:
         """
         Tell the current version of an object without touching its content.
 
+        :param customer_key: For an object that was stored with one.
         :raises NoSuchBucket:
         :raises NoSuchKey:
+        :raises Refused: The key is missing, wrong, or the object has none: ``InvalidRequest``
+            or ``AccessDenied``.
         """
 
-    async def open(bucket: str, key: str) -> IOpenObject:
+    async def open(bucket: str, key: str, customer_key: CustomerKey | None = None) -> IOpenObject:
         """
         Pin the current version of an object for reading.  The caller closes it.
 
-        :raises NoSuchBucket:
-        :raises NoSuchKey:
+        :raises KypelloError: As :meth:`head`.
         """
 
     async def delete(bucket: str, key: str, condition: Condition | None = None) -> None:
@@ -213,6 +225,101 @@ class IObjectStore(Interface):
     async def list(bucket: str, query: ListQuery) -> Listing:
         """
         One page of the current objects, in byte order of their keys.
+
+        :raises NoSuchBucket:
+        """
+
+    async def create_upload(
+        bucket: str,
+        key: str,
+        metadata: ObjectMetadata,
+        checksum: str = "",
+        encryption: EncryptionRequest | None = None,
+    ) -> UploadInfo:
+        """
+        Begin an upload in parts.  The current object stays as it is.
+
+        :param metadata: What the object will have: all but ETag and checksums.
+        :param checksum: The algorithm of the checksums; empty for none.
+        :param encryption: As in :meth:`put`.
+        :raises NoSuchBucket:
+        """
+
+    async def upload(bucket: str, key: str, upload_id: str) -> UploadInfo:
+        """
+        Look up an unfinished upload.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload: None of this key has this id; it may have been completed.
+        """
+
+    async def put_part(
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: IBodySource,
+        describe: Describe,
+        customer_key: CustomerKey | None = None,
+    ) -> PartInfo:
+        """
+        Store one part, in place of an earlier one of its number.
+
+        The store reads *body* to its end and closes it in any case.
+
+        :param number: 1 to 10000.
+        :param describe: Gives ETag and checksums of the part.
+        :param customer_key: For an upload that began with one.
+        :raises NoSuchBucket:
+        :raises NoSuchUpload: Before the body is read, or when the upload ended meanwhile.
+        :raises StorageFull:
+        :raises KypelloError: Whatever *body* or *describe* raise; as :meth:`head` for the key.
+        """
+
+    async def parts(
+        bucket: str, key: str, upload_id: str, after: int, limit: int
+    ) -> Sequence[PartInfo]:
+        """
+        The first *limit* parts with numbers above *after*, in order.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
+        """
+
+    async def complete_upload(
+        bucket: str,
+        key: str,
+        upload_id: str,
+        request: bytes,
+        assemble: Assemble,
+        condition: Condition | None = None,
+        customer_key: CustomerKey | None = None,
+    ) -> ObjectInfo:
+        """
+        Make the object of an upload current, and end the upload, at once.
+
+        When it fails, the upload is as it was.  Parts that are not used are removed.
+
+        :param request: A digest of what is asked for.  When an upload was completed by the
+            same request, and what it made is current still, the answer is the same again.
+        :param customer_key: For an upload that began with one; it may be missing unless the
+            upload has checksums.
+        :raises NoSuchBucket:
+        :raises NoSuchUpload: Also when another request has completed it.
+        :raises KypelloError: Whatever *assemble* or *condition* raise.
+        """
+
+    async def abort_upload(bucket: str, key: str, upload_id: str) -> None:
+        """
+        End an upload and remove its parts.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
+        """
+
+    async def uploads(bucket: str, query: UploadQuery) -> UploadListing:
+        """
+        One page of the unfinished uploads.
 
         :raises NoSuchBucket:
         """

@@ -56,14 +56,41 @@ class BucketInfo:
 
 
 @frozen
+class CustomerKey:
+    """
+    A key that a client brings along and keeps (SSE-C).
+
+    :ivar key: 32 bytes.
+    :ivar md5: Base64 of its MD5, as the client gave it and wants it back.
+    """
+
+    key: bytes = field(repr=False)
+    md5: str
+
+
+#: The algorithm of an encryption with a :class:`CustomerKey`.
+SSE_C = "SSE-C"
+
+
+@frozen
 class EncryptionRequest:
     """
     The encryption that a client asks for by header.
 
-    :ivar algorithm: ``AES256``.
+    :ivar algorithm: ``AES256``, ``aws:kms`` or :data:`SSE_C`.
+    :ivar key_id: For ``aws:kms``: the master key in any form that clients write it in; empty
+        for the default key.
+    :ivar context: For ``aws:kms``: what the data key is bound to beside the object.
+    :ivar bucket_key: For ``aws:kms``: whether objects of the bucket may share data keys;
+        ``None`` leaves it to the bucket.
+    :ivar customer_key: For :data:`SSE_C`.
     """
 
     algorithm: str
+    key_id: str = ""
+    context: Mapping[str, str] = _NOTHING
+    bucket_key: bool | None = None
+    customer_key: CustomerKey | None = None
 
 
 @frozen
@@ -71,12 +98,19 @@ class Sealing:
     """
     How an object is encrypted, as far as a client may know.
 
-    :ivar algorithm: What ``x-amz-server-side-encryption`` shows: ``AES256`` or ``aws:kms``.
-    :ivar key_name: The master key.
+    :ivar algorithm: ``AES256``, ``aws:kms`` or :data:`SSE_C`.
+    :ivar key_id: The master key, in the form in which the client named it.
+    :ivar context: What the client bound the data key to; empty for nothing.
+    :ivar bucket_key: Whether objects of the bucket share the data key.
+    :ivar customer_md5: For :data:`SSE_C`: of the key that opened the object; empty when none
+        did.
     """
 
     algorithm: str
-    key_name: str
+    key_id: str = ""
+    context: Mapping[str, str] = _NOTHING
+    bucket_key: bool = False
+    customer_md5: str = ""
 
 
 @frozen
@@ -119,14 +153,58 @@ class ObjectMetadata:
 @frozen
 class PartInfo:
     """
-    One part of a multipart object, in the order of the content.
+    One part of an upload, or of an object that was uploaded in parts.
 
-    :ivar number: As the client numbered it, from 1.
+    :ivar number: As the client numbered it, 1 to 10000.
     :ivar size: Bytes at this seam: what the store keeps, or the plain size above the wrapper.
+    :ivar modified: Nanoseconds since the epoch.
+    :ivar metadata: Only ETag and checksums; below the wrapper also what it sealed.
     """
 
     number: int
     size: int
+    modified: int = 0
+    metadata: ObjectMetadata = ObjectMetadata()
+
+    @property
+    def etag(self) -> str:
+        """
+        The entity tag, without quotes.
+        """
+        return self.metadata.etag
+
+
+@frozen
+class UploadInfo:
+    """
+    An upload in parts that is not complete yet.
+
+    :ivar upload_id: Opaque, of letters, digits, ``.``, ``_`` and ``-``.
+    :ivar began: Nanoseconds since the epoch.
+    :ivar metadata: What the object will have: all but ETag and checksums.
+    :ivar checksum: The algorithm of the checksums (``crc32``, ...); empty for none.  The
+        metadata tell the type.
+    """
+
+    bucket: str
+    key: str
+    upload_id: str
+    began: int
+    metadata: ObjectMetadata
+    checksum: str = ""
+
+
+@frozen
+class Assembly:
+    """
+    What becomes of an upload.
+
+    :ivar numbers: Of the parts that make the object, in order.
+    :ivar metadata: Of the object.
+    """
+
+    numbers: tuple[int, ...]
+    metadata: ObjectMetadata
 
 
 @frozen
@@ -137,7 +215,8 @@ class ObjectInfo:
     :ivar version_id: :data:`NULL_VERSION` in a bucket without versions.
     :ivar size: Bytes at this seam: what the store keeps, or the plain size above the wrapper.
     :ivar modified: Nanoseconds since the epoch.
-    :ivar parts: Empty unless the object was uploaded in parts.
+    :ivar parts: In the order of the content; empty unless the object was uploaded in parts.
+        A listing leaves them out.
     """
 
     bucket: str
@@ -186,6 +265,39 @@ class Listing:
     objects: tuple[ObjectInfo, ...] = ()
     prefixes: tuple[str, ...] = ()
     next: str | None = None
+
+
+@frozen
+class UploadQuery:
+    """
+    Which page of unfinished uploads is wanted.
+
+    :ivar prefix: Only keys that begin so.
+    :ivar delimiter: As in :class:`ListQuery`.
+    :ivar after_key: Only uploads that come after this key, or group, in byte order.
+    :ivar after_upload: Also those of *after_key* itself that began after this upload.
+    :ivar limit: How many uploads and groups together, 0 to 1000.
+    """
+
+    prefix: str = ""
+    delimiter: str = ""
+    after_key: str = ""
+    after_upload: str = ""
+    limit: int = 1000
+
+
+@frozen
+class UploadListing:
+    """
+    One page of unfinished uploads: by key, then as they began.
+
+    :ivar prefixes: The groups.
+    :ivar next: Key, or group, and upload that the next page follows, when there is one.
+    """
+
+    uploads: tuple[UploadInfo, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    next: tuple[str, str] | None = None
 
 
 @frozen

@@ -27,6 +27,7 @@ from kypello.errors import (
     KypelloError,
     NoSuchBucket,
     NoSuchKey,
+    NoSuchUpload,
     NoSuchVersion,
     NotAuthentic,
     PreconditionFailed,
@@ -64,6 +65,7 @@ STATUSES: Mapping[str, int] = {
     "NoSuchLifecycleConfiguration": 404,
     "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchTagSet": 404,
+    "NoSuchUpload": 404,
     "NoSuchVersion": 404,
     "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
@@ -133,6 +135,12 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
         "BucketNotEmpty", "The bucket you tried to delete is not empty"
     ),
     NoSuchKey: lambda error: Refused("NoSuchKey", "The specified key does not exist."),
+    NoSuchUpload: lambda error: Refused(
+        "NoSuchUpload",
+        "The specified multipart upload does not exist. The upload ID may be invalid, or the"
+        " upload may have been aborted or completed.",
+        {"UploadId": error.upload_id},
+    ),
     NoSuchVersion: lambda error: Refused(
         "NoSuchVersion", "The specified version does not exist.", {"VersionId": error.version_id}
     ),
