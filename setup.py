@@ -39,7 +39,6 @@ setup(
         "attrs>=24.2",
         "awscrt>=0.27",
         "cryptography>=46",
-        "defusedxml>=0.7.1",
         "msgspec>=0.19",
         "pyOpenSSL>=25.3",
         "PyYAML>=6.0.2",

@@ -11,6 +11,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from kypello.buffers import Recycler
 from kypello.errors import KypelloError
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer
@@ -42,6 +43,11 @@ class Upstream(Protocol):
         """
 
 
+#: How many blocks are used again: those that wait here, in the lanes of two digests and in the
+#: one that writes.
+_RECYCLED = 8
+
+
 @implementer(IBodySource)
 @define(eq=False)
 class RequestBody:
@@ -65,6 +71,7 @@ class RequestBody:
     _blocks: deque[Buffer] = field(factory=deque)
     _parts: list[bytes] = field(factory=list)
     _block: bytearray | None = None
+    _buffers: Recycler = field(factory=lambda: Recycler(_RECYCLED))
     _filled: int = 0
     _held: int = 0
     _error: KypelloError | None = None
@@ -195,7 +202,7 @@ class RequestBody:
 
     def _open(self) -> bytearray:
         if self._block is None:
-            self._block = bytearray(self._length())
+            self._block = self._buffers.take(self._length())
             parts = b"".join(self._parts)
             self._block[: len(parts)] = parts
             self._parts.clear()

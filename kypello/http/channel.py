@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
+    IHalfCloseableProtocol,
     IProducer,
     IPushProducer,
     ISSLTransport,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _AHEAD = 64 * 1024
 
 
-@implementer(ITransport, IConsumer, IPushProducer)
+@implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableProtocol)
 class StreamingChannel(BufferedReceiver):
     """
     One connection of a client.
@@ -71,6 +72,7 @@ class StreamingChannel(BufferedReceiver):
         self._secure = False
         self._advancing = False
         self._lingering = False
+        self._ended = False
         self._closing = False
         self._congested = False
         self._reading = True
@@ -126,6 +128,24 @@ class StreamingChannel(BufferedReceiver):
         if exchange.complete or exchange.body.full:
             self._advance()
 
+    def readConnectionLost(self) -> None:
+        """
+        Called by the transport: the client sends no more, and may wait for an answer still.
+        """
+        self._ended = True
+        exchange = self._exchange
+        if exchange is None or exchange.answered:
+            self.loseConnection()
+            return
+        exchange.persistent = False
+        if not exchange.complete:
+            exchange.body.fail(BodyTruncated())
+
+    def writeConnectionLost(self) -> None:
+        """
+        Called by the transport: what we had to send is sent.
+        """
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Called by the transport: end what is under way.
@@ -155,7 +175,7 @@ class StreamingChannel(BufferedReceiver):
                     self._exchange = None
                     if exchange.persistent:
                         self._await_head()
-                    elif exchange.complete:
+                    elif exchange.complete or self._ended:
                         self.loseConnection()
                         break
                     else:

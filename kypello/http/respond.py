@@ -43,13 +43,15 @@ def respond(
     :return: What a ``render`` method returns.
     """
     answer = _Answer(request, on_error)
+    # Asked for first: of a request that is over already it would never fire.
+    finished = request.notifyFinish()
     running = Deferred.fromCoroutine(answer.run(operation))
 
     def gone(_reason: Failure) -> None:
         answer.gone = True
         running.cancel()
 
-    request.notifyFinish().addErrback(gone)
+    finished.addErrback(gone)
     running.addErrback(answer.failed)
     return NOT_DONE_YET
 

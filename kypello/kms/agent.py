@@ -21,7 +21,6 @@ from kypello.interfaces import IKMS
 from kypello.kms import wire
 from kypello.kms.endpoints import Endpoint
 from kypello.kms.reasons import explain
-from kypello.kms.responses import LIMIT, TooLong
 from kypello.model import DataKey, KeyInfo, KMSEndpoint, KMSStatus
 
 T = TypeVar("T")
@@ -191,7 +190,8 @@ class KESAgent:
             unbuffered=True,
             reactor=self._reactor,
         )
-        content = await _collect(response)
+        # Of limited length: the agent gives complete responses.
+        content = await response.content()
         if response.code == 200:
             try:
                 return read(content)
@@ -222,22 +222,6 @@ class KESAgent:
             trouble = explain(error)
         trouble = "; ".join(filter(None, (trouble, *endpoint.refused.values())))
         return KMSEndpoint(endpoint.url, not trouble, trouble)
-
-
-async def _collect(response: Any) -> bytes:
-    content = bytearray()
-
-    def take(block: bytes) -> None:
-        content.extend(block)
-        if len(content) > LIMIT:
-            raise TooLong()
-
-    try:
-        # What is compressed may be longer than what came.
-        await response.collect(take)
-    except TooLong:
-        raise _unavailable(response, "its answer is too long") from None
-    return bytes(content)
 
 
 def _unavailable(response: Any, trouble: str) -> KMSUnavailable:

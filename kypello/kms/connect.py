@@ -88,7 +88,7 @@ class KESClient(Service):
         self._endpoints: list[Endpoint] = []
         for url in settings.endpoints:
             pool = PooledAgent(reactor, self._tls, repeatable)
-            endpoint = Endpoint(url.rstrip("/"), pool, reactor, probe, patience)
+            endpoint = Endpoint(url.rstrip("/"), pool, reactor, probe, patience, pool.renew)
             pool.lost = endpoint.doubt
             self._pools.append(pool)
             self._endpoints.append(endpoint)

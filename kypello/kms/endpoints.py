@@ -4,6 +4,7 @@
 One key server: how it is reached, and what we believe of it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -52,6 +53,7 @@ class Endpoint:
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
+    :ivar _let_go: Closes idle connections, which may be as dead as the one that failed.
     :ivar _pause: Before the next probe; goes on where it was when the server answers a probe
         and fails at the next request.
     """
@@ -61,6 +63,7 @@ class Endpoint:
     _clock: IReactorTime
     _probe: bytes
     _patience: Patience = field(factory=Patience)
+    _let_go: Callable[[], object] = lambda: None
     trouble: str = field(init=False, default="")
     proved: set[str] = field(init=False, factory=set)
     refused: dict[str, str] = field(init=False, factory=dict)
@@ -99,6 +102,9 @@ class Endpoint:
             whatever becomes of the connection.
         """
         uri = self.url.encode("ascii") + path
+        # An answer is judged as it comes.
+        headers = Headers() if headers is None else headers.copy()
+        headers.removeHeader(b"accept-encoding")
         asking = _detached(self._agent.request(method, uri, headers, body))
         return asking.addTimeout(seconds, self._clock)
 
@@ -118,6 +124,7 @@ class Endpoint:
         self.doubt()
         if not self.trouble:
             _log.warn("the key server {url} is put aside: {trouble}", url=self.url, trouble=trouble)
+            self._let_go()
         self.trouble = trouble
         if self._waiting is None and self._probing is None:
             self._probe_later()
@@ -168,6 +175,7 @@ class Endpoint:
             self._back()
             return
         self.trouble = trouble
+        self._let_go()
         self._probe_later()
 
     def _not_probed(self, failure: Failure) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -86,7 +86,7 @@ class _ProvedEndpoint:
             connection: Any = await self._endpoint.connect(
                 _Factory(factory, self._open, self._lost)
             )
-            await connection.proved
+            await connection.proved()
         except CancelledError:
             raise
         except Exception as error:
@@ -100,7 +100,6 @@ class Connection(ProtocolWrapper):
     """
     A connection under an HTTP client.
 
-    :ivar proved: Fires when the server has proved who it is.
     """
 
     def __init__(self, factory: Any, wrapped: IProtocol) -> None:
@@ -111,7 +110,22 @@ class Connection(ProtocolWrapper):
         self._open = factory.open
         self._lost = factory.lost
         self._ended = False
-        self.proved: Deferred[None] = Deferred(lambda _: self.abortConnection())
+        self._proved = False
+        self._failure: Failure | None = None
+        self._waiting: Deferred[None] | None = None
+
+    def proved(self) -> "Deferred[None]":
+        """
+        Wait until the server has proved who it is; called once.
+
+        :return: Fails with the reason when the connection ends before.
+        """
+        if self._failure is not None:
+            return fail(self._failure)
+        if self._proved:
+            return succeed(None)
+        self._waiting = Deferred(lambda _: self.abortConnection())
+        return self._waiting
 
     def makeConnection(self, transport: Any) -> None:
         """
@@ -124,8 +138,9 @@ class Connection(ProtocolWrapper):
         """
         Called by Twisted when TLS is set up.
         """
-        if not self.proved.called:
-            self.proved.callback(None)
+        self._proved = True
+        if self._waiting is not None and not self._waiting.called:
+            self._waiting.callback(None)
 
     def loseConnection(self) -> None:
         """
@@ -151,12 +166,13 @@ class Connection(ProtocolWrapper):
         self._open.discard(self)
         if not self._ended:
             self._lost()
-        if not self.proved.called:
-            self.proved.errback(reason)
+        self._failure = reason
+        if self._waiting is not None and not self._waiting.called:
+            self._waiting.errback(reason)
         ProtocolWrapper.connectionLost(self, reason)
 
 
-class _Factory(WrappingFactory[Connection]):
+class _Factory(WrappingFactory):
     """
     Makes connections.
     """

@@ -37,6 +37,7 @@ class CompleteResponse:
 
     :ivar code: The status.
     :ivar body: All of it.
+    :ivar length: Of the body, in bytes.
     """
 
     version: Any
@@ -46,13 +47,13 @@ class CompleteResponse:
     request: Any
     body: bytes = field(repr=False)
     previousResponse: IResponse | None = None
+    length: int = field(init=False)
 
-    @property
-    def length(self) -> int:
+    def __attrs_post_init__(self) -> None:
         """
-        Of the body, in bytes.
+        Measure the body.
         """
-        return len(self.body)
+        self.length = len(self.body)
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """
@@ -96,8 +97,11 @@ class CompleteAgent:
 async def _complete(responding: "Deferred[IResponse]") -> IResponse:
     response = await responding
     body: bytes = await _read(response)
+    headers = response.headers.copy()
+    # Nothing was asked to be compressed, and a little that is compressed may be very much.
+    headers.removeHeader(b"content-encoding")
     return CompleteResponse(
-        response.version, response.code, response.phrase, response.headers, response.request, body
+        response.version, response.code, response.phrase, headers, response.request, body
     )
 
 

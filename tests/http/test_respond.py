@@ -4,7 +4,9 @@
 Tests for ``kypello.http.respond``: from coroutines to answers.
 """
 
+import gc
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -43,6 +45,43 @@ class RespondCase(SyncCase):
         client = self.serve(stream)
         client.send(GET)
         return client
+
+
+class ReleaseTests(RespondCase):
+    """
+    What is left of a request.
+    """
+
+    def test_nothing_is_left(self) -> None:
+        """
+        A request is gone with its answer, and waits for no garbage collector, whether or not
+        its operation waits for anything.
+        """
+        waiting: list[Deferred[None]] = []
+
+        async def at_once(request: StreamingRequest) -> Response:
+            return Response(200, (), b"x")
+
+        async def later(request: StreamingRequest) -> Response:
+            waiting.append(Deferred())
+            await waiting[0]
+            return Response(200, (), b"x")
+
+        async def wrong(request: StreamingRequest) -> Response:
+            raise NoSuchBucket("b")
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for operation in (at_once, later, wrong):
+            leaf = Leaf(operation)
+            client = Harness(leaf, access_log=False).connect()
+            client.send(GET)
+            for deferred in waiting:
+                deferred.callback(None)
+            waiting.clear()
+            self.assertTrue(client.take().endswith((b"x", b"NoSuchBucket")))
+            request = ref(leaf.requests.pop())
+            self.assertIsNone(request(), operation)
 
 
 class AnswerTests(RespondCase):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from attrs import define, evolve, field
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -248,6 +249,7 @@ class Peer(Protocol):
 
     :ivar requests: How many have begun.
     :ivar number: Of this connection, from 1.
+    :ivar head: Of the last request.
     """
 
     def __init__(self, server: "OutOfOrder") -> None:
@@ -257,6 +259,7 @@ class Peer(Protocol):
         self.server = server
         self.requests = 0
         self.number = 0
+        self.head = b""
         self._data = b""
 
     def connectionMade(self) -> None:
@@ -275,11 +278,19 @@ class Peer(Protocol):
             head, _, self._data = self._data.partition(b"\r\n\r\n")
             if not head.split(b"\r\n")[0].endswith(b"HTTP/1.1"):
                 continue
+            self.head = head
             self.requests += 1
             self.server.paths.append(head.split(b" ")[1].decode())
             if b"describe" in head.split(b" ")[1]:
                 self.server.probes += 1
             self.server.behave(self)
+
+    @property
+    def pattern(self) -> str:
+        """
+        Of the last request, which asked for a list.
+        """
+        return unquote(self.head.split(b" ")[1].decode().removeprefix("/v1/key/list/"))
 
     def answer(self, status: int, body: bytes) -> None:
         """

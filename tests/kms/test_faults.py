@@ -16,9 +16,11 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 
 from kypello.errors import KeyExists, KMSUnavailable
+from kypello.http.tls import Clients
 from kypello.interfaces import IKMS
 from tests.contracts.kms import CONTEXT
 from tests.integration.tools import free_port
+from tests.kes.certificates import certificate, key_pem, new_key, pem
 from tests.kms.realm import DAY, KEY, QUICK, OutOfOrder, Peer, Realm, RealmCase
 
 _MADE = json.dumps(
@@ -473,6 +475,33 @@ class CertificateTests(RealmCase):
             files = self.realm.certify(f"named-{number}", hosts)
             reason = await self.refusal(self.listen(well, files), "localhost")
             self.assertIn("its certificate is not for this host name", reason)
+
+    async def test_not_trusted_ourselves(self) -> None:
+        """
+        A server that checks certificates and does not know ours is told as such.
+        """
+        strict = evolve(self.files, clients=Clients.VERIFIED, ca=self.realm.authority)
+        server = self.listen(well, strict)
+        kms = self.client(self.realm.settings(server.port)).kms
+        with self.assertRaises(KMSUnavailable) as caught:
+            await kms.generate_key(KEY, CONTEXT)
+        self.assertIn("it refuses our certificate", caught.exception.reason)
+
+    async def test_trusted_alone(self) -> None:
+        """
+        Without its authority, the server's own certificate can be trusted, as Go allows, signed
+        by itself or not.
+        """
+        stranger = Realm.make(self.realm.folder, "stranger")
+        issued = stranger.certify("issued")
+        key = new_key()
+        own = evolve(issued, key=self.realm.folder / "own.key", cert=self.realm.folder / "own.crt")
+        own.key.write_bytes(key_pem(key))
+        own.cert.write_bytes(pem(certificate(key)))
+        for files in (issued, own):
+            server = self.listen(well, files)
+            settings = evolve(self.realm.settings(server.port), ca_path=files.cert)
+            await self.client(settings).kms.generate_key(KEY, CONTEXT)
 
     async def test_no_tls(self) -> None:
         """
