@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The checksums that S3 clients send: names, sizes and incremental computation.
+The checksums that S3 clients send: names, sizes, and how they are computed and put together.
 
 CRCs are written big-endian; all are base64 on the wire.  CRC32C is that of RFC 3720, CRC64NVME
 that of the NVM Express command set (reflected, polynomial 0xAD93D23594C93659, all ones in and
@@ -10,14 +10,20 @@ out).
 
 from base64 import b64decode, b64encode
 from binascii import Error
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha1, sha256
 from types import MappingProxyType
 from typing import Protocol
 from zlib import crc32
 
 from attrs import define
-from awscrt.checksums import crc32c, crc64nvme
+from awscrt.checksums import (
+    combine_crc32,
+    combine_crc32c,
+    combine_crc64nvme,
+    crc32c,
+    crc64nvme,
+)
 
 from kypello.model import Buffer
 
@@ -31,6 +37,15 @@ _CRCS: dict[str, Callable[[Buffer, int], int]] = {
     "crc32c": crc32c,
     "crc64nvme": crc64nvme,
 }
+
+_COMBINE: dict[str, Callable[[int, int, int], int]] = {
+    "crc32": combine_crc32,
+    "crc32c": combine_crc32c,
+    "crc64nvme": combine_crc64nvme,
+}
+
+#: The algorithms whose value for a whole follows from those for its pieces.
+COMBINABLE = frozenset(_COMBINE)
 
 
 class Checksum(Protocol):
@@ -75,6 +90,29 @@ def new_checksum(algorithm: str) -> Checksum:
     if algorithm == "sha256":
         return sha256()
     return _CRC(_CRCS[algorithm], SIZES[algorithm])
+
+
+def combine(algorithm: str, pieces: Iterable[tuple[bytes, int]]) -> bytes:
+    """
+    The checksum of pieces in a row, without a look at their content.
+
+    :param algorithm: One of :data:`COMBINABLE`.
+    :param pieces: The checksum and the size in bytes of each.
+    """
+    step, value = _COMBINE[algorithm], 0
+    for digest, size in pieces:
+        value = step(value, int.from_bytes(digest, "big"), size)
+    return value.to_bytes(SIZES[algorithm], "big")
+
+
+def compose(algorithm: str, digests: Iterable[bytes]) -> bytes:
+    """
+    The checksum of the checksums of pieces, which S3 calls composite.
+    """
+    checksum = new_checksum(algorithm)
+    for digest in digests:
+        checksum.update(digest)
+    return checksum.digest()
 
 
 def encode(digest: bytes) -> str:

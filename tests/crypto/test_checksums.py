@@ -7,7 +7,15 @@ Tests of checksums.
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kypello.crypto.checksums import SIZES, decode, encode, new_checksum
+from kypello.crypto.checksums import (
+    COMBINABLE,
+    SIZES,
+    combine,
+    compose,
+    decode,
+    encode,
+    new_checksum,
+)
 from tests.cases import SyncCase
 
 #: The published check values: the checksum of the digits 1 to 9.
@@ -59,6 +67,66 @@ class ChecksumTests(SyncCase):
         """
         with self.assertRaises(KeyError):
             new_checksum("adler32")
+
+
+def digest_of(algorithm: str, content: bytes) -> bytes:
+    """
+    The checksum of some bytes.
+    """
+    checksum = new_checksum(algorithm)
+    checksum.update(content)
+    return checksum.digest()
+
+
+class PiecesTests(SyncCase):
+    """
+    Checksums of a whole from those of its pieces.
+    """
+
+    @given(
+        st.sampled_from(sorted(COMBINABLE)),
+        st.lists(st.one_of(st.binary(max_size=80), st.integers(0, 200_000).map(bytes)), max_size=6),
+    )
+    def test_combined(self, algorithm: str, pieces: list[bytes]) -> None:
+        """
+        The combined checksum is that of the whole, empty pieces included.
+        """
+        combined = combine(
+            algorithm, [(digest_of(algorithm, piece), len(piece)) for piece in pieces]
+        )
+        self.assertEqual(combined, digest_of(algorithm, b"".join(pieces)))
+
+    def test_known(self) -> None:
+        """
+        Two pieces, 5 MiB of one letter and ten of another, give the values that S3 gives.
+        """
+        pieces = [b"a" * 5 * 1024 * 1024, b"b" * 10]
+        for algorithm, expected in (("crc32", "1FimjA=="), ("crc64nvme", "om/L0dM0gF4=")):
+            digests = [(digest_of(algorithm, piece), len(piece)) for piece in pieces]
+            self.assertEqual(encode(combine(algorithm, digests)), expected)
+        for algorithm, expected in (
+            ("crc32", "meG8JQ=="),
+            ("sha256", "zTBnwsNWVkdz0PwZObp0pDCxhYpP8sndExucneRKiO0="),
+        ):
+            composite = compose(algorithm, [digest_of(algorithm, piece) for piece in pieces])
+            self.assertEqual(encode(composite), expected)
+
+    @given(
+        st.sampled_from(sorted(COMBINABLE)),
+        st.binary(max_size=9),
+        st.binary(min_size=1, max_size=9),
+    )
+    def test_far_apart(self, algorithm: str, first: bytes, second: bytes) -> None:
+        """
+        Pieces may be larger than any number of 32 bits: the order of combining changes nothing.
+        """
+        huge = 2**36 + 12345
+        one, two = digest_of(algorithm, first), digest_of(algorithm, second)
+        pair = combine(algorithm, [(two, len(second)), (two, huge)])
+        self.assertEqual(
+            combine(algorithm, [(one, len(first)), (pair, len(second) + huge)]),
+            combine(algorithm, [(one, len(first)), (two, len(second)), (two, huge)]),
+        )
 
 
 class TextTests(SyncCase):
