@@ -48,6 +48,9 @@ class Front:
     :ivar encrypts: Whether a KMS is configured.
     :ivar host_id: What ``x-amz-id-2`` says.
     :ivar max_object: The largest object that is accepted, in bytes.
+    :ivar domains: Under which hosts name buckets, in lower case.
+    :ivar account_id: What ``x-amz-expected-bucket-owner`` must say; ``None`` for anything.
+    :ivar storage_classes: Labels that objects may have beside those that S3 always has here.
     """
 
     store: IObjectStore
@@ -59,6 +62,9 @@ class Front:
     encrypts: bool
     host_id: str = "kypello"
     max_object: int = 5 * 1024**4
+    domains: tuple[str, ...] = ()
+    account_id: str | None = None
+    storage_classes: frozenset[str] = frozenset()
 
     @property
     def shown_region(self) -> str:

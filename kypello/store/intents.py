@@ -5,7 +5,7 @@ Intents: what is being made is written down first, so that it is removed if it d
 to be.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from attrs import define, field, frozen
@@ -16,7 +16,15 @@ from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, KypelloError, StorageFailed
 from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
-from kypello.store.records import Garbage, Intent, garbage_key, intent_key, pack
+from kypello.store.records import (
+    GARBAGE,
+    Garbage,
+    Intent,
+    PartRecord,
+    garbage_key,
+    intent_key,
+    pack,
+)
 from kypello.store.undisturbed import undisturbed
 
 #: After how many nanoseconds an intent of any process counts as abandoned: one day.
@@ -94,6 +102,32 @@ class Intents:
             raise
         finally:
             self._underway.discard(id_)
+
+    def discarded(self, parts: Iterable[PartRecord]) -> list[Write]:
+        """
+        Queue the blobs of parts as garbage; for the commit after which nothing refers to them.
+        """
+        blobs = tuple(part.blob for part in parts)
+        return [Write(garbage_key(self._random(16)), pack(Garbage(blobs)))] if blobs else []
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """
+        Commit, and have the sweeper look here afterwards if that queues garbage.
+
+        :raises KypelloError: As :meth:`IIndex.commit`.
+        """
+        try:
+            await self._index.commit(space, writes, expect, empty)
+        finally:
+            # Now and not before, when a sweep would find nothing yet.
+            if any(write.key.startswith(GARBAGE[0]) for write in writes):
+                self.left.add(space)
 
     def abandoned(self, id_: bytes, intent: Intent) -> bool:
         """

@@ -7,25 +7,19 @@ An object is written in three steps: an intent that names its blob, the blob, an
 that makes it current, removes the intent and queues the blob of the version before as garbage.
 Small objects need the last step only, as their content is in the index.  Whatever instant the
 process ends at, the commit has happened or has not, and everything that is left over is named
-by an intent or by the garbage queue; the sweeper removes it.
+by an intent or by the garbage queue; the sweeper removes it.  So it is with a part of an upload.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from kypello.crypto.randomness import Random
-from kypello.errors import (
-    Conflict,
-    Damaged,
-    KMSNotConfigured,
-    NoSuchBucket,
-    NoSuchKey,
-    StorageFailed,
-)
+from kypello.errors import Conflict, Damaged, KMSNotConfigured, NoSuchBucket
 from kypello.interfaces import (
+    Assemble,
     Condition,
     Describe,
     IBlobs,
@@ -37,54 +31,40 @@ from kypello.interfaces import (
 from kypello.model import (
     NULL_VERSION,
     BucketInfo,
+    CustomerKey,
     EncryptionRequest,
     Listing,
     ListQuery,
     ObjectInfo,
     ObjectMetadata,
-    Write,
+    PartInfo,
+    UploadInfo,
+    UploadListing,
+    UploadQuery,
 )
-from kypello.store.buckets import ATTEMPTS, Buckets, Seen
+from kypello.store.buckets import Buckets, Seen
+from kypello.store.endings import Endings
 from kypello.store.intents import Intents
-from kypello.store.listing import page
-from kypello.store.opened import BlobObject, SmallObject
+from kypello.store.listing import page, scanning
+from kypello.store.opened import BlobObject, PartsObject, SmallObject
+from kypello.store.pins import Pins
 from kypello.store.records import (
     META,
     OBJECTS,
     BlobRecord,
-    Garbage,
     ObjectRecord,
     PartRecord,
-    content_key,
-    garbage_key,
     metadata_record,
-    object_key,
     pack,
     unpack,
 )
 from kypello.store.sources import ResumedSource, begin
 from kypello.store.undisturbed import undisturbed
+from kypello.store.uploads import Uploads
+from kypello.store.versions import Content, Version, Versions, refuse_key
 
 #: The largest content that is kept in the index, in bytes.
 INLINE = 16 * 1024
-
-
-@frozen
-class _Content:
-    """
-    New content of an object.
-
-    :ivar small: The content that goes into the index; ``None`` when *part* holds it.
-    :ivar writes: What else its commit changes.
-    :ivar expect: What else its commit expects.
-    """
-
-    size: int
-    metadata: ObjectMetadata
-    small: bytes | None = field(default=None, repr=False)
-    part: tuple[PartRecord, ...] = ()
-    writes: tuple[Write, ...] = ()
-    expect: Mapping[bytes, bytes | None] = field(factory=dict)
 
 
 @implementer(IObjectStore)
@@ -98,6 +78,7 @@ class LayoutStore:
     :ivar _worker: Which of the processes over the same data this is; no two at once have the
         same number.
     :ivar intents: What this process is making, and where it left something for the sweeper.
+    :ivar pins: What this process has open, which the sweeper must not remove.
     """
 
     _index: IIndex
@@ -106,7 +87,11 @@ class LayoutStore:
     _random: Random
     _worker: int = 0
     intents: Intents = field(init=False)
+    pins: Pins = field(init=False, factory=Pins)
     _buckets: Buckets = field(init=False)
+    _versions: Versions = field(init=False)
+    _uploads: Uploads = field(init=False)
+    _endings: Endings = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -114,6 +99,13 @@ class LayoutStore:
         """
         self.intents = Intents(self._index, self._blobs, self._random, self._now, self._worker)
         self._buckets = Buckets(self._index, self.intents, self._random, self._now)
+        self._versions = Versions(self._buckets, self.intents, self._now)
+        self._uploads = Uploads(
+            self._index, self._blobs, self._buckets, self.intents, self._random, self._now
+        )
+        self._endings = Endings(
+            self._index, self._buckets, self._versions, self._uploads, self.intents, self._now
+        )
 
     async def create_bucket(self, name: str, settings: Mapping[str, bytes]) -> BucketInfo:
         """
@@ -162,11 +154,11 @@ class LayoutStore:
         try:
             if encryption is not None:
                 raise KMSNotConfigured()
-            seen = await self._buckets.see(bucket, [object_key(key)])
+            seen = await self._versions.see(bucket, key)
             blocks, small = await begin(body, INLINE)
             if small is not None:
-                content = _Content(len(small), describe(len(small)), small)
-                return await self._commit_new(bucket, key, seen, content, condition)
+                content = Content(len(small), describe(len(small)), small)
+                return await self._versions.replace(bucket, key, seen, content, condition)
             body = ResumedSource(blocks, body)
             return await self._put_blob(
                 bucket, key, seen, body=body, describe=describe, condition=condition
@@ -201,157 +193,70 @@ class LayoutStore:
             making = self.intents.making(seen.space, {META: seen.meta}, (blob,))
             async with making as intent:
                 size = await self._blobs.write(blob, body, describe_blob)
-                part = (PartRecord(0, size, blob),)
-                content = _Content(size, described[0], None, part, (intent.removal,), intent.expect)
-                return await self._commit_new(bucket, key, seen, content, condition)
+                content = Content(
+                    size,
+                    described[0],
+                    parts=(PartRecord(0, size, blob),),
+                    writes=lambda _: [intent.removal],
+                    expect=intent.expect,
+                )
+                return await self._versions.replace(bucket, key, seen, content, condition)
         except Conflict as conflict:
             raise NoSuchBucket(bucket) from conflict
-
-    async def _commit_new(
-        self,
-        bucket: str,
-        key: str,
-        seen: Seen,
-        content: _Content,
-        condition: Condition | None,
-    ) -> ObjectInfo:
-        metadata = metadata_record(content.metadata)
-        made: list[ObjectRecord] = []
-
-        def change(current: ObjectRecord | None) -> list[Write]:
-            """
-            Make the new content the current version.
-            """
-            sequence, modified = 1, self._now()
-            if current is not None:
-                sequence = current.sequence + 1
-                modified = max(modified, current.modified + 1)
-            record = ObjectRecord(
-                sequence, NULL_VERSION, content.size, modified, metadata, content.part
-            )
-            made[:] = [record]
-            writes = [Write(object_key(key), pack(record)), *content.writes]
-            if content.small:
-                writes.append(Write(content_key(key, NULL_VERSION), content.small))
-            return writes
-
-        await undisturbed(
-            self._change(bucket, key, seen, change, condition=condition, expect=content.expect)
-        )
-        return made[0].info(bucket, key)
 
     async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
         """
         Remove an object.
         """
-        seen = await self._buckets.see(bucket, [object_key(key)])
-        removal = [Write(object_key(key), None)]
-        await undisturbed(
-            self._change(bucket, key, seen, lambda _: removal, condition=condition, expect={})
-        )
+        await self._versions.remove(bucket, key, condition)
 
-    async def _change(
-        self,
-        bucket: str,
-        key: str,
-        seen: Seen,
-        change: Callable[[ObjectRecord | None], list[Write]],
-        *,
-        condition: Condition | None,
-        expect: Mapping[bytes, bytes | None],
-    ) -> None:
-        """
-        Commit what becomes of the current version of a key.
-
-        :param seen: The record of the key, as of some moment ago.
-        :raises Conflict: With a key of *expect*.
-        """
-        space, where = seen.space, object_key(key)
-        for _ in range(ATTEMPTS):
-            (raw,) = seen.values
-            current = None if raw is None else unpack(ObjectRecord, raw)
-            if condition is not None:
-                condition(None if current is None else current.info(bucket, key))
-            writes = change(current)
-            if current is not None:
-                writes = [*self._discard(key, current), *writes]
-            elif all(write.value is None for write in writes):
-                return
-            try:
-                await self._index.commit(space, writes, {META: seen.meta, where: raw, **expect}, ())
-            except Conflict as conflict:
-                if conflict.key in expect:
-                    raise
-            else:
-                return
-            finally:
-                if current is not None and current.parts:
-                    self.intents.left.add(space)
-            seen = await self._buckets.see(bucket, [where])
-            if seen.space != space:
-                raise NoSuchBucket(bucket)
-        raise StorageFailed(f"too many writers of {bucket}/{key} at once")
-
-    def _discard(self, key: str, old: ObjectRecord) -> list[Write]:
-        if old.parts:
-            blobs = tuple(part.blob for part in old.parts)
-            return [Write(garbage_key(self._random(16)), pack(Garbage(blobs)))]
-        return [Write(content_key(key, old.version_id), None)] if old.size else []
-
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def head(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> ObjectInfo:
         """
         Tell the current version of an object.
         """
-        seen = await self._buckets.see(bucket, [object_key(key)])
-        return self._current(bucket, key, seen).info(bucket, key)
+        version = await self._versions.current(bucket, key)
+        refuse_key(customer_key)
+        return version.info(bucket)
 
-    async def open(self, bucket: str, key: str) -> IOpenObject:
+    async def open(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> IOpenObject:
         """
-        Pin the current version of an object: its blob is open, or its content at hand.
+        Pin the current version of an object: its only blob is open, or its content at hand, or
+        the sweeper knows of it.
         """
-        keys = [object_key(key), content_key(key, NULL_VERSION)]
-        seen = await self._buckets.see(bucket, keys)
-        while True:
-            record = self._current(bucket, key, seen)
-            info = record.info(bucket, key)
-            if not record.parts:
-                content = seen.values[1] if record.size else b""
-                if content is None or len(content) != record.size:
-                    raise Damaged(f"content of {bucket}/{key}")
-                return SmallObject(info, content)
-            try:
-                return BlobObject(info, await self._blobs.open(record.parts[0].blob))
-            except Damaged:
-                # It may just have been replaced, and its blob removed.
-                before, seen = seen, await self._buckets.see(bucket, keys)
-                if seen.values == before.values:
-                    raise
+        with self.pins.opening():
+            version = await self._versions.current(bucket, key, content=True)
+            refuse_key(customer_key)
+            while True:
+                try:
+                    return await self._open(bucket, version)
+                except Damaged:
+                    # It may just have been replaced, and its blob removed.
+                    before = version
+                    version = await self._versions.current(bucket, key, content=True)
+                    if version == before:
+                        raise
 
-    def _current(self, bucket: str, key: str, seen: Seen) -> ObjectRecord:
-        raw = seen.values[0]
-        if raw is None:
-            raise NoSuchKey(bucket, key)
-        return unpack(ObjectRecord, raw)
+    async def _open(self, bucket: str, version: Version) -> IOpenObject:
+        info, parts = version.info(bucket), version.parts
+        if len(parts) == 1:
+            return BlobObject(info, await self._blobs.open(parts[0].blob))
+        if parts:
+            return PartsObject(info, self._blobs, parts, self.pins.hold(parts[0].blob))
+        content = version.small if info.size else b""
+        if content is None or len(content) != info.size:
+            raise Damaged(f"content of {bucket}/{info.key}")
+        return SmallObject(info, content)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
         One page of the current objects.
         """
         space = (await self._buckets.see(bucket, ())).space
-        first, end = OBJECTS
-
-        async def scan(
-            start: bytes, stop: bytes | None, limit: int
-        ) -> Sequence[tuple[bytes, bytes]]:
-            """
-            Scan the records of objects.
-            """
-            rows = await self._index.scan(
-                space, first + start, end if stop is None else first + stop, limit
-            )
-            return [(key[1:], value) for key, value in rows]
-
-        found = await page(scan, query)
+        found = await page(scanning(self._index, space, OBJECTS), query)
         return Listing(
             tuple(
                 unpack(ObjectRecord, value).info(bucket, key.decode())
@@ -360,6 +265,96 @@ class LayoutStore:
             tuple(group.decode() for group in found.groups),
             None if found.next is None else found.next.decode(),
         )
+
+    async def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        metadata: ObjectMetadata,
+        checksum: str = "",
+        encryption: EncryptionRequest | None = None,
+    ) -> UploadInfo:
+        """
+        Begin an upload in parts.
+        """
+        if encryption is not None:
+            raise KMSNotConfigured()
+        return await self._uploads.create(bucket, key, metadata, checksum)
+
+    async def upload(self, bucket: str, key: str, upload_id: str) -> UploadInfo:
+        """
+        Look up an unfinished upload.
+        """
+        return await self._uploads.info(bucket, key, upload_id)
+
+    async def put_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: IBodySource,
+        describe: Describe,
+        customer_key: CustomerKey | None = None,
+    ) -> PartInfo:
+        """
+        Store one part.
+        """
+        try:
+            return await self._uploads.put_part(
+                bucket,
+                key,
+                upload_id,
+                number,
+                body=body,
+                describe=describe,
+                customer_key=customer_key,
+            )
+        finally:
+            body.close()
+
+    async def parts(
+        self, bucket: str, key: str, upload_id: str, after: int, limit: int
+    ) -> Sequence[PartInfo]:
+        """
+        Some parts of an upload.
+        """
+        return await self._uploads.parts(bucket, key, upload_id, after, limit)
+
+    async def complete_upload(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        request: bytes,
+        assemble: Assemble,
+        condition: Condition | None = None,
+        customer_key: CustomerKey | None = None,
+    ) -> ObjectInfo:
+        """
+        Make the object of an upload current.
+        """
+        return await self._endings.complete(
+            bucket,
+            key,
+            upload_id,
+            request,
+            assemble=assemble,
+            condition=condition,
+            customer_key=customer_key,
+        )
+
+    async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """
+        End an upload and remove its parts.
+        """
+        await self._endings.abort(bucket, key, upload_id)
+
+    async def uploads(self, bucket: str, query: UploadQuery) -> UploadListing:
+        """
+        One page of the unfinished uploads.
+        """
+        return await self._uploads.list(bucket, query)
 
     def _now(self) -> int:
         return int(self._clock.seconds() * 1e9)

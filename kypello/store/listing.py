@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from kypello.interfaces import IIndex
 from kypello.model import ListQuery
 
 #: Gives the first records with ``start <= key < stop`` in order; ``stop`` may be ``None``.
@@ -45,15 +46,49 @@ def successor(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
-async def page(scan: Scan, query: ListQuery) -> Page:
+def scanning(index: IIndex, space: str, within: tuple[bytes, bytes]) -> Scan:
+    """
+    A scan of the records of one kind.
+
+    :param within: From their prefix, one byte, to the next one.
+    """
+    first, end = within
+
+    async def scan(start: bytes, stop: bytes | None, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """
+        Scan without the prefix.
+        """
+        rows = await index.scan(space, first + start, end if stop is None else first + stop, limit)
+        return [(key[1:], value) for key, value in rows]
+
+    return scan
+
+
+def whole(key: bytes) -> bytes:
+    """
+    The name of a record whose key is that name.
+    """
+    return key
+
+
+async def page(
+    scan: Scan,
+    query: ListQuery,
+    start: bytes | None = None,
+    name: Callable[[bytes], bytes] = whole,
+) -> Page:
     """
     The first keys and groups that *query* wants.
+
+    :param start: The first key of interest, unless ``query.start_after`` lies in a group;
+        ``None`` for the one that follows it.
+    :param name: The name in a key, which begins with it: the query is about names.
     """
     prefix, delimiter = query.prefix.encode(), query.delimiter.encode()
     entries: list[tuple[bytes, bytes]] = []
     groups: list[bytes] = []
     last = b""
-    start: bytes | None = _first(prefix, delimiter, query.start_after.encode())
+    start = _first(prefix, delimiter, query.start_after.encode(), start)
     stop = successor(prefix)
     left = query.limit
     size = min(left + 1, _FIRST) if delimiter else left + 1
@@ -68,7 +103,7 @@ async def page(scan: Scan, query: ListQuery) -> Page:
                 continue
             if not left:
                 return Page(entries, groups, last)
-            group = _group(prefix, delimiter, key)
+            group = _group(prefix, delimiter, name(key))
             if group is None:
                 entries.append((key, value))
             else:
@@ -89,8 +124,10 @@ def _group(prefix: bytes, delimiter: bytes, key: bytes) -> bytes | None:
     return None if found < 0 else key[: found + len(delimiter)]
 
 
-def _first(prefix: bytes, delimiter: bytes, after: bytes) -> bytes | None:
+def _first(prefix: bytes, delimiter: bytes, after: bytes, start: bytes | None) -> bytes | None:
     if after < prefix:
         return prefix
     group = _group(prefix, delimiter, after) if after.startswith(prefix) else None
-    return after + b"\x00" if group is None else successor(group)
+    if group is not None:
+        return successor(group)
+    return after + b"\x00" if start is None else start

@@ -4,11 +4,18 @@
 Objects that are open for reading.
 """
 
-from attrs import field, frozen
+from collections import deque
+from collections.abc import Sequence
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from kypello.interfaces import IBlob, IBodySource, IOpenObject
-from kypello.model import ByteRange, ObjectInfo
+from kypello.errors import Damaged
+from kypello.interfaces import IBlob, IBlobs, IBodySource, IOpenObject
+from kypello.model import Buffer, ByteRange, ObjectInfo
+from kypello.store.pins import Pin
+from kypello.store.records import PartRecord
 from kypello.store.sources import BufferSource
 
 
@@ -40,7 +47,7 @@ class SmallObject:
 @frozen(eq=False)
 class BlobObject:
     """
-    An object whose blob is open.
+    An object whose only blob is open.
     """
 
     info: ObjectInfo
@@ -59,3 +66,129 @@ class BlobObject:
         Release the blob.
         """
         self._blob.close()
+
+
+@implementer(IOpenObject)
+@frozen(eq=False)
+class PartsObject:
+    """
+    An object of several blobs, which are opened as they are read.
+    """
+
+    info: ObjectInfo
+    _blobs: IBlobs
+    _parts: Sequence[PartRecord]
+    _pin: Pin
+
+    async def read(self, wanted: ByteRange | None) -> IBodySource:
+        """
+        Begin to read.
+        """
+        start, stop = (0, self.info.size) if wanted is None else (wanted.start, wanted.stop)
+        pieces: deque[_Piece] = deque()
+        at = 0
+        for part in self._parts:
+            first, end = max(start - at, 0), min(stop - at, part.size)
+            if first < end:
+                pieces.append(_Piece(part, first, end))
+            at += part.size
+        return _PartsSource(self._blobs, pieces, self._pin.again(), stop - start)
+
+    def close(self) -> None:
+        """
+        Release the pin.
+        """
+        self._pin.release()
+
+
+@frozen
+class _Piece:
+    """
+    The bytes of a part from *start* up to, not including, *stop*; never empty.
+    """
+
+    part: PartRecord
+    start: int
+    stop: int
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class _PartsSource:
+    """
+    Pieces of several blobs, one after the other; two at most are open at once.
+
+    :ivar _pieces: Those that are not open yet.
+    :ivar _reading: The piece that is being read.
+    :ivar _ahead: The next one, which is being opened.
+    """
+
+    _blobs: IBlobs
+    _pieces: deque[_Piece]
+    _pin: Pin
+    size: int | None
+    _reading: IBodySource | None = field(init=False, default=None)
+    _ahead: "Deferred[IBodySource] | None" = field(init=False, default=None)
+    _closed: bool = field(init=False, default=False)
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block, of one part only.
+
+        :raises Damaged:
+        :raises StorageFailed:
+        """
+        try:
+            while (reading := await self._next()) is not None:
+                block = await reading.read()
+                if len(block):
+                    return block
+                self._finish()
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        return b""
+
+    def close(self) -> None:
+        """
+        Drop what is left, and let go of all of it.
+        """
+        self._closed = True
+        self._pieces.clear()
+        self._finish()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            # Nobody wants it any more, whatever comes of it.
+            ahead.addCallbacks(lambda source: source.close(), lambda _: None)
+        self._pin.release()
+
+    async def _next(self) -> IBodySource | None:
+        if self._reading is None:
+            if self._ahead is None:
+                self._fetch()
+            ahead, self._ahead = self._ahead, None
+            if ahead is not None:
+                self._reading = await ahead
+                if self._closed:
+                    self._finish()
+                self._fetch()
+        return self._reading
+
+    def _fetch(self) -> None:
+        if self._pieces:
+            self._ahead = Deferred.fromCoroutine(self._open(self._pieces.popleft()))
+
+    async def _open(self, piece: _Piece) -> IBodySource:
+        blob = await self._blobs.open(piece.part.blob)
+        try:
+            if blob.size != piece.part.size:
+                raise Damaged(f"size of blob {piece.part.blob}")
+            return blob.read(piece.start, piece.stop)
+        finally:
+            blob.close()
+
+    def _finish(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()

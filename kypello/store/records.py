@@ -25,25 +25,28 @@ afresh:
 ``o`` key                     :class:`ObjectRecord`: the current version, without content
 ``v`` key NUL ``~sequence``   :class:`ObjectRecord`: an older version; the sequence number is
                               inverted, 8 bytes, so that the newest comes first
-``c`` key NUL version         the bytes of a small object, apart from its record so that
-                              listings stay small
-``u`` key NUL upload          an unfinished upload in parts
-``p`` upload number           a part of one
+``c`` key NUL version         what is kept apart from an object's record so that listings stay
+                              small: the bytes of a small object, or :class:`PartsRecord`
+``u`` key NUL upload          :class:`UploadRecord`: an unfinished upload in parts
+``p`` upload number           :class:`PartRecord`: a part of one; the number has 2 bytes.  A
+                              part belongs to an upload as long as that has a record.
+``d`` upload                  :class:`DoneRecord`: an upload that was completed of late
 ``i`` id                      :class:`Intent`: blobs that are being written
 ``g`` id                      :class:`Garbage`: blobs that nothing refers to any more
 ============================  =================================================================
 
-Names and keys are UTF-8; neither holds NUL.
+Names and keys are UTF-8; neither holds NUL.  An upload is named by when it began, nanoseconds
+since the epoch as 16 hex digits, and 32 random ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.msgpack import Decoder, Encoder
 
 from kypello.errors import Damaged
-from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, Sealing
+from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, UploadInfo
 
 #: The space of what does not belong to one bucket.
 SYSTEM = "system"
@@ -57,6 +60,8 @@ OBJECTS = (b"o", b"p")
 VERSIONS = (b"v", b"w")
 INTENTS = (b"i", b"j")
 GARBAGE = (b"g", b"h")
+UPLOADS = (b"u", b"v")
+PARTS = (b"p", b"q")
 
 
 def bucket_key(name: str) -> bytes:
@@ -75,9 +80,30 @@ def object_key(key: str) -> bytes:
 
 def content_key(key: str, version_id: str) -> bytes:
     """
-    Where the content of a small object is.
+    Where the content of a small object is, or the list of many parts.
     """
     return b"c%b\x00%b" % (key.encode(), version_id.encode())
+
+
+def upload_key(key: str, upload_id: str) -> bytes:
+    """
+    Where an unfinished upload is.
+    """
+    return b"u%b\x00%b" % (key.encode(), upload_id.encode())
+
+
+def part_key(upload_id: str, number: int) -> bytes:
+    """
+    Where a part of an upload is.
+    """
+    return b"p%b%b" % (upload_id.encode(), number.to_bytes(2, "big"))
+
+
+def done_key(upload_id: str) -> bytes:
+    """
+    Where it is told what became of an upload.
+    """
+    return b"d" + upload_id.encode()
 
 
 def intent_key(id_: bytes) -> bytes:
@@ -121,6 +147,8 @@ class SpaceRecord(msgspec.Struct, array_like=True, frozen=True):
 class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What the store keeps and never interprets; see :class:`ObjectMetadata`.
+
+    ``sealing`` is not kept: the encryption wrapper makes it from ``internal``.
     """
 
     etag: str
@@ -129,7 +157,6 @@ class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
     checksums: dict[str, str]
     checksum_type: str
     tags: dict[str, str]
-    sealing: tuple[str, str] | None
     storage_class: str
     internal: dict[str, str]
     sealed: bytes
@@ -137,16 +164,35 @@ class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
 
 class PartRecord(msgspec.Struct, array_like=True, frozen=True):
     """
-    A piece of the content of an object.
+    A piece of the content of an object, or of an upload.
 
     :ivar number: As the client numbered the part; 0 for content that came in one piece.
     :ivar size: Bytes that the store keeps.
     :ivar blob: Its name.
+    :ivar modified: Nanoseconds since the epoch; 0 for content that came in one piece.
+    :ivar metadata: ``None`` for content that came in one piece.
     """
 
     number: int
     size: int
     blob: str
+    modified: int = 0
+    metadata: MetadataRecord | None = None
+
+    def info(self) -> PartInfo:
+        """
+        What the store tells about it.
+        """
+        metadata = ObjectMetadata() if self.metadata is None else _metadata(self.metadata)
+        return PartInfo(self.number, self.size, self.modified, metadata)
+
+
+class PartsRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    All parts of an object that has many.
+    """
+
+    parts: tuple[PartRecord, ...]
 
 
 class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -157,7 +203,9 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar size: Bytes that the store keeps.
     :ivar modified: Nanoseconds since the epoch; of two versions of a key that follow each
         other, the later one has the larger.
-    :ivar parts: The blobs that hold the content; none when it is kept in the index.
+    :ivar parts: The blobs that hold the content; none when it is kept in the index, or when
+        its parts are kept apart.
+    :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`.
     """
 
     sequence: int
@@ -166,10 +214,13 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     modified: int
     metadata: MetadataRecord
     parts: tuple[PartRecord, ...] = ()
+    apart: int = 0
 
-    def info(self, bucket: str, key: str) -> ObjectInfo:
+    def info(self, bucket: str, key: str, parts: Iterable[PartRecord] = ()) -> ObjectInfo:
         """
         What the store tells about it.
+
+        :param parts: To be told, too.
         """
         return ObjectInfo(
             bucket,
@@ -178,7 +229,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
             self.size,
             self.modified,
             _metadata(self.metadata),
-            tuple(PartInfo(part.number, part.size) for part in self.parts if part.number),
+            tuple(part.info() for part in parts if part.number),
         )
 
 
@@ -186,7 +237,10 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What is kept beside a blob, for a lost index to be rebuilt.
 
-    :ivar began: When the object began to be written, nanoseconds since the epoch.
+    :ivar began: When it began to be written, nanoseconds since the epoch.
+    :ivar metadata: Of the object, or of the part.
+    :ivar upload_id: Of which this is a part; empty for an object that came in one piece.
+    :ivar number: Of the part.
     """
 
     bucket: str
@@ -194,6 +248,49 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     version_id: str
     began: int
     metadata: MetadataRecord
+    upload_id: str = ""
+    number: int = 0
+
+
+class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    An unfinished upload in parts.  It never changes.
+
+    :ivar began: Nanoseconds since the epoch.
+    :ivar metadata: Of the object.
+    :ivar checksum: The algorithm of the checksums; empty for none.
+    """
+
+    began: int
+    metadata: MetadataRecord
+    checksum: str
+
+    def info(self, bucket: str, key: str, upload_id: str) -> UploadInfo:
+        """
+        What the store tells about it.
+        """
+        metadata = _metadata(self.metadata)
+        return UploadInfo(bucket, key, upload_id, self.began, metadata, self.checksum)
+
+
+class DoneRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    What became of an upload that was completed.
+
+    :ivar key: Of the object.
+    :ivar request: A digest of what was asked for.
+    :ivar version_id: Of the object.
+    :ivar sequence: Its place among the versions of the key.
+    :ivar blob: Its first one, which no other version has.
+    :ivar completed: Nanoseconds since the epoch.
+    """
+
+    key: str
+    request: bytes
+    version_id: str
+    sequence: int
+    blob: str
+    completed: int
 
 
 class Intent(msgspec.Struct, array_like=True, frozen=True):
@@ -214,7 +311,8 @@ class Garbage(msgspec.Struct, array_like=True, frozen=True):
     """
     What nothing refers to any more.
 
-    :ivar blobs: Their names.
+    :ivar blobs: Their names, at most 10000.  Those of one version are in one entry, so that
+        they stay together while the version is open.
     :ivar space: Of a bucket; empty for none.
     """
 
@@ -222,14 +320,25 @@ class Garbage(msgspec.Struct, array_like=True, frozen=True):
     space: str = ""
 
 
-R = TypeVar("R", BucketRecord, SpaceRecord, ObjectRecord, BlobRecord, Intent, Garbage)
+R = TypeVar(
+    "R",
+    BucketRecord,
+    SpaceRecord,
+    PartRecord,
+    PartsRecord,
+    ObjectRecord,
+    BlobRecord,
+    UploadRecord,
+    DoneRecord,
+    Intent,
+    Garbage,
+)
 
 _encode = Encoder().encode
 
 #: How to read a record, by its class and its format byte.
 _DECODE: Mapping[tuple[type, int], Callable[[Any], Any]] = {
-    (kind, 1): Decoder(kind).decode
-    for kind in (BucketRecord, SpaceRecord, ObjectRecord, BlobRecord, Intent, Garbage)
+    (kind, 1): Decoder(kind).decode for kind in R.__constraints__
 }
 
 
@@ -257,7 +366,6 @@ def metadata_record(metadata: ObjectMetadata) -> MetadataRecord:
     """
     Metadata as they are kept.
     """
-    sealing = metadata.sealing
     return MetadataRecord(
         metadata.etag,
         dict(metadata.headers),
@@ -265,7 +373,6 @@ def metadata_record(metadata: ObjectMetadata) -> MetadataRecord:
         dict(metadata.checksums),
         metadata.checksum_type,
         dict(metadata.tags),
-        None if sealing is None else (sealing.algorithm, sealing.key_name),
         metadata.storage_class,
         dict(metadata.internal),
         metadata.sealed,
@@ -280,8 +387,7 @@ def _metadata(record: MetadataRecord) -> ObjectMetadata:
         record.checksums,
         record.checksum_type,
         record.tags,
-        None if record.sealing is None else Sealing(*record.sealing),
-        record.storage_class,
-        record.internal,
-        record.sealed,
+        storage_class=record.storage_class,
+        internal=record.internal,
+        sealed=record.sealed,
     )

@@ -13,6 +13,8 @@ and there are four cases after a crash:
 - while a bucket was deleted, after its space was closed: the bucket is forgotten, and its
   closed space is garbage.  A space goes last, when nothing in it names a blob any more.
 
+What is open for reading stays in the queue until it is closed.
+
 An intent is given up by a commit that expects it, and the commit that it stands for expects it
 too: one of both happens.  A write that is given up by mistake fails, and loses nothing.
 """
@@ -28,15 +30,18 @@ from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
 from kypello.store.buckets import all_records, forgetting, is_open
 from kypello.store.intents import Intents
+from kypello.store.pins import Pins
 from kypello.store.records import (
     BUCKETS,
     GARBAGE,
     INTENTS,
     META,
+    PARTS,
     SYSTEM,
     BucketRecord,
     Garbage,
     Intent,
+    PartRecord,
     garbage_key,
     pack,
     unpack,
@@ -44,6 +49,9 @@ from kypello.store.records import (
 
 #: How many records one commit removes at most.
 _BATCH = 64
+
+#: How many blobs of one entry of the garbage queue are removed before that is written down.
+_BLOBS = 1000
 
 
 @define(eq=False)
@@ -55,11 +63,13 @@ class Sweeper:
     others where this process left something.
 
     :ivar _intents: Those of the store of this process.
+    :ivar _pins: Those of the store of this process.
     """
 
     _index: IIndex
     _blobs: IBlobs
     _intents: Intents
+    _pins: Pins
     _first: bool = field(init=False, default=True)
     _log: Logger = field(init=False, factory=Logger)
 
@@ -130,11 +140,10 @@ class Sweeper:
         start, stop = GARBAGE
         while True:
             rows = await self._index.scan(space, start, stop, _BATCH)
-            removed = {}
+            await self._pins.opened()
+            removed: dict[bytes, bytes] = {}
             for key, value in rows:
-                if await self._remove(unpack(Garbage, value)):
-                    removed[key] = value
-                else:
+                if not await self._entry(space, key, value, removed):
                     kept = True
             if removed:
                 try:
@@ -147,6 +156,31 @@ class Sweeper:
                 return not kept
             start = rows[-1][0] + b"\x00"
 
+    async def _entry(
+        self, space: str, key: bytes, value: bytes, removed: dict[bytes, bytes]
+    ) -> bool:
+        """
+        Remove what an entry of the garbage queue names, and note the entry in *removed*.
+
+        :return: Whether all of it is removed.
+        """
+        garbage = unpack(Garbage, value)
+        if self._pins.held(garbage.blobs):
+            return False
+        while len(garbage.blobs) > _BLOBS:
+            for blob in garbage.blobs[:_BLOBS]:
+                await self._blobs.delete(blob)
+            garbage, before = Garbage(garbage.blobs[_BLOBS:], garbage.space), value
+            value = pack(garbage)
+            try:
+                await self._index.commit(space, [Write(key, value)], {key: before}, ())
+            except Conflict:
+                return False
+        if not await self._remove(garbage):
+            return False
+        removed[key] = value
+        return True
+
     async def _remove(self, garbage: Garbage) -> bool:
         for blob in garbage.blobs:
             await self._blobs.delete(blob)
@@ -157,5 +191,15 @@ class Sweeper:
             # What is being written into the closed space fails, and cleans up after itself.
             if await self._index.scan(garbage.space, *within, 1):
                 return False
+        await self._remove_parts(garbage.space)
         await self._index.drop(garbage.space)
         return True
+
+    async def _remove_parts(self, space: str) -> None:
+        """
+        Remove what was uploaded into a closed space and never completed.
+        """
+        while rows := await self._index.scan(space, *PARTS, _BLOBS):
+            for _, value in rows:
+                await self._blobs.delete(unpack(PartRecord, value).blob)
+            await self._index.commit(space, [Write(key, None) for key, _ in rows], {}, ())

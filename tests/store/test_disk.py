@@ -48,7 +48,7 @@ class DiskLayoutTests(ObjectStoreContract, DiskCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(index.close()))
         blobs = FileBlobs(path / "blobs", self.lanes)
         store = LayoutStore(index, blobs, Clock(), os.urandom)
-        self.sweeper = Sweeper(index, blobs, store.intents)
+        self.sweeper = Sweeper(index, blobs, store.intents, store.pins)
         return store
 
     async def settle(self, store: IObjectStore) -> None:

@@ -124,7 +124,7 @@ class SweeperTests(AsyncCase):
         A process that starts over the same data.
         """
         store = LayoutStore(self.index, self.blobs, self.clock, os.urandom, worker)
-        return store, Sweeper(self.index, self.blobs, store.intents)
+        return store, Sweeper(self.index, self.blobs, store.intents, store.pins)
 
     async def put(self, key: str = "k", size: int = BIG, store: LayoutStore | None = None) -> None:
         """

@@ -1,0 +1,179 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+How an upload in parts ends.
+
+To complete it is one commit: the blobs of the chosen parts become those of the object, and the
+upload ends.  The commit stands for every part there is: one that comes meanwhile makes it fail,
+and it is tried again; one that comes later finds no upload.  So an upload stays whole until its
+object is there, and no part is lost sight of.  The same holds when it is aborted.
+
+What became of a completed upload is remembered for some days, for clients that ask again as
+they did not get the answer.
+"""
+
+from collections.abc import Callable
+
+from attrs import define
+
+from kypello.errors import Conflict, NoSuchKey, NoSuchUpload, StorageFailed
+from kypello.interfaces import Assemble, Condition, IIndex
+from kypello.model import CustomerKey, ObjectInfo, Write
+from kypello.store.buckets import ATTEMPTS, Buckets
+from kypello.store.intents import Intents
+from kypello.store.records import (
+    META,
+    DoneRecord,
+    ObjectRecord,
+    done_key,
+    pack,
+    unpack,
+)
+from kypello.store.undisturbed import undisturbed
+from kypello.store.uploads import Upload, Uploads, began_at, is_upload_id
+from kypello.store.versions import Content, Versions, refuse_key
+
+#: For how many nanoseconds a completed upload is remembered at least: seven days.
+REMEMBERED = 7 * 24 * 3600 * 10**9
+
+#: How many of those that are older one commit forgets at most.
+_FORGOTTEN = 32
+
+
+@define(eq=False)
+class Endings:
+    """
+    Completes and aborts uploads.
+
+    :ivar _now: Nanoseconds since the epoch.
+    """
+
+    _index: IIndex
+    _buckets: Buckets
+    _versions: Versions
+    _uploads: Uploads
+    _intents: Intents
+    _now: Callable[[], int]
+
+    async def complete(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        request: bytes,
+        *,
+        assemble: Assemble,
+        condition: Condition | None,
+        customer_key: CustomerKey | None,
+    ) -> ObjectInfo:
+        """
+        Make the object of an upload current.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
+        :raises KypelloError: As :meth:`IObjectStore.complete_upload`.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                upload = await self._uploads.read(bucket, key, upload_id)
+            except NoSuchUpload:
+                return await self._completed(bucket, key, upload_id, request)
+            refuse_key(customer_key)
+            content = await self._content(upload, request, assemble)
+            try:
+                info = await self._versions.replace(bucket, key, upload.seen, content, condition)
+            except Conflict:
+                # A part came, or the upload ended, meanwhile.
+                continue
+            return info
+        raise StorageFailed(f"too many parts of upload {upload_id} at once")
+
+    async def _content(self, upload: Upload, request: bytes, assemble: Assemble) -> Content:
+        assembly = assemble(upload.info, tuple(part.info() for part in upload.parts.values()))
+        unused = dict(upload.parts)
+        try:
+            parts = tuple(unused.pop(number) for number in assembly.numbers)
+        except KeyError as error:
+            raise ValueError("an object of parts that are not there") from error
+        if not parts:
+            raise ValueError("an object of no parts")
+        forgotten = await self._old(upload.seen.space)
+
+        def writes(record: ObjectRecord) -> list[Write]:
+            """
+            End the upload, and tell what became of it.
+            """
+            done = DoneRecord(
+                upload.info.key,
+                request,
+                record.version_id,
+                record.sequence,
+                parts[0].blob,
+                self._now(),
+            )
+            return [
+                Write(done_key(upload.info.upload_id), pack(done)),
+                *upload.removal,
+                *forgotten,
+                *self._intents.discarded(unused.values()),
+            ]
+
+        size = sum(part.size for part in parts)
+        return Content(
+            size,
+            assembly.metadata,
+            parts=parts,
+            writes=writes,
+            expect=upload.expect,
+            empty=upload.empty,
+        )
+
+    async def _completed(self, bucket: str, key: str, upload_id: str, request: bytes) -> ObjectInfo:
+        if not is_upload_id(upload_id):
+            raise NoSuchUpload(upload_id)
+        seen = await self._buckets.see(bucket, [done_key(upload_id)])
+        if seen.values[0] is None:
+            raise NoSuchUpload(upload_id)
+        done = unpack(DoneRecord, seen.values[0])
+        if (done.key, done.request) != (key, request):
+            raise NoSuchUpload(upload_id)
+        try:
+            version = await self._versions.current(bucket, key)
+        except NoSuchKey as error:
+            raise NoSuchUpload(upload_id) from error
+        if not version.parts or version.parts[0].blob != done.blob:
+            raise NoSuchUpload(upload_id)
+        return version.info(bucket)
+
+    async def _old(self, space: str) -> list[Write]:
+        """
+        How to forget some uploads that were completed long ago.
+        """
+        before = max(self._now() - REMEMBERED, 0)
+        # They lie as they began, and who was completed before then began before then.
+        stop = done_key(began_at(before))
+        rows = await self._index.scan(space, done_key(""), stop, _FORGOTTEN)
+        return [
+            Write(key, None) for key, value in rows if unpack(DoneRecord, value).completed < before
+        ]
+
+    async def abort(self, bucket: str, key: str, upload_id: str) -> None:
+        """
+        End an upload and remove its parts.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
+        """
+        await undisturbed(self._abort(bucket, key, upload_id))
+
+    async def _abort(self, bucket: str, key: str, upload_id: str) -> None:
+        for _ in range(ATTEMPTS):
+            upload = await self._uploads.read(bucket, key, upload_id)
+            writes = [*upload.removal, *self._intents.discarded(upload.parts.values())]
+            expect = {META: upload.seen.meta, **upload.expect}
+            try:
+                await self._intents.commit(upload.seen.space, writes, expect, upload.empty)
+            except Conflict:
+                continue
+            return
+        raise StorageFailed(f"too many parts of upload {upload_id} at once")

@@ -1,0 +1,248 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The current version of a key: how it is found, replaced and removed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import define, field, frozen
+
+from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
+from kypello.interfaces import Condition
+from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
+from kypello.store.buckets import ATTEMPTS, Buckets, Seen
+from kypello.store.intents import Intents
+from kypello.store.records import (
+    META,
+    ObjectRecord,
+    PartRecord,
+    PartsRecord,
+    content_key,
+    metadata_record,
+    object_key,
+    pack,
+    unpack,
+)
+from kypello.store.undisturbed import undisturbed
+
+#: How many parts are told in the record of an object; more are kept apart.
+_FEW = 16
+
+
+@frozen
+class Content:
+    """
+    New content of an object.
+
+    :ivar small: The content that goes into the index; ``None`` when *parts* hold it.
+    :ivar writes: Makes what else its commit changes.
+    :ivar expect: What else its commit expects.
+    :ivar empty: Ranges in which its commit expects nothing.
+    """
+
+    size: int
+    metadata: ObjectMetadata
+    small: bytes | None = field(default=None, repr=False)
+    parts: tuple[PartRecord, ...] = ()
+    writes: Callable[[ObjectRecord], Sequence[Write]] = lambda _: ()
+    expect: Mapping[bytes, bytes | None] = field(factory=dict)
+    empty: Sequence[tuple[bytes, bytes]] = ()
+
+
+@frozen
+class Version:
+    """
+    A version of an object as it was read.
+
+    :ivar expect: The records it was read from.
+    :ivar parts: The blobs that hold the content.
+    :ivar small: The content when no blob holds it, if it was read.
+    """
+
+    key: str
+    expect: Mapping[bytes, bytes | None]
+    record: ObjectRecord
+    parts: tuple[PartRecord, ...]
+    small: bytes | None = field(default=None, repr=False)
+
+    def info(self, bucket: str) -> ObjectInfo:
+        """
+        What the store tells about it.
+        """
+        return self.record.info(bucket, self.key, self.parts)
+
+
+@define(eq=False)
+class Versions:
+    """
+    The current versions of all keys.
+
+    :ivar _now: Nanoseconds since the epoch.
+    """
+
+    _buckets: Buckets
+    _intents: Intents
+    _now: Callable[[], int]
+
+    async def see(self, bucket: str, key: str) -> Seen:
+        """
+        A first look at a key, for :meth:`replace`.
+
+        :raises NoSuchBucket:
+        """
+        return await self._buckets.see(bucket, _keys(key, False))
+
+    async def current(self, bucket: str, key: str, content: bool = False) -> Version:
+        """
+        Find the current version of a key.
+
+        :param content: Whether to read the content of a small object.
+        :raises NoSuchBucket:
+        :raises NoSuchKey:
+        """
+        seen = await self._buckets.see(bucket, _keys(key, content))
+        _, version = await self._version(bucket, key, seen)
+        if version is None:
+            raise NoSuchKey(bucket, key)
+        return version
+
+    async def replace(
+        self, bucket: str, key: str, seen: Seen, content: Content, condition: Condition | None
+    ) -> ObjectInfo:
+        """
+        Make new content the current version.
+
+        :param seen: A look at the key, in the bucket for which the content was made.
+        :raises NoSuchBucket: It exists no more.
+        :raises Conflict: Something else than the current version was not as *content* expects.
+        """
+        metadata = metadata_record(content.metadata)
+        few = len(content.parts) <= _FEW
+        made: list[ObjectRecord] = []
+
+        def change(current: Version | None) -> list[Write]:
+            """
+            What is written.
+            """
+            sequence, modified = 1, self._now()
+            if current is not None:
+                sequence = current.record.sequence + 1
+                modified = max(modified, current.record.modified + 1)
+            record = ObjectRecord(
+                sequence,
+                NULL_VERSION,
+                content.size,
+                modified,
+                metadata,
+                content.parts if few else (),
+                0 if few else len(content.parts),
+            )
+            made[:] = [record]
+            writes = [Write(object_key(key), pack(record)), *content.writes(record)]
+            if content.small:
+                writes.append(Write(content_key(key, NULL_VERSION), content.small))
+            if not few:
+                apart = pack(PartsRecord(content.parts))
+                writes.append(Write(content_key(key, NULL_VERSION), apart))
+            return writes
+
+        await undisturbed(self._change(bucket, key, seen, change, condition, content))
+        return made[0].info(bucket, key, content.parts)
+
+    async def remove(self, bucket: str, key: str, condition: Condition | None) -> None:
+        """
+        Remove the current version, if there is one.
+
+        :raises NoSuchBucket:
+        """
+        seen = await self.see(bucket, key)
+        removal = [Write(object_key(key), None)]
+        nothing = Content(0, ObjectMetadata())
+        await undisturbed(
+            self._change(
+                bucket, key, seen, lambda current: removal if current else [], condition, nothing
+            )
+        )
+
+    async def _change(
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        change: Callable[[Version | None], list[Write]],
+        condition: Condition | None,
+        content: Content,
+    ) -> None:
+        space = seen.space
+        for _ in range(ATTEMPTS):
+            seen, current = await self._version(bucket, key, seen)
+            if seen.space != space:
+                raise NoSuchBucket(bucket)
+            if condition is not None:
+                condition(None if current is None else current.info(bucket))
+            writes = change(current)
+            if not writes:
+                return
+            expect: dict[bytes, bytes | None] = {META: seen.meta, object_key(key): None}
+            if current is not None:
+                writes = [*self._discard(current), *writes]
+                expect |= current.expect
+            try:
+                await self._intents.commit(
+                    space, writes, {**expect, **content.expect}, content.empty
+                )
+            except Conflict as conflict:
+                if conflict.key not in expect:
+                    raise
+            else:
+                return
+            seen = await self.see(bucket, key)
+        raise StorageFailed(f"too many writers of {bucket}/{key} at once")
+
+    async def _version(self, bucket: str, key: str, seen: Seen) -> tuple[Seen, Version | None]:
+        """
+        The version that was seen; parts that are kept apart take another look.
+        """
+        raw, *values = seen.values
+        if raw is None:
+            return seen, None
+        record = unpack(ObjectRecord, raw)
+        if record.apart and not values:
+            return await self._version(
+                bucket, key, await self._buckets.see(bucket, _keys(key, True))
+            )
+        where, apart = _keys(key, True)
+        expect: dict[bytes, bytes | None] = {where: raw}
+        if not record.apart:
+            small = values[0] if values else None
+            return seen, Version(key, expect, record, record.parts, small)
+        if values[0] is None:
+            raise Damaged(f"parts of {bucket}/{key}")
+        parts = unpack(PartsRecord, values[0]).parts
+        if len(parts) != record.apart:
+            raise Damaged(f"parts of {bucket}/{key}")
+        return seen, Version(key, {**expect, apart: values[0]}, record, parts)
+
+    def _discard(self, old: Version) -> list[Write]:
+        writes = self._intents.discarded(old.parts)
+        if old.record.apart or (old.record.size and not old.parts):
+            writes.append(Write(content_key(old.key, old.record.version_id), None))
+        return writes
+
+
+def refuse_key(customer_key: CustomerKey | None) -> None:
+    """
+    Refuse the key of a client: nothing is encrypted here.
+
+    :raises Refused:
+    """
+    if customer_key is not None:
+        raise Refused(
+            "InvalidRequest", "The encryption parameters are not applicable to this object."
+        )
+
+
+def _keys(key: str, content: bool) -> list[bytes]:
+    keys = [object_key(key), content_key(key, NULL_VERSION)]
+    return keys if content else keys[:1]
