@@ -41,7 +41,13 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
   MINIO_KMS_SECRET_KEY                     one static key instead, NAME:BASE64 (or ..._FILE)
   MINIO_KMS_AUTO_ENCRYPTION                on: encrypt what asks for nothing
   MINIO_SITE_REGION                        the region that signatures must name
+  MINIO_DOMAIN                             domains under which hosts name buckets
   MINIO_CONFIG_ENV_FILE                    a file with any of these
+
+And some of its own:
+  KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
+  KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
+  KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """
 
 

@@ -3,7 +3,7 @@
 """
 Configuration: arguments and a mapping of environment variables in, a frozen :class:`Config` out.
 
-All variables are MinIO's; ``KYPELLO_X`` stands for ``MINIO_X``.
+Nearly all variables are MinIO's; ``KYPELLO_X`` stands for ``MINIO_X``.
 """
 
 import re
@@ -35,6 +35,16 @@ _KMS_KES = (_ENDPOINT, _KEY_NAME, _API_KEY, _KEY_FILE, _CERT_FILE, _KEY_PASSWORD
 _KEY_NAMES = re.compile(r"(?!_\Z)[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,78}[0-9A-Za-z_])?")
 _REGIONS = ("MINIO_SITE_REGION", "MINIO_REGION", "MINIO_REGION_NAME")
 _REGION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]*")
+_DOMAIN = "MINIO_DOMAIN"
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAINS = re.compile(rf"{_LABEL}(?:[.]{_LABEL})*")
+_SIGNATURE_V2 = "MINIO_API_SIGNATURE_V2"
+_ACCOUNT_ID = "MINIO_ACCOUNT_ID"
+_ACCOUNT_IDS = re.compile("[0-9]{12}")
+_STORAGE_CLASSES = "MINIO_STORAGE_CLASS_LABELS"
+_STORAGE_CLASS = re.compile("[A-Z0-9][A-Z0-9_-]{0,63}")
+#: Who stores under these expects to have to ask for the object hours before reading it.
+_ARCHIVES = frozenset({"DEEP_ARCHIVE", "GLACIER", "GLACIER_IR"})
 _KEY_SIZE = 32
 _KES_PORT = 7373
 
@@ -105,6 +115,10 @@ class Config:
     :ivar kms: ``None`` for the embedded key server.
     :ivar auto_encryption: Whether what asks for nothing is encrypted.
     :ivar warnings: What is ignored, or should be changed.
+    :ivar domains: Under which hosts name buckets, in lower case.
+    :ivar signature_v2: Whether signatures of version 2 count, in URLs and forms.
+    :ivar account_id: The owner of all buckets, 12 digits; ``None`` for whoever is expected.
+    :ivar storage_classes: Labels that objects may have beside those that all servers know.
     """
 
     directory: Path
@@ -117,6 +131,10 @@ class Config:
     kms: KESSettings | StaticKeySettings | None = None
     auto_encryption: bool = False
     warnings: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    signature_v2: bool = True
+    account_id: str | None = None
+    storage_classes: frozenset[str] = frozenset()
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -141,6 +159,10 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         _kms(environment),
         environment.flag(_AUTO),
         tuple(environment.warnings),
+        _domains(environment),
+        not environment.text(_SIGNATURE_V2) or environment.flag(_SIGNATURE_V2),
+        _account_id(environment),
+        _storage_classes(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
@@ -235,6 +257,44 @@ def _region(environment: Environment) -> str | None:
                 environment.mistakes.append(f"{name} must hold letters, digits and hyphens.")
             return region
     return None
+
+
+def _domains(environment: Environment) -> tuple[str, ...]:
+    domains = [name.lower().removesuffix(".") for name in _list(environment, _DOMAIN)]
+    for name in domains:
+        if not _DOMAINS.fullmatch(name) or name.rpartition(".")[2].isdigit():
+            environment.mistakes.append(
+                f"{_DOMAIN}: {name!r} is no domain such as s3.example.com; separate several with"
+                " commas, and leave out ports."
+            )
+    return tuple(dict.fromkeys(domains))
+
+
+def _account_id(environment: Environment) -> str | None:
+    account_id = environment.text(_ACCOUNT_ID) or None
+    if account_id is not None and not _ACCOUNT_IDS.fullmatch(account_id):
+        environment.mistakes.append("KYPELLO_ACCOUNT_ID must have 12 digits.")
+    return account_id
+
+
+def _storage_classes(environment: Environment) -> frozenset[str]:
+    labels = frozenset(_list(environment, _STORAGE_CLASSES))
+    for label in sorted(labels):
+        if label in _ARCHIVES:
+            environment.mistakes.append(
+                f"KYPELLO_STORAGE_CLASS_LABELS: {label} is an archive, and Kypello has none."
+            )
+        elif not _STORAGE_CLASS.fullmatch(label):
+            environment.mistakes.append(
+                f"KYPELLO_STORAGE_CLASS_LABELS: {label!r} is no storage class such as"
+                " STANDARD_IA; separate several with commas."
+            )
+    return labels
+
+
+def _list(environment: Environment, name: str) -> list[str]:
+    items = [one.strip() for one in (environment.text(name) or "").split(",")]
+    return [one for one in items if one]
 
 
 def _kms(environment: Environment) -> KESSettings | StaticKeySettings | None:

@@ -267,17 +267,21 @@ class Server(MultiService):
 def _make_site(
     reactor: Any, prepared: Prepared, disk: DiskStore, store: EncryptedStore, kms: IKMS
 ) -> StreamingSite:
-    region = prepared.config.region
+    config = prepared.config
+    region = config.region
     root = Root(prepared.root)
     front = Front(
         store=store,
-        authenticator=Authenticator(root, region, reactor),
+        authenticator=Authenticator(root, region, reactor, config.signature_v2),
         authorize=root.allows,
         lanes=disk.lanes,
         region=region,
         clock=reactor,
         encrypts=True,
         host_id=_HOST_ID,
+        domains=config.domains,
+        account_id=config.account_id,
+        storage_classes=config.storage_classes,
     )
     health = Health(store, kms, reactor)
     return StreamingSite(

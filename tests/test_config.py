@@ -243,3 +243,52 @@ class KMSTests(ConfigCase):
         """
         self.assertIn("closed product", self.mistakes(MINIO_KMS_SERVER="x"))
         self.assertEqual(len(self.parse(MINIO_KMS_KES_KEYNAME="x").warnings), 1)
+
+
+class FrontTests(ConfigCase):
+    """
+    What S3 clients notice.
+    """
+
+    def test_domains(self) -> None:
+        """
+        Domains are compared in lower case, without a dot at the end.
+        """
+        config = self.parse(MINIO_DOMAIN="S3.example.com, example.org.,,example.org")
+        self.assertEqual(config.domains, ("s3.example.com", "example.org"))
+        self.assertEqual(self.parse(MINIO_DOMAIN="").domains, ())
+
+    def test_bad_domains(self) -> None:
+        """
+        What could be no end of a host name is refused.
+        """
+        for name in ("s3.example.com:9000", "10.0.0.1", "-a.example", "http://a", "a b", "a..b"):
+            self.assertIn("no domain", self.mistakes(MINIO_DOMAIN=name))
+
+    def test_signature_version_2(self) -> None:
+        """
+        Version 2 of signatures counts unless it is turned off.
+        """
+        self.assertTrue(self.parse().signature_v2)
+        self.assertTrue(self.parse(KYPELLO_API_SIGNATURE_V2="").signature_v2)
+        self.assertTrue(self.parse(KYPELLO_API_SIGNATURE_V2="on").signature_v2)
+        self.assertFalse(self.parse(KYPELLO_API_SIGNATURE_V2="off").signature_v2)
+        self.assertIn("on or off", self.mistakes(KYPELLO_API_SIGNATURE_V2="maybe"))
+
+    def test_account(self) -> None:
+        """
+        The owner of all buckets is unknown unless 12 digits name it.
+        """
+        self.assertIsNone(self.parse().account_id)
+        self.assertEqual(self.parse(KYPELLO_ACCOUNT_ID="1" * 12).account_id, "1" * 12)
+        self.assertIn("12 digits", self.mistakes(KYPELLO_ACCOUNT_ID="1" * 11))
+
+    def test_storage_classes(self) -> None:
+        """
+        Labels may be added, but none that promises an archive.
+        """
+        config = self.parse(KYPELLO_STORAGE_CLASS_LABELS="STANDARD_IA, ONEZONE_IA")
+        self.assertEqual(config.storage_classes, {"STANDARD_IA", "ONEZONE_IA"})
+        for label in ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "standard_ia", "A B"):
+            told = self.mistakes(KYPELLO_STORAGE_CLASS_LABELS=label)
+            self.assertIn(f"{label}", told)

@@ -28,6 +28,8 @@ class RequestHead:
         one character (latin-1), so that nothing is lost.
     :ivar secure: Whether the request came over TLS.
     :ivar peer: The address of the peer, for logs and policies.
+    :ivar host_bucket: The bucket that the host names, which the path then does not; empty when
+        the path names it.
     """
 
     method: str
@@ -36,6 +38,7 @@ class RequestHead:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secure: bool = False
     peer: str = ""
+    host_bucket: str = ""
 
     @cached_property
     def _fields(self) -> Mapping[str, str]:

@@ -42,7 +42,8 @@ _SUBRESOURCES = frozenset(
 _OF_LISTINGS = frozenset(
     (
         "bucket-region", "continuation-token", "delimiter", "encoding-type", "fetch-owner",
-        "key-marker", "list-type", "marker", "max-buckets", "max-keys", "prefix", "start-after",
+        "key-marker", "list-type", "marker", "max-buckets", "max-keys", "max-parts",
+        "max-uploads", "part-number-marker", "prefix", "start-after", "upload-id-marker",
         "version-id-marker",
     )
 )  # fmt: skip
@@ -119,7 +120,7 @@ def verify(claim: Claim, part: RequestHead, secret_key: str) -> None:
     :param part: What :func:`signed_part` gave.
     :raises Refused: ``SignatureDoesNotMatch``.
     """
-    texts = [_string_to_sign(claim, part, path) for path in _paths(part.path)]
+    texts = [_string_to_sign(claim, part, path) for path in _paths(part)]
     for text in texts:
         signature = digest(secret_key.encode(), text, "sha1")
         if same_signature(b64encode(signature).decode("ascii"), claim.signature):
@@ -132,7 +133,11 @@ def verify(claim: Claim, part: RequestHead, secret_key: str) -> None:
     raise mismatch(fields)
 
 
-def _paths(path: str) -> Iterator[str]:
+def _paths(part: RequestHead) -> Iterator[str]:
+    path = part.path
+    if part.host_bucket:
+        # The signature is over the path that would name the bucket.
+        path = f"/{part.host_bucket}{path}"
     yield path
     if "/" not in path[1:]:
         # Clients write the path of a bucket with or without the slash, and sign it with one.

@@ -52,11 +52,13 @@ class Authenticator:
     :ivar _identities: Those who may sign.
     :ivar _region: The region that signatures must name; ``None`` accepts all.
     :ivar _clock: Tells the time in seconds since the epoch.
+    :ivar _signature_v2: Whether signatures of version 2 count, in queries and forms.
     """
 
     _identities: IIdentities
     _region: str | None
     _clock: IReactorTime
+    _signature_v2: bool = True
 
     async def authenticate(self, head: RequestHead) -> Authenticated:
         """
@@ -86,6 +88,8 @@ class Authenticator:
         return Authenticated(identity, head, payload_mode(stated, seed))
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
+        if not self._signature_v2:
+            raise _unsupported()
         claim, part = sigv2.read_query(head, now), sigv2.signed_part(head)
         token = part.header("x-amz-security-token")
         identity = await self._identity(claim.access_key, token)
@@ -165,6 +169,8 @@ def _serves_any_region(head: RequestHead) -> bool:
     """
     if head.method == "GET":
         return head.parameter("location") is not None
+    if head.host_bucket:
+        return head.method == "HEAD" and head.path == "/"
     return head.method == "HEAD" and "/" not in head.path.strip("/")
 
 

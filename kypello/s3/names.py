@@ -17,18 +17,21 @@ _ADDRESS = re.compile("[0-9]{1,3}(?:[.][0-9]{1,3}){3}")
 _BAD_ESCAPE = re.compile(b"%(?![0-9A-Fa-f]{2})")
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes]:
+def split_target(target: bytes, host_bucket: bytes = b"") -> tuple[bytes, bytes]:
     """
     The name of a bucket and the key in a request target, decoded once, and nothing else done to
     them.
 
     :param target: Path and query as sent.
+    :param host_bucket: The bucket that the host names: the path then is the key.
     :return: Both empty for the path ``/``.
     :raises Refused: ``InvalidURI``; also for a query that cannot be decoded.
     """
     if _BAD_ESCAPE.search(target) or not target.startswith(b"/"):
         raise invalid_uri()
     path = target.partition(b"?")[0]
+    if host_bucket:
+        return host_bucket, unquote_to_bytes(path[1:])
     bucket, _slash, key = unquote_to_bytes(path[1:]).partition(b"/")
     if not bucket and path != b"/":
         raise invalid_uri()

@@ -4,7 +4,7 @@
 The resource that serves all of S3: every path, every method.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qsl, unquote
 
 from attrs import define, field
@@ -22,19 +22,23 @@ from kypello.s3.errors import Subject, access_denied, error_response
 from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_target
 from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
 from kypello.s3.standing import standing_headers
+from kypello.s3.virtualhost import bucket_of_host
 
 #: The bucket of this name is the server itself.
 RESERVED = b"minio"
 
 _HEALTH = b"/minio/health/"
 
+#: Headers that say whose a bucket, or the bucket of a source, must be.
+_OWNERS = ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner")
+
 
 class S3Resource(Resource):
     """
     Buckets and objects, and the health of the server beside them.
 
-    It takes the bucket and the key from the path as sent: slashes, dots and escapes of keys
-    mean nothing here.
+    It takes the bucket and the key from the path as sent, or the bucket from the host: slashes,
+    dots and escapes of keys mean nothing here.
     """
 
     isLeaf = True
@@ -54,7 +58,8 @@ class S3Resource(Resource):
         """
         Called by Twisted.
         """
-        exchange = _Exchange(self._front, self._health, request, _read_head(request))
+        head = _read_head(request, self._front.domains)
+        exchange = _Exchange(self._front, self._health, request, head)
         return respond(request, exchange.answer(), exchange.word)
 
 
@@ -84,10 +89,10 @@ class _Exchange:
         """
         Find out what is wanted, and by whom, and do it.
         """
-        path = self._request.path
-        if path.startswith(_HEALTH):
+        path, host_bucket = self._request.path, self._head.host_bucket
+        if path.startswith(_HEALTH) and not host_bucket:
             return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
-        self._bucket, self._key = split_target(self._request.uri)
+        self._bucket, self._key = split_target(self._request.uri, host_bucket.encode("latin-1"))
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
         operation = self._find_operation(self._head)
@@ -98,8 +103,9 @@ class _Exchange:
         """
         Tell what went wrong.
         """
+        host_bucket = self._head.host_bucket
         subject = Subject(
-            unquote(self._request.path),
+            (host_bucket and f"/{host_bucket}") + unquote(self._request.path),
             self._bucket.decode("utf-8", "replace"),
             self._key.decode("utf-8", "replace"),
         )
@@ -138,6 +144,7 @@ class _Exchange:
                 "There were parameters present in the request which were not signed",
             )
         bucket, key = self._names()
+        self._check_owner(counts)
         identity = authenticated.identity
         if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):
             raise access_denied()
@@ -160,6 +167,15 @@ class _Exchange:
         check_key(key)
         return bucket, key
 
+    def _check_owner(self, head: RequestHead) -> None:
+        """
+        See that buckets are whose the client takes them for, if that is configured.
+        """
+        account_id = self._front.account_id
+        for name in _OWNERS:
+            if account_id is not None and head.header(name) not in (None, account_id):
+                raise access_denied()
+
     def _allowed(self, identity: Identity | None, operation: Operation, resource: str) -> bool:
         if not operation.action:
             return identity is not None
@@ -172,19 +188,22 @@ class _Exchange:
         return Response(response.status, headers, response.body)
 
 
-def _read_head(request: StreamingRequest) -> RequestHead:
+def _read_head(request: StreamingRequest, domains: Sequence[str]) -> RequestHead:
     head = request.head
     path, _mark, query = head.target.partition(b"?")
+    headers = tuple(
+        (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in head.headers
+    )
+    hosts = [value for name, value in headers if name == "host"]
     return RequestHead(
         head.method.decode("ascii"),
         path.decode("latin-1"),
         _read_query(query) if query else (),
-        tuple(
-            (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in head.headers
-        ),
+        headers,
         # Twisted has no annotations here.
         request.isSecure(),  # type: ignore[no-untyped-call]
         host_of(request.client),
+        bucket_of_host(hosts[0], domains) if hosts and domains else "",
     )
 
 

@@ -35,7 +35,7 @@ from tests.objects.keyservice import MemoryKMS
 
 ROOT = Identity("root-user", "root-secret")
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-_CREDENTIALS = Credentials(ROOT.access_key, ROOT.secret_key)
+CREDENTIALS = Credentials(ROOT.access_key, ROOT.secret_key)
 _HOST = "http://kypello.test"
 
 Headers = Mapping[str, str]
@@ -55,7 +55,7 @@ def signed(
     The headers of a request that the root user signs, each byte being one character.
     """
     request = AWSRequest(method, _HOST + target, dict(headers), body)
-    S3SigV4Auth(_CREDENTIALS, "s3", region).add_auth(request)
+    S3SigV4Auth(CREDENTIALS, "s3", region).add_auth(request)
     return [
         (name, str(value).encode().decode("latin-1")) for name, value in request.headers.items()
     ]
@@ -67,7 +67,7 @@ def presigned_plainly(method: str, target: str, headers: Headers | None = None) 
     """
     request = AWSRequest(method, _HOST + target, dict(headers or {}))
     request.auth_path = None
-    HmacV1QueryAuth(_CREDENTIALS, expires=600).add_auth(request)
+    HmacV1QueryAuth(CREDENTIALS, expires=600).add_auth(request)
     return str(request.url).removeprefix(_HOST)
 
 
@@ -76,7 +76,7 @@ def presigned(method: str, target: str, headers: Headers | None = None) -> str:
     A target with the signature of the root user in its query.
     """
     request = AWSRequest(method, _HOST + target, dict(headers or {}))
-    S3SigV4QueryAuth(_CREDENTIALS, "s3", "us-east-1", expires=600).add_auth(request)
+    S3SigV4QueryAuth(CREDENTIALS, "s3", "us-east-1", expires=600).add_auth(request)
     return str(request.url).removeprefix(_HOST)
 
 
@@ -115,7 +115,7 @@ class FrontCase(SyncCase):
         self.kms = MemoryKMS.with_default_key()
         self.serve()
 
-    def serve(self, *, encrypts: bool = True, **options: Any) -> None:
+    def serve(self, *, encrypts: bool = True, signature_v2: bool = True, **options: Any) -> None:
         """
         Start over, with an empty bucket.
 
@@ -130,7 +130,7 @@ class FrontCase(SyncCase):
         root = Root(ROOT)
         self.front = Front(
             store=self.store,
-            authenticator=Authenticator(root, self.region, clock),
+            authenticator=Authenticator(root, self.region, clock, signature_v2),
             authorize=root.allows,
             lanes=InlineLanes(),
             region=self.region,
