@@ -15,7 +15,7 @@ from attrs import frozen
 
 from kypello.crypto.keys import SEAL_ALGORITHM, Domain, SealedObjectKey, context_bytes
 from kypello.errors import NotAuthentic
-from kypello.model import Sealing
+from kypello.model import SSE_C, Sealing
 
 _PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
 
@@ -24,6 +24,9 @@ IV = f"{_PREFIX}Iv"
 
 #: Present, and empty, when the content was encrypted part by part.
 MULTIPART = "X-Minio-Internal-Encrypted-Multipart"
+
+#: Plain bytes of content in decimal digits, of an object that was encrypted part by part.
+ACTUAL_SIZE = "X-Minio-Internal-actual-size"
 
 #: The name of the master key.
 KEY_NAME = f"{_PREFIX}S3-Kms-Key-Id"
@@ -52,7 +55,8 @@ class KeyRecord:
     :ivar key_name: The master key; ``None`` when the client has the external key.
     :ivar data_key: The external key as the KMS sealed it; ``None`` likewise.
     :ivar context: What the client gave for SSE-KMS; the path is not in it.
-    :ivar bucket_key: Whether the data key is bound to the bucket only, not to the object.
+    :ivar bucket_key: Whether the data key is bound to the bucket only, not to the object; then
+        there is no *context*.
     :ivar multipart: Whether the content was encrypted part by part.
     """
 
@@ -69,6 +73,13 @@ def is_encrypted(entries: Mapping[str, str]) -> bool:
     Whether any entry claims that the object is encrypted, be they complete or not.
     """
     return not _NAMES.isdisjoint(entries)
+
+
+def domain_of(entries: Mapping[str, str]) -> Domain | None:
+    """
+    Who has the external key of an object; ``None`` when it is not encrypted or damaged.
+    """
+    return next((domain for domain, name in _SEALED_KEYS.items() if name in entries), None)
 
 
 def write_entries(record: KeyRecord) -> dict[str, str]:
@@ -100,7 +111,7 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
     :raises NotAuthentic: Something is missing, malformed or does not fit together; the text
         says what.
     """
-    domain = next((domain for domain, name in _SEALED_KEYS.items() if name in entries), None)
+    domain = domain_of(entries)
     if domain is None:
         raise NotAuthentic("metadata: the sealed object key is missing")
     if entries.get(_ALGORITHM) != SEAL_ALGORITHM:
@@ -111,14 +122,14 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
         raise NotAuthentic("metadata: the key name does not fit the kind of encryption")
     if entries.get(_BUCKET_KEY, "true") != "true":
         raise NotAuthentic("metadata: the bucket key mark is malformed")
+    if _CONTEXT in entries and (domain is not Domain.SSE_KMS or _BUCKET_KEY in entries):
+        raise NotAuthentic("metadata: nothing is bound to the context")
     try:
         return KeyRecord(
             SealedObjectKey(domain, _decoded(entries, IV), _decoded(entries, _SEALED_KEYS[domain])),
             entries.get(KEY_NAME),
             _decoded(entries, _DATA_KEY) if _DATA_KEY in entries else None,
-            msgspec.json.decode(_decoded(entries, _CONTEXT), type=dict[str, str])
-            if _CONTEXT in entries
-            else None,
+            _context(entries),
             _BUCKET_KEY in entries,
             MULTIPART in entries,
         )
@@ -126,14 +137,39 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
         raise NotAuthentic(f"metadata: {error}") from None
 
 
-def shown_sealing(entries: Mapping[str, str]) -> Sealing | None:
+def shown_sealing(entries: Mapping[str, str], key_id: str = "") -> Sealing | None:
     """
-    What a client may know of an encryption with a key of the KMS; ``None`` for other ones.
+    What a client may know of an encryption; ``None`` when the entries do not tell.
+
+    Damaged entries tell less; they are refused when the object is read.
+
+    :param key_id: How the client named the master key; empty when it did not, or when that is
+        not known now.
     """
-    key_name = entries.get(KEY_NAME)
-    if key_name is None:
+    domain = domain_of(entries)
+    if domain is Domain.SSE_C:
+        return Sealing(SSE_C)
+    name = entries.get(KEY_NAME)
+    if domain is None or name is None:
         return None
-    return Sealing("aws:kms" if _SEALED_KEYS[Domain.SSE_KMS] in entries else "AES256", key_name)
+    if domain is Domain.SSE_S3:
+        return Sealing("AES256", name)
+    return Sealing(
+        "aws:kms", key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
+    )
+
+
+def _shown_context(entries: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        return _context(entries) or {}
+    except ValueError:
+        return {}
+
+
+def _context(entries: Mapping[str, str]) -> dict[str, str] | None:
+    if _CONTEXT not in entries:
+        return None
+    return msgspec.json.decode(_decoded(entries, _CONTEXT), type=dict[str, str])
 
 
 def _decoded(entries: Mapping[str, str], name: str) -> bytes:

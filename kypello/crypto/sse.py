@@ -4,30 +4,42 @@
 Server-side encryption as a value, and which one applies to a write.
 """
 
+import re
 from typing import Literal, TypeAlias
 
 import msgspec
-from attrs import frozen
 
 from kypello.errors import Damaged, Refused
-from kypello.model import EncryptionRequest
+from kypello.model import SSE_C, EncryptionRequest
 
 #: The values of ``x-amz-server-side-encryption`` that are served.
-SSEAlgorithm: TypeAlias = Literal["AES256"]
+SSEAlgorithm: TypeAlias = Literal["AES256", "aws:kms"]
 
 #: The bucket setting that holds a default encryption.
 SETTING = "encryption"
 
+# "arn:aws:kms:NAME", the form of MinIO; "arn:aws:kms:region:account:key/NAME"; "alias/NAME",
+# or the plain name.  What no KMS takes for a name is not guessed at.
+_KEY_ID = re.compile(
+    r"(?:arn:aws[a-z-]*:kms:(?:[a-z0-9-]*:[0-9]*:(?:key|alias)/)?|alias/)?"
+    r"(?P<name>(?!\.{1,2}\Z)[^\s/:\x00-\x20\x7f]+)"
+)
 
-@frozen
-class ServerSideEncryption:
+
+class ServerSideEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    An encryption with a key of the KMS: the default of a bucket, or what applies to a write.
+    The default encryption of a bucket, with a key of the KMS.
 
     :ivar algorithm: ``AES256``: a key under the default master key.
+    :ivar key_id: For ``aws:kms``: the master key, as the bucket's owner wrote it; empty for the
+        default one.
+    :ivar bucket_key: For ``aws:kms``: whether objects share data keys unless the client wants
+        otherwise.  With ``AES256`` the server decides.
     """
 
     algorithm: SSEAlgorithm
+    key_id: str = ""
+    bucket_key: bool = False
 
     def to_bytes(self) -> bytes:
         """
@@ -50,21 +62,66 @@ class ServerSideEncryption:
 
 def encryption_for(
     request: EncryptionRequest | None, bucket: bytes | None, auto: bool
-) -> ServerSideEncryption | None:
+) -> EncryptionRequest | None:
     """
     Tell which encryption applies: what the client wants, else the bucket, else the server.
 
+    In the answer ``bucket_key`` is decided: objects with ``AES256`` share data keys as far as
+    the server lets them.
+
     :param bucket: The bucket setting :data:`SETTING`, when there is one.
     :param auto: Whether the server encrypts everything by itself.
-    :raises Refused: The client wants an encryption that is not served.
-    :raises Damaged: The bucket setting is unreadable; nothing is written in clear then.
+    :raises Refused: The client wants an encryption that is not served, or gave no key to it.
+    :raises Damaged: The bucket setting is needed and unreadable; nothing is written in clear
+        then.
     """
     if request is not None:
-        if request.algorithm != "AES256":
-            raise Refused(
-                "InvalidArgument", "The encryption method specified is not supported; use AES256"
-            )
-        return ServerSideEncryption("AES256")
+        return _requested(request, bucket)
     if bucket is not None:
-        return ServerSideEncryption.from_bytes(bucket)
-    return ServerSideEncryption("AES256") if auto else None
+        default = ServerSideEncryption.from_bytes(bucket)
+        if default.algorithm == "aws:kms":
+            return EncryptionRequest("aws:kms", default.key_id, {}, default.bucket_key)
+        return EncryptionRequest("AES256", bucket_key=True)
+    return EncryptionRequest("AES256", bucket_key=True) if auto else None
+
+
+def _requested(request: EncryptionRequest, bucket: bytes | None) -> EncryptionRequest:
+    match request.algorithm:
+        case "AES256":
+            return EncryptionRequest("AES256", bucket_key=True)
+        case "aws:kms":
+            shared = request.bucket_key
+            if shared is None:
+                shared = bucket is not None and ServerSideEncryption.from_bytes(bucket).bucket_key
+            return EncryptionRequest("aws:kms", request.key_id, request.context, shared)
+        case algorithm if algorithm == SSE_C:
+            if request.customer_key is None:
+                raise no_customer_key()
+            return EncryptionRequest(SSE_C, customer_key=request.customer_key)
+    raise Refused("InvalidArgument", "The encryption method specified is not supported")
+
+
+def master_key_name(key_id: str) -> str:
+    """
+    The name by which the KMS knows a master key that a client named in any of its forms.
+
+    These are the name itself, ``alias/NAME``, ``arn:aws:kms:NAME``, and the full form
+    ``arn:aws:kms:REGION:ACCOUNT:key/NAME`` (or ``alias/NAME`` at its end).
+
+    :raises Refused: It is none of these.
+    """
+    found = _KEY_ID.fullmatch(key_id)
+    if found is None:
+        raise Refused("InvalidRequest", "The specified KMS KeyID contains unsupported characters")
+    return found["name"]
+
+
+def no_customer_key() -> Refused:
+    """
+    The refusal of what needs the key of a client and came without.
+    """
+    return Refused(
+        "InvalidArgument",
+        "Requests specifying Server Side Encryption with Customer provided keys must provide an"
+        " appropriate secret key.",
+    )

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kypello.crypto.keys import Domain, SealedObjectKey
-from kypello.crypto.metadata import KeyRecord, is_encrypted, read_entries, write_entries
+from kypello.crypto.metadata import (
+    KeyRecord,
+    domain_of,
+    is_encrypted,
+    read_entries,
+    shown_sealing,
+    write_entries,
+)
 from kypello.errors import NotAuthentic
+from kypello.model import SSE_C, Sealing
 from tests.cases import SyncCase
 
 PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
@@ -116,3 +124,45 @@ class MetadataTests(SyncCase):
         self.assertFalse(is_encrypted({}))
         self.assertFalse(is_encrypted({"X-Minio-Internal-actual-size": "5"}))
         self.assertTrue(is_encrypted({f"{PREFIX}Iv": ""}))
+
+    def test_domains(self) -> None:
+        """
+        The sealed key tells who has the external key; without one nobody knows.
+        """
+        for domain, expected in (
+            (Domain.SSE_S3, Sealing("AES256", "my-key")),
+            (Domain.SSE_KMS, Sealing("aws:kms", "arn:aws:kms:my-key")),
+        ):
+            sealed = SealedObjectKey(domain, b"i" * 32, b"s" * 64)
+            entries = write_entries(KeyRecord(sealed, "my-key", b"sealed"))
+            self.assertEqual((domain_of(entries), shown_sealing(entries)), (domain, expected))
+        entries = write_entries(KeyRecord(SealedObjectKey(Domain.SSE_C, b"i" * 32, b"s" * 64)))
+        self.assertEqual(domain_of(entries), Domain.SSE_C)
+        self.assertEqual(shown_sealing(entries), Sealing(SSE_C))
+        for damaged in ({}, {f"{PREFIX}Iv": ""}, {f"{PREFIX}S3-Kms-Key-Id": "my-key"}):
+            self.assertIsNone(domain_of(damaged))
+            self.assertIsNone(shown_sealing(damaged))
+
+    def test_shown(self) -> None:
+        """
+        A client sees the master key as it named it, its context, and whether keys are shared; a
+        damaged context is left out.
+        """
+        sealed = SealedObjectKey(Domain.SSE_KMS, b"i" * 32, b"s" * 64)
+        entries = write_entries(KeyRecord(sealed, "my-key", b"sealed", {"a": "<"}))
+        expected = Sealing("aws:kms", "alias/my-key", {"a": "<"})
+        self.assertEqual(shown_sealing(entries, "alias/my-key"), expected)
+        entries[f"{PREFIX}Context"] = "!"
+        self.assertEqual(shown_sealing(entries), Sealing("aws:kms", "arn:aws:kms:my-key"))
+        entries = write_entries(KeyRecord(sealed, "my-key", b"sealed", bucket_key=True))
+        self.assertTrue(shown_sealing(entries).bucket_key)
+
+    def test_context_unbound(self) -> None:
+        """
+        A context that nothing is bound to is refused.
+        """
+        for domain, shared in ((Domain.SSE_S3, False), (Domain.SSE_KMS, True)):
+            sealed = SealedObjectKey(domain, b"i" * 32, b"s" * 64)
+            record = KeyRecord(sealed, "my-key", b"sealed", {"a": "b"}, bucket_key=shared)
+            with self.assertRaises(NotAuthentic):
+                read_entries(write_entries(record))
