@@ -7,13 +7,18 @@ Both work in the thread of the reader: AES-GCM takes about a tenth of a millisec
 no more than it costs to hand the block to another thread and back.
 """
 
-from attrs import define, field
+from collections.abc import Callable, Iterator
+
+from attrs import define, field, frozen
 from zope.interface import implementer
 
-from kypello.crypto.dare import Decoder, Encoder, encrypted_size
+from kypello.crypto.dare import Decoder, Encoder, PackageRange, encrypted_size
 from kypello.errors import NotAuthentic
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer
+
+# Where the nonce is in a package.
+_NONCE = slice(4, 16)
 
 
 @implementer(IBodySource)
@@ -113,3 +118,129 @@ class DecryptingSource:
         if stop - skipped == len(plaintext):
             return plaintext
         return memoryview(plaintext)[skipped:stop]
+
+
+@frozen
+class Piece:
+    """
+    A range of the plaintext of one of several DARE streams.
+
+    :ivar found: The packages that hold it.
+    :ivar size: Bytes of plaintext; at least one.
+    :ivar nonce: That of the stream; empty for any.
+    :ivar decoder: Makes what decrypts the packages.
+    """
+
+    found: PackageRange
+    size: int
+    nonce: bytes
+    decoder: Callable[[], Decoder] = field(repr=False)
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class JoinedSource:
+    """
+    The plaintext of pieces of several DARE streams, one after the other.
+
+    :ivar size: Bytes of all pieces together.
+    :ivar _packages: Those of all pieces, with nothing between.
+    """
+
+    _packages: IBodySource
+    _pieces: Iterator[Piece]
+    size: int | None
+    _rest: Buffer = field(init=False, default=b"")
+    _reading: DecryptingSource | None = field(init=False, default=None)
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block of plaintext, all of it authenticated.
+
+        :raises NotAuthentic: As :meth:`DecryptingSource.read`.
+        """
+        while True:
+            if self._reading is None:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    return b""
+                packages = _Cut(self, piece.found.encrypted.size, piece.nonce)
+                self._reading = DecryptingSource(
+                    packages, piece.decoder(), piece.found.skip, piece.size
+                )
+            block = await self._reading.read()
+            if len(block):
+                return block
+            self._reading = None
+
+    def close(self) -> None:
+        """
+        Give up the packages.
+        """
+        self._pieces, self._reading, self._rest = iter(()), None, b""
+        self._packages.close()
+
+    async def take(self, most: int) -> Buffer:
+        """
+        The next packages, or parts of them: at most that many bytes.
+        """
+        block, self._rest = self._rest, b""
+        if not len(block):
+            block = await self._packages.read()
+        if len(block) > most:
+            block = memoryview(block)
+            self._rest = block[most:]
+            return block[:most]
+        return block
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class _Cut:
+    """
+    The packages of one piece.
+
+    :ivar size: Bytes that are still to come.
+    :ivar _nonce: What the first package must have; empty for any, or when it was seen.
+    """
+
+    _joined: JoinedSource
+    size: int | None
+    _nonce: bytes
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block.
+
+        :raises NotAuthentic: The stream is another.
+        """
+        block = await self._take()
+        if self._nonce:
+            while len(block) < _NONCE.stop and (more := await self._take()):
+                block = bytes(block) + more
+            self._check(bytes(block[_NONCE]))
+        return block
+
+    def close(self) -> None:
+        """
+        Nothing is held here.
+        """
+
+    async def _take(self) -> Buffer:
+        if not self.size:
+            return b""
+        block = await self._joined.take(self.size)
+        self.size -= len(block)
+        return block
+
+    def _check(self, nonce: bytes) -> None:
+        if unmarked(nonce) != unmarked(self._nonce):
+            raise NotAuthentic("package header")
+        self._nonce = b""
+
+
+def unmarked(nonce: bytes) -> bytes:
+    """
+    A nonce without the bit that marks the final package of its stream.
+    """
+    return bytes([nonce[0] & 0x7F]) + nonce[1:] if nonce else b""

@@ -4,6 +4,7 @@
 Data keys for objects, with as few calls of the KMS as its user allows.
 """
 
+from collections.abc import Mapping
 from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
@@ -18,6 +19,11 @@ V = TypeVar("V")
 
 #: Key name, sealed data key and context: what decides what a call of the KMS gives.
 _Opening: TypeAlias = tuple[str, bytes, bytes]
+
+#: Key name and bucket: whose objects share a data key.
+_Sharing: TypeAlias = tuple[str, str]
+
+_NOTHING: Mapping[str, str] = {}
 
 
 @frozen
@@ -68,11 +74,21 @@ class _BucketKey:
     left: int
 
 
-def data_key_context(bucket: str, key: str, bucket_key: bool) -> bytes:
+def bucket_context(bucket: str) -> bytes:
     """
-    The context that the data key of an object is bound to.
+    The context that a data key for many objects of a bucket is bound to.
     """
-    return context_bytes({bucket: bucket if bucket_key else object_path(bucket, key)})
+    return context_bytes({bucket: bucket})
+
+
+def object_context(bucket: str, key: str, context: Mapping[str, str] = _NOTHING) -> bytes:
+    """
+    The context that a data key for one object is bound to.
+
+    :param context: What the client gave.  It takes the place of the path when it has an entry
+        of the bucket's name; key-encryption keys are bound to the path in any case.
+    """
+    return context_bytes({bucket: object_path(bucket, key), **context})
 
 
 @define(eq=False)
@@ -129,7 +145,7 @@ class DataKeys:
     _reuse: Reuse = Reuse()
     _bucket_keys: _Recent[_BucketKey] = field(init=False)
     _opened: _Recent[bytes] = field(init=False)
-    _making: SharedCalls[str, _BucketKey] = field(init=False, factory=SharedCalls)
+    _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
     _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
 
     def __attrs_post_init__(self) -> None:
@@ -141,20 +157,36 @@ class DataKeys:
         self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, limit)
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
 
-    async def for_object(self, bucket: str, key: str) -> ObjectDataKey:
+    async def for_object(
+        self,
+        bucket: str,
+        key: str,
+        key_name: str = "",
+        context: Mapping[str, str] = _NOTHING,
+        *,
+        share: bool = True,
+    ) -> ObjectDataKey:
         """
-        A data key under the default master key, to seal the key of a new object.
-        """
-        if self._reuse.by_bucket:
-            return ObjectDataKey(await self._for_bucket(bucket), bucket_key=True)
-        context = data_key_context(bucket, key, bucket_key=False)
-        return ObjectDataKey(await self.generate(context), bucket_key=False)
+        A data key to seal the key of a new object.
 
-    async def generate(self, context: bytes) -> DataKey:
+        :param key_name: The master key; empty for the default one.
+        :param context: What the client binds it to.  Such a data key is for one object: what
+            is bound to its context cannot serve those that have another.
+        :param share: Whether other objects of the bucket may use it too.
         """
-        A fresh data key under the default master key; the next to open it needs no call.
+        key_name = key_name or self._kms.default_key
+        if share and not context and self._reuse.by_bucket:
+            return ObjectDataKey(await self._for_bucket((key_name, bucket)), bucket_key=True)
+        made = await self.generate(object_context(bucket, key, context), key_name)
+        return ObjectDataKey(made, bucket_key=False)
+
+    async def generate(self, context: bytes, key_name: str = "") -> DataKey:
         """
-        key = await self._kms.generate_key(self._kms.default_key, context)
+        A fresh data key; the next to open it needs no call.
+
+        :param key_name: The master key; empty for the default one.
+        """
+        key = await self._kms.generate_key(key_name or self._kms.default_key, context)
         self._opened.put((key.key_name, key.sealed, context), key.plaintext)
         return key
 
@@ -173,17 +205,19 @@ class DataKeys:
         self._opened.put(opening, plaintext)
         return plaintext
 
-    async def _for_bucket(self, bucket: str) -> DataKey:
+    async def _for_bucket(self, sharing: _Sharing) -> DataKey:
         # Those who wait for one new key may be more than it may serve: they look again.
-        current = self._bucket_keys.get(bucket)
+        current = self._bucket_keys.get(sharing)
         while current is None or not current.left:
-            made = await self._making.run(bucket, lambda: self._make(bucket))
-            current = made if made.left else self._bucket_keys.get(bucket)
+            made = await self._making.run(sharing, lambda: self._make(sharing))
+            current = made if made.left else self._bucket_keys.get(sharing)
         current.left -= 1
         return current.key
 
-    async def _make(self, bucket: str) -> _BucketKey:
-        key = await self.generate(data_key_context(bucket, "", bucket_key=True))
-        made = _BucketKey(key, self._reuse.bucket_objects)
-        self._bucket_keys.put(bucket, made)
+    async def _make(self, sharing: _Sharing) -> _BucketKey:
+        key_name, bucket = sharing
+        made = _BucketKey(
+            await self.generate(bucket_context(bucket), key_name), self._reuse.bucket_objects
+        )
+        self._bucket_keys.put(sharing, made)
         return made

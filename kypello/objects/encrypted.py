@@ -8,45 +8,45 @@ ETags and metadata are those of the plaintext.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from attrs import define, evolve, field
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from kypello.crypto import dare
-from kypello.crypto.keys import (
-    Domain,
-    generate_object_key,
-    object_path,
-    open_object_key,
-    seal_object_key,
-)
-from kypello.crypto.metadata import KeyRecord, is_encrypted, read_entries, write_entries
+from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import SETTING, encryption_for
-from kypello.errors import (
-    KMSNotConfigured,
-    KMSUnavailable,
-    KypelloError,
-    NoSuchBucket,
-    NotAuthentic,
+from kypello.errors import KMSUnavailable, KypelloError
+from kypello.interfaces import (
+    Assemble,
+    Condition,
+    Describe,
+    IBodySource,
+    IObjectStore,
+    IOpenObject,
 )
-from kypello.interfaces import Condition, Describe, IBodySource, IObjectStore, IOpenObject
 from kypello.model import (
     BucketInfo,
-    ByteRange,
+    CustomerKey,
     EncryptionRequest,
     Listing,
     ListQuery,
     ObjectInfo,
     ObjectMetadata,
+    PartInfo,
+    UploadInfo,
+    UploadListing,
+    UploadQuery,
 )
-from kypello.objects.bodies import DecryptingSource, EncryptingSource
-from kypello.objects.bucketkeys import SETTING as METADATA_KEY
+from kypello.objects.access import Access, New, is_customers, plainly, with_etag
+from kypello.objects.bodies import EncryptingSource
 from kypello.objects.bucketkeys import BucketKeys, guarded
-from kypello.objects.datakeys import DataKeys, data_key_context
-from kypello.objects.metadata import MetadataKey, opaque_metadata
+from kypello.objects.datakeys import DataKeys
+from kypello.objects.metadata import MetadataKey
+from kypello.objects.multipart import EncryptedUploads
+from kypello.objects.objectkeys import READING, ObjectKeys
+from kypello.objects.reading import EncryptedObject
+from kypello.objects.shown import listed_object, object_without_key, opened_object
 
 
 @implementer(IObjectStore)
@@ -60,8 +60,11 @@ class EncryptedStore:
     keys: if its metadata cannot be opened it shows the size that its packages tell and an
     opaque ETag.  HEAD and reading raise what is wrong instead.
 
-    :ivar _keys: ``None`` without a KMS: plain objects pass, encryption is refused, and so are
-        encrypted objects.
+    Objects with a key of their client need no KMS at all.  A listing, and a condition, sees
+    size, ETag and tags of them and nothing else.
+
+    :ivar _keys: ``None`` without a KMS: plain objects pass, encryption with its keys is
+        refused, and so are objects that are encrypted so.
     """
 
     _store: IObjectStore
@@ -69,13 +72,17 @@ class EncryptedStore:
     _random: Random
     _auto_encryption: bool = False
     _bucket_keys: BucketKeys | None = field(init=False)
-    _log: Logger = field(init=False, factory=Logger)
+    _access: Access = field(init=False)
+    _uploads: EncryptedUploads = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """
         No metadata key is open yet.
         """
         self._bucket_keys = None if self._keys is None else BucketKeys(self._store, self._keys)
+        object_keys = ObjectKeys(self._keys, self._random)
+        self._access = Access(self._store, object_keys, self._bucket_keys)
+        self._uploads = EncryptedUploads(self._store, self._access, self._random)
 
     async def create_bucket(self, name: str, settings: Mapping[str, bytes]) -> BucketInfo:
         """
@@ -125,30 +132,44 @@ class EncryptedStore:
         """
         Store an object, encrypted if need be.
 
+        :param describe: The ETag that it gives counts for plain objects and SSE-S3 only; for
+            others it need compute none.
         :raises KypelloError: As :meth:`IObjectStore.put`; what the KMS raises; and
             :class:`KMSNotConfigured`; all of these before the body is read.
         """
         try:
             info = await self._store.bucket(bucket)
-            setting = info.settings.get(SETTING)
-            if encryption_for(encryption, setting, self._auto_encryption) is not None:
-                return await self._put_encrypted(info, key, body, describe, condition)
-            checked = await self._checked(info, condition)
-            return await self._store.put(bucket, key, body, _plainly(describe), None, checked)
+            wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+            if wanted is not None:
+                new = await self._access.begin(info, key, wanted)
+                return await self._put_encrypted(bucket, key, body, describe, condition, new)
+            checked = await self._checked(bucket, condition)
+            return await self._store.put(
+                bucket, key, body, lambda size: plainly(describe(size)), None, checked
+            )
         finally:
             body.close()
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def head(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> ObjectInfo:
         """
         Tell an object without a call of the KMS, once the key of the bucket is open.
 
         :raises KMSUnavailable:
-        :raises KMSNotConfigured: The object is encrypted.
+        :raises KMSNotConfigured: The object is encrypted with a key of the KMS.
         :raises NotAuthentic: Its metadata is not what was written.
+        :raises Refused: As :meth:`IObjectStore.head`.
         """
-        return await self._plain(await self._store.head(bucket, key))
+        stored = await self._store.head(bucket, key)
+        if customer_key is None and not is_encrypted(stored.metadata.internal):
+            return stored
+        opened = await self._access.open(stored, opened_object, customer_key, READING)
+        return opened.shown.info
 
-    async def open(self, bucket: str, key: str) -> IOpenObject:
+    async def open(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> IOpenObject:
         """
         Pin an object; its content is decrypted as it is read.
 
@@ -156,9 +177,10 @@ class EncryptedStore:
         """
         below = await self._store.open(bucket, key)
         try:
-            if not is_encrypted(below.info.metadata.internal):
+            if customer_key is None and not is_encrypted(below.info.metadata.internal):
                 return below
-            return _EncryptedObject(await self._plain(below.info), below, self._configured()[0])
+            opened = await self._access.open(below.info, opened_object, customer_key, READING)
+            return EncryptedObject(opened.shown, below, opened.object_key)
         except BaseException:
             below.close()
             raise
@@ -167,181 +189,162 @@ class EncryptedStore:
         """
         Remove an object; without condition no key is needed.
         """
-        if condition is not None:
-            condition = await self._checked(await self._store.bucket(bucket), condition)
-        await self._store.delete(bucket, key, condition)
+        await self._store.delete(bucket, key, await self._checked(bucket, condition))
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
         One page of the current objects, with at most one call of the KMS.
         """
         listing = await self._store.list(bucket, query)
-        if not any(is_encrypted(info.metadata.internal) for info in listing.objects):
-            return listing
-        try:
-            metadata_key = await self._metadata_key(await self._store.bucket(bucket))
-        except NoSuchBucket:
-            raise
-        except KypelloError as error:
-            self._log.warn(
-                "listing {bucket} without its metadata key: {error}", bucket=bucket, error=error
-            )
-            metadata_key = None
-        return evolve(
-            listing, objects=tuple(self._shown(metadata_key, info) for info in listing.objects)
+        objects = await self._access.listed(
+            bucket, listing.objects, listed_object, object_without_key
         )
+        return evolve(listing, objects=objects)
+
+    async def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        metadata: ObjectMetadata,
+        checksum: str = "",
+        encryption: EncryptionRequest | None = None,
+    ) -> UploadInfo:
+        """
+        Begin an upload whose parts are encrypted if need be.
+
+        :raises KypelloError: As :meth:`put`.
+        """
+        info = await self._store.bucket(bucket)
+        wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+        if wanted is not None:
+            return await self._uploads.create(info, key, metadata, checksum, wanted)
+        return await self._store.create_upload(bucket, key, plainly(metadata), checksum)
+
+    async def upload(self, bucket: str, key: str, upload_id: str) -> UploadInfo:
+        """
+        Look up an unfinished upload.
+
+        Of one with a key of its client only tags and storage class can be told.
+
+        :raises KypelloError: As :meth:`head`.
+        """
+        return await self._uploads.upload(bucket, key, upload_id)
+
+    async def put_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: IBodySource,
+        describe: Describe,
+        customer_key: CustomerKey | None = None,
+    ) -> PartInfo:
+        """
+        Store one part, encrypted as the upload says.
+
+        :param describe: As in :meth:`put`.
+        :raises KypelloError: As :meth:`head`.
+        """
+        try:
+            return await self._uploads.put_part(
+                bucket,
+                key,
+                upload_id,
+                number,
+                body=body,
+                describe=describe,
+                customer_key=customer_key,
+            )
+        finally:
+            body.close()
+
+    async def parts(
+        self, bucket: str, key: str, upload_id: str, after: int, limit: int
+    ) -> Sequence[PartInfo]:
+        """
+        The first *limit* parts with numbers above *after*.
+
+        :raises KypelloError: As :meth:`head`; but no key of a client is needed.
+        """
+        return await self._uploads.parts(bucket, key, upload_id, after, limit)
+
+    async def complete_upload(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        request: bytes,
+        assemble: Assemble,
+        condition: Condition | None = None,
+        customer_key: CustomerKey | None = None,
+    ) -> ObjectInfo:
+        """
+        Make the object of an upload current.
+
+        Of an upload with a key of its client, which does not come along, *assemble* sees no
+        more than :meth:`upload` and :meth:`parts` tell, and may only choose parts.
+
+        :raises Refused: The key is wrong, or missing where checksums need it.
+        :raises KypelloError: As :meth:`IObjectStore.complete_upload` and :meth:`head`.
+        """
+        return await self._uploads.complete(
+            bucket,
+            key,
+            upload_id,
+            request,
+            assemble=assemble,
+            condition=await self._checked(bucket, condition),
+            customer_key=customer_key,
+        )
+
+    async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """
+        End an upload; no key is needed.
+        """
+        await self._store.abort_upload(bucket, key, upload_id)
+
+    async def uploads(self, bucket: str, query: UploadQuery) -> UploadListing:
+        """
+        One page of the unfinished uploads, with at most one call of the KMS.
+        """
+        return await self._uploads.list(bucket, query)
 
     async def _put_encrypted(
         self,
-        info: BucketInfo,
+        bucket: str,
         key: str,
         body: IBodySource,
         describe: Describe,
         condition: Condition | None,
+        new: New,
     ) -> ObjectInfo:
-        keys, bucket_keys = self._configured()
-        random = self._random
-        metadata_key = await bucket_keys.make(info)
-        data_key = await keys.for_object(info.name, key)
-        external = data_key.key
-        object_key = generate_object_key(external.plaintext, random)
-        sealed = seal_object_key(
-            external.plaintext, object_key, Domain.SSE_S3, object_path(info.name, key), random
-        )
-        record = KeyRecord(
-            sealed, external.key_name, external.sealed, bucket_key=data_key.bucket_key
-        )
-        entries = write_entries(record)
+        random, metadata_key = self._random, new.metadata_key
 
         def describe_sealed(stored_size: int) -> ObjectMetadata:
             """
             Describe the plaintext, and seal that.
             """
             size = dare.plain_size(stored_size)
-            return metadata_key.seal(key, evolve(describe(size), internal=entries), size, random)
+            metadata = with_etag(describe(size), new.entries, random)
+            return metadata_key.seal(key, new.entered(metadata), size, random)
 
+        encoder = dare.Encoder(new.object_key, random(dare.NONCE_SIZE))
+        checked = await self._checked(bucket, condition)
         stored = await self._store.put(
-            info.name,
-            key,
-            EncryptingSource(body, dare.Encoder(object_key, random(dare.NONCE_SIZE))),
-            describe_sealed,
-            None,
-            None if condition is None else _opening(condition, metadata_key),
+            bucket, key, EncryptingSource(body, encoder), describe_sealed, None, checked
         )
-        return _opened(metadata_key, stored)
+        return opened_object(metadata_key, stored).info
 
-    async def _checked(self, info: BucketInfo, condition: Condition | None) -> Condition | None:
+    async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:
             return None
+        info = await self._store.bucket(bucket)
         # An object that is not encrypted can be checked without the key.
         try:
-            return _opening(condition, await self._metadata_key(info))
+            return _opening(condition, await self._access.bucket_key(info))
         except KypelloError as error:
             return _opening(condition, None, error)
-
-    async def _metadata_key(self, info: BucketInfo) -> MetadataKey | None:
-        return await self._configured()[1].key(info) if METADATA_KEY in info.settings else None
-
-    async def _plain(self, stored: ObjectInfo) -> ObjectInfo:
-        if not is_encrypted(stored.metadata.internal):
-            return stored
-        bucket_keys = self._configured()[1]
-        metadata_key = bucket_keys.at_hand(stored.bucket)
-        if metadata_key is not None:
-            # When it does not open, this may be the key of an earlier bucket of the name.
-            with suppress(NotAuthentic):
-                return _opened(metadata_key, stored)
-        metadata_key = await bucket_keys.key(await self._store.bucket(stored.bucket))
-        if metadata_key is None:
-            raise NotAuthentic("metadata")
-        return _opened(metadata_key, stored)
-
-    def _shown(self, metadata_key: MetadataKey | None, stored: ObjectInfo) -> ObjectInfo:
-        if not is_encrypted(stored.metadata.internal):
-            return stored
-        if metadata_key is not None:
-            try:
-                return _opened(metadata_key, stored)
-            except NotAuthentic as error:
-                self._log.warn(
-                    "{bucket}/{key} cannot be opened: {error}",
-                    bucket=stored.bucket,
-                    key=stored.key,
-                    error=error,
-                )
-        try:
-            size = dare.plain_size(stored.size)
-        except NotAuthentic:
-            size = stored.size
-        return evolve(stored, size=size, metadata=opaque_metadata(stored.metadata))
-
-    def _configured(self) -> tuple[DataKeys, BucketKeys]:
-        if self._keys is None or self._bucket_keys is None:
-            raise KMSNotConfigured()
-        return self._keys, self._bucket_keys
-
-
-@implementer(IOpenObject)
-@define(eq=False)
-class _EncryptedObject:
-    """
-    An encrypted object, pinned.
-
-    :ivar info: As the client knows it.
-    :ivar _below: As the store keeps it.
-    """
-
-    info: ObjectInfo
-    _below: IOpenObject
-    _keys: DataKeys
-
-    async def read(self, wanted: ByteRange | None) -> IBodySource:
-        """
-        Decrypt the packages that hold the range.
-        """
-        info = self.info
-        if not info.size:
-            return await self._below.read(None)
-        record = read_entries(self._below.info.metadata.internal)
-        if (
-            record.object_key.domain is not Domain.SSE_S3
-            or record.key_name is None
-            or record.data_key is None
-            or record.multipart
-        ):
-            raise NotAuthentic("metadata: not an encryption that was written here")
-        context = data_key_context(info.bucket, info.key, record.bucket_key)
-        external = await self._keys.open(record.key_name, record.data_key, context)
-        object_key = open_object_key(
-            external, record.object_key, object_path(info.bucket, info.key)
-        )
-        plain = ByteRange(0, info.size) if wanted is None else wanted
-        found = dare.package_range(plain, info.size)
-        decoder = dare.Decoder(object_key, found.sequence, to_end=found.to_end)
-        packages = await self._below.read(None if wanted is None else found.encrypted)
-        return DecryptingSource(packages, decoder, found.skip, plain.size)
-
-    def close(self) -> None:
-        """
-        Release the pin.
-        """
-        self._below.close()
-
-
-def _opened(metadata_key: MetadataKey, stored: ObjectInfo) -> ObjectInfo:
-    opened = metadata_key.open(stored.key, stored.metadata)
-    if dare.encrypted_size(opened.size) != stored.size:
-        raise NotAuthentic("size")
-    # Written out because a listing does this a thousand times: evolve() is slow.
-    return ObjectInfo(
-        stored.bucket,
-        stored.key,
-        stored.version_id,
-        opened.size,
-        stored.modified,
-        opened.metadata,
-        stored.parts,
-    )
 
 
 def _opening(
@@ -351,15 +354,23 @@ def _opening(
         """
         Check *condition* against what the client knows of the current object.
         """
-        if current is not None and is_encrypted(current.metadata.internal):
-            if metadata_key is None:
-                raise failure or KMSUnavailable("the metadata key was made a moment ago", 1.0)
-            current = _opened(metadata_key, current)
+        if current is not None:
+            current = _known(current, metadata_key, failure)
         condition(current)
 
     return opening
 
 
-def _plainly(describe: Describe) -> Describe:
-    # What is known of an encrypted object may have been taken over from there.
-    return lambda size: evolve(describe(size), sealing=None, internal={}, sealed=b"")
+def _known(
+    current: ObjectInfo, metadata_key: MetadataKey | None, failure: KypelloError | None
+) -> ObjectInfo:
+    entries = current.metadata.internal
+    if not is_encrypted(entries):
+        return current
+    if is_customers(entries):
+        return object_without_key(current)
+    if metadata_key is None:
+        raise failure or KMSUnavailable("the metadata key was made a moment ago", 1.0)
+    if current.parts:
+        return opened_object(metadata_key, current).info
+    return listed_object(metadata_key, current)

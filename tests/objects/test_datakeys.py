@@ -7,8 +7,8 @@ Tests of data keys and their reuse.
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kypello.errors import KMSUnavailable, NotAuthentic
-from kypello.objects.datakeys import DataKeys, Reuse, data_key_context
+from kypello.errors import KeyNotFound, KMSUnavailable, NotAuthentic
+from kypello.objects.datakeys import DataKeys, Reuse, bucket_context
 from tests.cases import AsyncCase
 from tests.objects.keyservice import MemoryKMS
 
@@ -81,6 +81,43 @@ class DataKeysTests(AsyncCase):
                 first.key.plaintext,
             )
 
+    async def test_named(self) -> None:
+        """
+        A bucket has a data key for each master key, and an unknown one is never created.
+        """
+        keys = self.data_keys()
+        await self.kms.create_key("other")
+        first = await keys.for_object("b", "1")
+        other = await keys.for_object("b", "1", "other")
+        self.assertEqual((first.key.key_name, other.key.key_name), ("my-key", "other"))
+        self.assertEqual(await keys.for_object("b", "2", "my-key"), first)
+        self.assertEqual(await keys.for_object("b", "2", "other"), other)
+        with self.assertRaises(KeyNotFound):
+            await keys.for_object("b", "1", "absent")
+        self.assertEqual(sorted(self.kms.keys), ["my-key", "other"])
+
+    async def test_context(self) -> None:
+        """
+        A data key with a context of the client is bound to that and the path, and never shared,
+        whatever is asked for; an entry named as the bucket takes the place of the path.
+        """
+        keys = self.data_keys()
+        for context, expected in (
+            ({"a": "1"}, b'{"a":"1","b":"b/x"}'),
+            ({"b": "mine"}, b'{"b":"mine"}'),
+        ):
+            made = [
+                await keys.for_object("b", "x", context=context, share=share)
+                for share in (True, True, False)
+            ]
+            self.assertEqual([each.bucket_key for each in made], [False] * 3)
+            self.assertEqual(len({each.key.sealed for each in made}), 3)
+            for each in made:
+                await self.kms.decrypt_key("my-key", each.key.sealed, expected)
+        alone = await keys.for_object("b", "x", share=False)
+        self.assertFalse(alone.bucket_key)
+        await self.kms.decrypt_key("my-key", alone.key.sealed, b'{"b":"b/x"}')
+
     async def test_shared_making(self) -> None:
         """
         Many who need a new bucket key at once share the call, and its limit still holds.
@@ -101,7 +138,7 @@ class DataKeysTests(AsyncCase):
         """
         keys = self.data_keys(opened_seconds=10)
         made = (await keys.for_object("b", "k")).key
-        context = data_key_context("b", "k", bucket_key=True)
+        context = bucket_context("b")
         for _ in range(2):
             self.assertEqual(await keys.open("my-key", made.sealed, context), made.plaintext)
         self.assertEqual(self.kms.calls, ["generate"])

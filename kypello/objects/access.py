@@ -1,0 +1,232 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+How one gets at encrypted objects and uploads: which keys open which, and who has them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Generic, TypeVar
+
+from attrs import define, evolve, field, frozen
+from twisted.logger import Logger
+
+from kypello.crypto.keys import Domain
+from kypello.crypto.metadata import domain_of, is_encrypted, write_entries
+from kypello.crypto.randomness import Random
+from kypello.errors import KMSNotConfigured, KypelloError, NoSuchBucket, NotAuthentic
+from kypello.interfaces import IObjectStore
+from kypello.model import (
+    BucketInfo,
+    CustomerKey,
+    EncryptionRequest,
+    ObjectInfo,
+    ObjectMetadata,
+    Sealing,
+    UploadInfo,
+)
+from kypello.objects.bucketkeys import SETTING, BucketKeys
+from kypello.objects.metadata import CustomerMetadataKey, MetadataKey
+from kypello.objects.objectkeys import ObjectKeys, Refusals, open_with_customer_key
+
+S = TypeVar("S", ObjectInfo, UploadInfo)
+R = TypeVar("R")
+
+#: Bytes of an ETag that tells nothing of the content.
+_ETAG_SIZE = 16
+
+
+@frozen
+class New:
+    """
+    The keys of an object, or upload, that is being written.
+
+    :ivar _sealing: As the client asked for it.
+    """
+
+    object_key: bytes = field(repr=False)
+    metadata_key: MetadataKey
+    entries: Mapping[str, str]
+    _sealing: Sealing
+
+    def entered(self, metadata: ObjectMetadata) -> ObjectMetadata:
+        """
+        *metadata* with how the object is encrypted, ready to be sealed.
+        """
+        return evolve(metadata, internal=self.entries, sealing=self._sealing)
+
+
+@frozen
+class Opened(Generic[R]):
+    """
+    An object or upload that was opened.
+
+    :ivar shown: As its client knows it.
+    :ivar object_key: Gives its key, with a call of the KMS if need be.
+    """
+
+    shown: R
+    metadata_key: MetadataKey
+    object_key: Callable[[], Awaitable[bytes]] = field(repr=False)
+
+
+@define(eq=False)
+class Access:
+    """
+    The keys of objects and of their metadata, for those who write and read them.
+
+    :ivar _bucket_keys: ``None`` without a KMS.
+    """
+
+    _store: IObjectStore
+    _object_keys: ObjectKeys
+    _bucket_keys: BucketKeys | None
+    _log: Logger = field(init=False, factory=Logger)
+
+    async def begin(
+        self, info: BucketInfo, key: str, wanted: EncryptionRequest, *, multipart: bool = False
+    ) -> New:
+        """
+        Make the keys of something new.
+
+        :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
+        :raises Refused: What the client gave is malformed.
+        """
+        made = await self._object_keys.make(info.name, key, wanted, multipart=multipart)
+        metadata_key: MetadataKey
+        if wanted.customer_key is not None:
+            metadata_key = CustomerMetadataKey.derive(info.name, made.key, wanted.customer_key)
+        else:
+            metadata_key = await self._configured().make(info)
+        sealing = Sealing(wanted.algorithm, wanted.key_id)
+        return New(made.key, metadata_key, write_entries(made.record), sealing)
+
+    async def open(
+        self,
+        stored: S,
+        how: Callable[[MetadataKey, S], R],
+        customer_key: CustomerKey | None,
+        refusals: Refusals,
+    ) -> Opened[R]:
+        """
+        Open something that is encrypted, or that a client believes to be.
+
+        With a key of the KMS that needs no call of it, once the key of the bucket is open.
+
+        :raises Refused: See :class:`Refusals`.
+        :raises NotAuthentic: It is not what was written.
+        :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
+        """
+        bucket, key, entries = stored.bucket, stored.key, stored.metadata.internal
+        object_key = open_with_customer_key(bucket, key, entries, customer_key, refusals)
+        if object_key is not None and customer_key is not None:
+            metadata_key = CustomerMetadataKey.derive(bucket, object_key, customer_key)
+            return Opened(how(metadata_key, stored), metadata_key, partial(_at_hand, object_key))
+        bucket_keys = self._configured()
+        opening = partial(self._object_keys.open, bucket, key, entries)
+        recent = bucket_keys.at_hand(bucket)
+        if recent is not None:
+            # When it does not open, this may be the key of an earlier bucket of the name.
+            with suppress(NotAuthentic):
+                return Opened(how(recent, stored), recent, opening)
+        current = await bucket_keys.key(await self._store.bucket(bucket))
+        if current is None:
+            raise NotAuthentic("metadata")
+        return Opened(how(current, stored), current, opening)
+
+    async def bucket_key(self, info: BucketInfo) -> MetadataKey | None:
+        """
+        The metadata key of a bucket; ``None`` when it needs none.
+
+        :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
+        """
+        return await self._configured().key(info) if SETTING in info.settings else None
+
+    async def listed(
+        self,
+        bucket: str,
+        stored: Sequence[S],
+        how: Callable[[MetadataKey, S], S],
+        without_key: Callable[[S], S],
+    ) -> tuple[S, ...]:
+        """
+        Open what can be opened of a listing, with at most one call of the KMS.
+
+        :param without_key: Shows what the others tell without.
+        :raises NoSuchBucket:
+        """
+        metadata_key = None
+        if any(_is_by_kms(each.metadata.internal) for each in stored):
+            try:
+                metadata_key = await self.bucket_key(await self._store.bucket(bucket))
+            except NoSuchBucket:
+                raise
+            except KypelloError as error:
+                self._log.warn(
+                    "listing {bucket} without its metadata key: {error}",
+                    bucket=bucket,
+                    error=error,
+                )
+
+        def shown(each: S) -> S:
+            """
+            Open one.
+            """
+            if not is_encrypted(each.metadata.internal):
+                return each
+            if metadata_key is not None and _is_by_kms(each.metadata.internal):
+                try:
+                    return how(metadata_key, each)
+                except NotAuthentic as error:
+                    self._log.warn(
+                        "{bucket}/{key} cannot be opened: {error}",
+                        bucket=bucket,
+                        key=each.key,
+                        error=error,
+                    )
+            return without_key(each)
+
+        return tuple(map(shown, stored))
+
+    def _configured(self) -> BucketKeys:
+        if self._bucket_keys is None:
+            raise KMSNotConfigured()
+        return self._bucket_keys
+
+
+def with_etag(
+    metadata: ObjectMetadata, entries: Mapping[str, str], random: Random
+) -> ObjectMetadata:
+    """
+    The metadata of new content with the ETag that its encryption gives it.
+
+    Only with SSE-S3 it is the MD5 of the content, as it was described.  Otherwise it is random.
+    """
+    if domain_of(entries) is Domain.SSE_S3:
+        return metadata
+    return evolve(metadata, etag=random(_ETAG_SIZE).hex())
+
+
+def plainly(metadata: ObjectMetadata) -> ObjectMetadata:
+    """
+    The metadata of something that is not encrypted.
+
+    What is known of an encrypted object may have been taken over into it.
+    """
+    return evolve(metadata, sealing=None, internal={}, sealed=b"")
+
+
+def is_customers(entries: Mapping[str, str]) -> bool:
+    """
+    Whether the client has the key.
+    """
+    return domain_of(entries) is Domain.SSE_C
+
+
+def _is_by_kms(entries: Mapping[str, str]) -> bool:
+    return is_encrypted(entries) and not is_customers(entries)
+
+
+async def _at_hand(object_key: bytes) -> bytes:
+    return object_key

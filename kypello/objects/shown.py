@@ -1,0 +1,210 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the store keeps of encrypted objects, parts and uploads, as their clients know it.
+
+With the key of their metadata they are opened, and what does not fit together is refused;
+without it they show what can be told.
+"""
+
+import re
+from collections.abc import Sequence
+from hashlib import md5
+
+from attrs import evolve, frozen
+
+from kypello.crypto import dare
+from kypello.crypto.metadata import ACTUAL_SIZE, MULTIPART
+from kypello.errors import NotAuthentic
+from kypello.model import ObjectInfo, PartInfo, UploadInfo
+from kypello.objects.metadata import (
+    MetadataKey,
+    OpenedMetadata,
+    OpenedPart,
+    is_carried_over,
+    metadata_without_key,
+    parts_digest,
+)
+
+_SIZE = re.compile("[0-9]{1,18}")
+
+
+@frozen
+class Stream:
+    """
+    A DARE stream of the content of an object.
+
+    :ivar size: Plain bytes.
+    :ivar number: Of the part; ``None`` for content that came in one piece.
+    :ivar nonce: What the stream was encrypted with; empty when that was not kept.
+    """
+
+    size: int
+    number: int | None = None
+    nonce: bytes = b""
+
+
+@frozen
+class OpenedObject:
+    """
+    An object as its client knows it.
+
+    :ivar streams: What it consists of.
+    """
+
+    info: ObjectInfo
+    streams: tuple[Stream, ...]
+
+
+def opened_object(metadata_key: MetadataKey, stored: ObjectInfo) -> OpenedObject:
+    """
+    Open an object whose parts, if it has any, are told.
+
+    :raises NotAuthentic: It is not what was written, or lacks a part.
+    """
+    if MULTIPART not in stored.metadata.internal:
+        info = listed_object(metadata_key, stored)
+        return OpenedObject(info, (Stream(info.size),))
+    parts = [opened_part(metadata_key, stored, part) for part in stored.parts]
+    if is_carried_over(stored.metadata):
+        opened = _carried_over(metadata_key, stored, parts)
+    else:
+        opened = metadata_key.open(stored.key, stored.metadata)
+        if opened.parts != parts_digest(parts):
+            raise NotAuthentic("parts")
+    sizes = sum(part.size for part in parts), sum(part.size for part in stored.parts)
+    if sizes != (opened.size, stored.size):
+        raise NotAuthentic("size")
+    shown = tuple(map(shown_part, stored.parts, parts))
+    return OpenedObject(
+        evolve(stored, size=opened.size, metadata=opened.metadata, parts=shown),
+        tuple(Stream(part.size, part.number, part.nonce) for part in parts),
+    )
+
+
+def listed_object(metadata_key: MetadataKey, stored: ObjectInfo) -> ObjectInfo:
+    """
+    Open what a listing tells of an object; its parts, if they are told, are left out.
+
+    :raises NotAuthentic: It is not what was written.
+    """
+    if is_carried_over(stored.metadata):
+        raise NotAuthentic("metadata")
+    opened = metadata_key.open(stored.key, stored.metadata)
+    multipart = MULTIPART in stored.metadata.internal
+    if multipart != bool(opened.parts):
+        raise NotAuthentic("parts")
+    if not multipart and dare.encrypted_size(opened.size) != stored.size:
+        raise NotAuthentic("size")
+    # Written out because a listing does this a thousand times: evolve() is slow.
+    return ObjectInfo(
+        stored.bucket,
+        stored.key,
+        stored.version_id,
+        opened.size,
+        stored.modified,
+        opened.metadata,
+    )
+
+
+def object_without_key(stored: ObjectInfo) -> ObjectInfo:
+    """
+    What can be told of an object without the key of its metadata.
+    """
+    parts = tuple(part_without_key(part) for part in stored.parts)
+    return evolve(
+        stored,
+        size=_size_without_key(stored),
+        metadata=metadata_without_key(stored.metadata),
+        parts=parts,
+    )
+
+
+def opened_upload(metadata_key: MetadataKey, stored: UploadInfo) -> UploadInfo:
+    """
+    Open an upload.
+
+    :raises NotAuthentic: It is not what was written.
+    """
+    opened = metadata_key.open_upload(stored.key, stored.metadata)
+    return evolve(stored, metadata=opened.metadata)
+
+
+def upload_without_key(stored: UploadInfo) -> UploadInfo:
+    """
+    What can be told of an upload without the key of its metadata.
+    """
+    return evolve(stored, metadata=evolve(metadata_without_key(stored.metadata), etag=""))
+
+
+def opened_part(
+    metadata_key: MetadataKey, whole: ObjectInfo | UploadInfo, stored: PartInfo
+) -> OpenedPart:
+    """
+    Open a part of an upload, or of the object that it became.
+
+    :raises NotAuthentic: It is not what was written.
+    """
+    opened = metadata_key.open_part(
+        whole.key, whole.metadata.internal, stored.number, stored.metadata
+    )
+    if dare.encrypted_size(opened.size) != stored.size:
+        raise NotAuthentic("size")
+    return opened
+
+
+def shown_part(stored: PartInfo, opened: OpenedPart) -> PartInfo:
+    """
+    A part as its client knows it.
+    """
+    return PartInfo(stored.number, opened.size, stored.modified, opened.metadata)
+
+
+def part_without_key(stored: PartInfo) -> PartInfo:
+    """
+    What can be told of a part without the key of its metadata.
+    """
+    metadata = metadata_without_key(stored.metadata)
+    return evolve(stored, size=_plain_size(stored.size), metadata=metadata)
+
+
+def etag_of_parts(etags: Sequence[str]) -> str:
+    """
+    The ETag of an object of parts with these ETags.
+
+    :raises NotAuthentic: One is no such ETag.
+    """
+    try:
+        joined = b"".join(map(bytes.fromhex, etags))
+    except ValueError:
+        raise NotAuthentic("etag") from None
+    return f"{md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
+
+
+def _carried_over(
+    metadata_key: MetadataKey, stored: ObjectInfo, parts: Sequence[OpenedPart]
+) -> OpenedMetadata:
+    """
+    Open an object that was completed without its client's key.
+
+    Nothing that was sealed could list its parts.  The ETag that the client got does: those of
+    the parts, which are sealed, are random.
+    """
+    opened = metadata_key.open_upload(stored.key, stored.metadata)
+    if opened.metadata.etag != etag_of_parts([part.metadata.etag for part in parts]):
+        raise NotAuthentic("parts")
+    return evolve(opened, size=sum(part.size for part in parts))
+
+
+def _size_without_key(stored: ObjectInfo) -> int:
+    if MULTIPART not in stored.metadata.internal:
+        return _plain_size(stored.size)
+    told = stored.metadata.internal.get(ACTUAL_SIZE, "")
+    return int(told) if _SIZE.fullmatch(told) else stored.size
+
+
+def _plain_size(size: int) -> int:
+    try:
+        return dare.plain_size(size)
+    except NotAuthentic:
+        return size
