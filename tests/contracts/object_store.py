@@ -28,6 +28,7 @@ from kypello.model import (
     BucketInfo,
     Buffer,
     ByteRange,
+    CustomerKey,
     Listing,
     ListQuery,
     ObjectInfo,
@@ -121,11 +122,9 @@ def if_match(etag: str) -> Condition:
     return condition
 
 
-class ObjectStoreContract:
+class ObjectStoreCase:
     """
-    The contract of an object store.  Subclasses provide ``make_store``.
-
-    It looks from above only: sizes and ETags are those that ``describe`` saw and gave.
+    What tests of any object store have in common.  Subclasses provide ``make_store``.
     """
 
     # Those of trial's TestCase, which the subclass brings.
@@ -218,6 +217,24 @@ class ObjectStoreContract:
         with self.assertRaises(error) as caught:
             await call
         return caught.exception
+
+    async def settle(self, store: IObjectStore) -> None:
+        """
+        Let the store remove what nothing refers to.  Subclasses that sweep override it.
+        """
+
+    async def turn(self) -> None:
+        """
+        Let the reactor turn, for stores that work in threads.
+        """
+
+
+class ObjectStoreContract(ObjectStoreCase):
+    """
+    The contract of an object store, but for uploads in parts.
+
+    It looks from above only: sizes and ETags are those that ``describe`` saw and gave.
+    """
 
     async def test_interface(self) -> None:
         """
@@ -416,6 +433,17 @@ class ObjectStoreContract:
         for key in keys:
             self.assertEqual(await self.get(store, key), key.encode())
 
+    async def test_customer_key(self) -> None:
+        """
+        The key of a client is refused for an object that was stored without one.
+        """
+        store = await self.with_bucket()
+        await self.put(store, "k")
+        for call in (store.head, store.open):
+            error = await self.raises(Refused, call("b", "k", CustomerKey(b"k" * 32, "md5")))
+            self.assertEqual(error.code, "InvalidRequest")
+            await self.raises(NoSuchKey, call("b", "other", CustomerKey(b"k" * 32, "md5")))
+
     async def test_list(self) -> None:
         """
         Pages follow each other without gap, with prefix, delimiter and groups.
@@ -479,11 +507,6 @@ class ObjectStoreContract:
             self.assertEqual(await self.drain(second), pattern(size))
             second.close()
 
-    async def settle(self, store: IObjectStore) -> None:
-        """
-        Let the store remove what nothing refers to.  Subclasses that sweep override it.
-        """
-
     async def test_failed_put(self) -> None:
         """
         A put whose body, description or condition fails raises that and leaves what was there.
@@ -536,11 +559,6 @@ class ObjectStoreContract:
                 await put
             self.assertTrue(body.closed)
             self.assertEqual(await self.keys(store), [])
-
-    async def turn(self) -> None:
-        """
-        Let the reactor turn, for stores that work in threads.
-        """
 
     async def test_conditions(self) -> None:
         """

@@ -22,6 +22,7 @@ from kypello.store.layout import LayoutStore
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 from tests.contracts.object_store import ObjectStoreContract, pattern
+from tests.contracts.uploads import UploadsContract
 from tests.store.crashing import parts
 from tests.store.disk import DiskCase
 
@@ -32,7 +33,7 @@ CYCLES = 16
 State = tuple[int, int] | None
 
 
-class DiskLayoutTests(ObjectStoreContract, DiskCase):
+class DiskLayoutTests(ObjectStoreContract, UploadsContract, DiskCase):
     """
     The contract of an object store, on disk.
     """

@@ -12,16 +12,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 
 from kypello.errors import Damaged, KMSNotConfigured
-from kypello.interfaces import IBodySource
+from kypello.interfaces import IBodySource, IObjectStore
 from kypello.model import EncryptionRequest, ListQuery, Write
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
+from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.object_store import ObjectStoreContract, metadata_of, pattern
+from tests.contracts.uploads import UploadsContract
 
 
-class MemoryLayoutTests(ObjectStoreContract, AsyncCase):
+class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
     """
     The contract of an object store, in memory.
     """
@@ -31,7 +33,15 @@ class MemoryLayoutTests(ObjectStoreContract, AsyncCase):
         An empty store.
         """
         self.index, self.blobs, self.clock = MemoryIndex(), MemoryBlobs(), Clock()
-        return LayoutStore(self.index, self.blobs, self.clock, os.urandom)
+        store = LayoutStore(self.index, self.blobs, self.clock, os.urandom)
+        self.sweeper = Sweeper(self.index, self.blobs, store.intents, store.pins)
+        return store
+
+    async def settle(self, store: IObjectStore) -> None:
+        """
+        Sweep.
+        """
+        await self.sweeper.sweep()
 
     async def test_encryption(self) -> None:
         """
