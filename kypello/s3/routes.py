@@ -38,7 +38,7 @@ from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
 from kypello.s3.listings import list_objects, list_versions
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
-from kypello.s3.tagging import get_object_tagging
+from kypello.s3.tagging import delete_object_tagging, get_object_tagging
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -181,7 +181,10 @@ _OBJECT: Mapping[str, _Methods] = {
     "acl": _configuration("ObjectAcl", get_acl),
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
     "retention": _configuration("ObjectRetention", _NO_LOCK),
-    "tagging": _configuration("ObjectTagging", get_object_tagging),
+    "tagging": {
+        "GET": Operation("GetObjectTagging", "s3:GetObjectTagging", get_object_tagging),
+        "DELETE": Operation("DeleteObjectTagging", "s3:DeleteObjectTagging", delete_object_tagging),
+    },
 }
 
 #: Subresources that S3 knows and this server does not.
