@@ -6,7 +6,7 @@ What the headers of a request announce about the size and the digests of its bod
 
 from collections.abc import Iterator
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kypello.auth.mode import PayloadMode
 from kypello.auth.request import RequestHead
@@ -60,9 +60,7 @@ def read_announced(head: RequestHead, mode: PayloadMode, body_size: int | None) 
     md5 = _md5(head)
     in_headers, in_trailers = list(_headers(head)), _trailers(head, mode)
     if len(in_headers) + len(in_trailers) > 1:
-        raise _invalid(
-            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-        )
+        raise _several()
     algorithm, checksum = None, None
     if in_headers:
         algorithm = in_headers[0]
@@ -72,6 +70,43 @@ def read_announced(head: RequestHead, mode: PayloadMode, body_size: int | None) 
     covered = md5 is not None or mode.sha256 is not None or mode.seed is not None
     _check_sdk_algorithm(head, algorithm, covered)
     return Announced(size, md5, algorithm, checksum)
+
+
+def without_checksums(head: RequestHead) -> RequestHead:
+    """
+    A request without the headers that hold a checksum: they tell about something else than its
+    body.
+    """
+    headers = tuple(
+        pair for pair in head.headers if not pair[0].startswith(PREFIX) or pair[0] in _SETTINGS
+    )
+    return evolve(head, headers=headers)
+
+
+def read_algorithm(stated: str) -> str:
+    """
+    The name of a checksum algorithm in lower case.
+
+    :raises Refused: ``InvalidRequest``: there is none of this name.
+    """
+    if stated.lower() not in SIZES:
+        raise _invalid(
+            "Checksum algorithm provided is unsupported. Please try again with any of the valid"
+            f" types: [{', '.join(name.upper() for name in SIZES)}]"
+        )
+    return stated.lower()
+
+
+def stated_checksum(head: RequestHead) -> tuple[str, str] | None:
+    """
+    Algorithm and value of the checksum in the headers; ``None`` when there is none.
+
+    :raises Refused: ``InvalidRequest``.
+    """
+    names = list(_headers(head))
+    if len(names) > 1:
+        raise _several()
+    return (names[0], head.header(PREFIX + names[0]) or "") if names else None
 
 
 def checksum_value(algorithm: str, text: str) -> bytes:
@@ -147,19 +182,21 @@ def _check_sdk_algorithm(head: RequestHead, algorithm: str | None, covered: bool
     stated = head.header("x-amz-sdk-checksum-algorithm")
     if stated is None:
         return
-    if stated.lower() not in SIZES:
-        raise _invalid(
-            "Checksum algorithm provided is unsupported. Please try again with any of the valid"
-            f" types: [{', '.join(name.upper() for name in SIZES)}]"
-        )
+    named = read_algorithm(stated)
     if algorithm is None:
         if not covered:
             raise _invalid(
                 "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-*"
                 " or x-amz-trailer headers were found."
             )
-    elif stated.lower() != algorithm:
+    elif named != algorithm:
         raise _invalid("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+
+
+def _several() -> Refused:
+    return _invalid(
+        "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+    )
 
 
 def _invalid(message: str) -> Refused:

@@ -4,16 +4,17 @@
 What an operation gets: the front that all requests share, and the one request.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.interfaces import IBodySource, ILanes, IObjectStore
 from kypello.model import Identity
+from kypello.s3.announced import without_checksums
 from kypello.s3.authenticate import Authenticated, Authenticator
 from kypello.s3.payload import Payload, open_payload, read_small
 
@@ -48,6 +49,12 @@ class Front:
     :ivar encrypts: Whether a KMS is configured.
     :ivar host_id: What ``x-amz-id-2`` says.
     :ivar max_object: The largest object that is accepted, in bytes.
+    :ivar max_part: The largest part of an upload, and the largest source of a copy.
+    :ivar min_part: The smallest part of an upload, but for its last.
+    :ivar allow_insecure_customer_keys: Take keys of clients over plain HTTP too, from clients
+        on this machine: there, a proxy that ends TLS.
+    :ivar test_key: Called with the name of a master key before a bucket is set to use it;
+        raises what using the key would raise.
     :ivar domains: Under which hosts name buckets, in lower case.
     :ivar account_id: What ``x-amz-expected-bucket-owner`` must say; ``None`` for anything.
     :ivar storage_classes: Labels that objects may have beside those that S3 always has here.
@@ -62,6 +69,10 @@ class Front:
     encrypts: bool
     host_id: str = "kypello"
     max_object: int = 5 * 1024**4
+    max_part: int = 5 * 1024**3
+    min_part: int = 5 * 1024**2
+    allow_insecure_customer_keys: bool = False
+    test_key: Callable[[str], Awaitable[None]] | None = None
     domains: tuple[str, ...] = ()
     account_id: str | None = None
     storage_classes: frozenset[str] = frozenset()
@@ -111,23 +122,30 @@ class Call:
             await self.front.store.bucket(self.bucket)
             raise
 
-    def payload(self, want_md5: bool = False) -> Payload:
+    def payload(self, want_md5: bool = False, compute: str = "") -> Payload:
         """
         Begin to read the content.
 
+        :param compute: The checksum to compute when the client sends none; empty for none.
         :raises Refused: What the headers say about it is wrong.
         """
-        return open_payload(self.authenticated, self._body, self.front.lanes, want_md5)
+        return open_payload(self.authenticated, self._body, self.front.lanes, want_md5, compute)
 
-    async def read_document(self, limit: int = MAX_DOCUMENT, *, covered: bool = False) -> bytes:
+    async def read_document(
+        self, limit: int = MAX_DOCUMENT, *, covered: bool = False, about_object: bool = False
+    ) -> bytes:
         """
         All of the content, verified.
 
         :param covered: Insist that there is something to verify it by.
+        :param about_object: Headers with checksums tell about an object, not about this.
         :raises Refused: ``MissingRequestBodyError``, ``InvalidRequest`` for one that nothing
             covers, and what the payload raises.
         """
-        payload = self.payload()
+        authenticated = self.authenticated
+        if about_object:
+            authenticated = evolve(authenticated, head=without_checksums(authenticated.head))
+        payload = open_payload(authenticated, self._body, self.front.lanes, want_md5=False)
         if covered and not payload.covered:
             raise Refused(
                 "InvalidRequest",

@@ -4,59 +4,54 @@
 The verified content of a request: its body, unframed, with every digest checked.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from hashlib import md5
-from typing import Any
+from collections.abc import Mapping
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kypello.auth.chunked import ChunkedDecoder
 from kypello.auth.mode import PayloadMode
-from kypello.crypto.checksums import Checksum, encode, new_checksum
+from kypello.crypto.checksums import encode
 from kypello.errors import Refused
-from kypello.interfaces import IBodySource, ILane, ILanes
+from kypello.interfaces import IBodySource, ILanes
 from kypello.model import Buffer
 from kypello.s3.announced import PREFIX, Announced, checksum_value, read_announced
 from kypello.s3.authenticate import Authenticated
-
-#: How many blocks may wait for one digest; a block has about a MiB.
-IN_FLIGHT = 3
-
-#: Bodies up to this size, in bytes, are digested at once: some 30 microseconds at most, less
-#: than the way to a lane and back.
-AT_ONCE = 16 * 1024
+from kypello.s3.digests import Digests, begin_digests
 
 
 def open_payload(
-    authenticated: Authenticated, body: IBodySource, lanes: ILanes, want_md5: bool
+    authenticated: Authenticated,
+    body: IBodySource,
+    lanes: ILanes,
+    want_md5: bool,
+    compute: str = "",
 ) -> "Payload":
     """
     Begin to read the content of a request.
 
     :param body: As it came; closed with the payload.
     :param want_md5: Compute the MD5 digest even if the client has not sent one.
+    :param compute: The checksum to compute when the client sends none, by lower-case algorithm;
+        empty for none.
 
     :raises Refused: What the headers say is wrong; *body* has not been touched.
     """
     mode = authenticated.mode
     announced = read_announced(authenticated.head, mode, body.size)
-    small = body.size is not None and body.size <= AT_ONCE
     decoder = None
     if mode.chunked:
         decoder = ChunkedDecoder(announced.size, mode.seed, mode.trailer, announced.trailers)
-    names = {name for name in (announced.algorithm, mode.sha256 and "sha256") if name}
+    algorithm = announced.algorithm or compute
+    names = {name for name in (algorithm, mode.sha256 and "sha256") if name}
     return Payload(
         size=announced.size,
         body=body,
         mode=mode,
         announced=announced,
-        content=_Content(decoder, {name: new_checksum(name) for name in names}),
-        content_queue=_Queue(_Here() if small else lanes.lane()),
-        md5_hash=(md5(usedforsecurity=False) if want_md5 or announced.md5 is not None else None),
-        md5_queue=_Queue(_Here() if small else lanes.lane()),
+        algorithm=algorithm,
+        decoder=decoder,
+        digests=begin_digests(lanes, body.size, names, want_md5 or announced.md5 is not None),
     )
 
 
@@ -86,55 +81,6 @@ async def read_small(payload: IBodySource, limit: int) -> bytes:
     )
 
 
-@implementer(ILane)
-class _Here:
-    """
-    The lane of small bodies: the thread that calls.
-    """
-
-    async def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        return call(*arguments)
-
-
-@define
-class _Queue:
-    """
-    Calls in a lane, up to :data:`IN_FLIGHT` of them without waiting for their end.
-    """
-
-    lane: ILane
-    _running: deque[Deferred[Any]] = field(factory=deque)
-
-    async def put(self, call: Callable[..., Any], *arguments: Any) -> None:
-        if len(self._running) >= IN_FLIGHT:
-            await self._running.popleft()
-        self._running.append(Deferred.fromCoroutine(self.lane.run(call, *arguments)))
-
-    async def drain(self) -> None:
-        while self._running:
-            await self._running.popleft()
-
-
-@define
-class _Content:
-    """
-    What happens to the body in a lane: unframing, and every digest but MD5.
-    """
-
-    decoder: ChunkedDecoder | None
-    checksums: dict[str, Checksum]
-
-    def unframe(self, decoder: ChunkedDecoder, block: Buffer) -> Buffer:
-        pieces = decoder.feed(block)
-        for piece in pieces:
-            self.digest(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def digest(self, block: Buffer) -> None:
-        for checksum in self.checksums.values():
-            checksum.update(block)
-
-
 @implementer(IBodySource)
 @define(eq=False)
 class Payload:
@@ -146,21 +92,27 @@ class Payload:
 
     :ivar size: Bytes of content.
     :ivar md5: After the end, the digest in lower-case hex; ``None`` when nobody wants it.
-    :ivar checksums: After the end, the checksum that the client sent, in base64 by lower-case
-        algorithm; empty when it sent none.
+    :ivar checksums: After the end, the checksum that the client sent, or that is wanted, in
+        base64 by lower-case algorithm; empty when there is none.
     """
 
     size: int | None
     _body: IBodySource
     _mode: PayloadMode
     _announced: Announced
-    _content: _Content
-    _content_queue: _Queue
-    _md5_hash: Checksum | None
-    _md5_queue: _Queue
+    _algorithm: str
+    _decoder: ChunkedDecoder | None
+    _digests: Digests
     md5: str | None = field(default=None, init=False)
     checksums: Mapping[str, str] = field(factory=dict, init=False)
     _over: bool = field(default=False, init=False)
+
+    @property
+    def algorithm(self) -> str | None:
+        """
+        Of the checksum that the client sends, in lower case; ``None`` when it sends none.
+        """
+        return self._announced.algorithm
 
     @property
     def covered(self) -> bool:
@@ -185,8 +137,7 @@ class Payload:
                 if len(content):
                     return content
             else:
-                await self._content_queue.drain()
-                await self._md5_queue.drain()
+                await self._digests.drain()
                 self._verify()
                 self._over = True
         return b""
@@ -198,35 +149,46 @@ class Payload:
         self._body.close()
 
     async def _take(self, block: Buffer) -> Buffer:
-        content, decoder = self._content, self._content.decoder
-        if decoder is not None:
-            block = await self._content_queue.lane.run(content.unframe, decoder, block)
-        elif content.checksums:
-            await self._content_queue.put(content.digest, block)
-        if self._md5_hash is not None and len(block):
-            await self._md5_queue.put(self._md5_hash.update, block)
+        digests, decoder = self._digests, self._decoder
+        if decoder is None:
+            await digests.take(block)
+            return block
+        block = await digests.lane.run(self._unframe, decoder, block)
+        await digests.take_md5(block)
         return block
 
+    def _unframe(self, decoder: ChunkedDecoder, block: Buffer) -> Buffer:
+        pieces = decoder.feed(block)
+        for piece in pieces:
+            self._digests.digest(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def _verify(self) -> None:
-        decoder = self._content.decoder
-        trailers = {} if decoder is None else decoder.finish()
+        trailers = {} if self._decoder is None else self._decoder.finish()
         self._verify_sha256()
         self._verify_md5()
+        algorithm = self._algorithm
+        if algorithm:
+            computed = self._digests.checksum(algorithm)
+            self._verify_checksum(computed, trailers)
+            self.checksums = {algorithm: encode(computed)}
+
+    def _verify_checksum(self, computed: bytes, trailers: Mapping[str, str]) -> None:
         algorithm, expected = self._announced.algorithm, self._announced.checksum
-        if algorithm is not None:
-            if expected is None:
-                expected = checksum_value(algorithm, trailers[PREFIX + algorithm])
-            if self._content.checksums[algorithm].digest() != expected:
-                raise Refused(
-                    "BadDigest",
-                    f"The {algorithm.upper()} you specified did not match the calculated checksum.",
-                )
-            self.checksums = {algorithm: encode(expected)}
+        if algorithm is None:
+            return
+        if expected is None:
+            expected = checksum_value(algorithm, trailers[PREFIX + algorithm])
+        if computed != expected:
+            raise Refused(
+                "BadDigest",
+                f"The {algorithm.upper()} you specified did not match the calculated checksum.",
+            )
 
     def _verify_sha256(self) -> None:
         expected = self._mode.sha256
         if expected is not None:
-            computed = self._content.checksums["sha256"].digest().hex()
+            computed = self._digests.checksum("sha256").hex()
             if computed != expected:
                 raise Refused(
                     "XAmzContentSHA256Mismatch",
@@ -238,9 +200,9 @@ class Payload:
                 )
 
     def _verify_md5(self) -> None:
-        if self._md5_hash is None:
+        expected, computed = self._announced.md5, self._digests.md5()
+        if computed is None:
             return
-        expected, computed = self._announced.md5, self._md5_hash.digest()
         if expected is not None and computed != expected:
             raise Refused(
                 "BadDigest",

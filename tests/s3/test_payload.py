@@ -22,7 +22,8 @@ from kypello.errors import BodyTruncated, Refused
 from kypello.interfaces import IBodySource, ILane, ILanes
 from kypello.model import Buffer
 from kypello.s3.authenticate import Authenticated
-from kypello.s3.payload import AT_ONCE, IN_FLIGHT, Payload, open_payload, read_small
+from kypello.s3.digests import AT_ONCE, IN_FLIGHT
+from kypello.s3.payload import Payload, open_payload, read_small
 from kypello.testing.fakes import BytesSource, InlineLanes
 from tests.auth.examples import encode_chunks
 from tests.cases import AsyncCase, SyncCase
