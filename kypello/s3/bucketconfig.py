@@ -7,7 +7,7 @@ Configurations of buckets: default encryption, and what is told of all that cann
 from collections.abc import Awaitable, Callable, Mapping
 from xml.etree.ElementTree import Element
 
-from kypello.crypto.sse import SETTING, ServerSideEncryption
+from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
 from kypello.s3.call import Call
@@ -18,6 +18,7 @@ from kypello.s3.xml import (
     child_texts,
     children,
     document,
+    escape,
     malformed,
     read_document,
 )
@@ -33,10 +34,14 @@ async def put_encryption(call: Call) -> Response:
     """
     Set the encryption of new objects.
     """
-    await call.front.store.bucket(call.bucket)
-    setting = _read_encryption(await call.read_document()).to_bytes()
-    if not call.front.encrypts:
+    front = call.front
+    await front.store.bucket(call.bucket)
+    wanted = _read_encryption(await call.read_document())
+    if not front.encrypts:
         raise KMSNotConfigured()
+    if wanted.key_id and front.test_key is not None:
+        await front.test_key(master_key_name(wanted.key_id))
+    setting = wanted.to_bytes()
     await _change(call, lambda settings: {**settings, SETTING: setting})
     return Response(200)
 
@@ -52,11 +57,13 @@ async def get_encryption(call: Call) -> Response:
             "ServerSideEncryptionConfigurationNotFoundError",
             "The server side encryption configuration was not found",
         )
-    algorithm = ServerSideEncryption.from_bytes(stored).algorithm
+    default = ServerSideEncryption.from_bytes(stored)
+    key_id = default.key_id and f"<KMSMasterKeyID>{escape(default.key_id)}</KMSMasterKeyID>"
     content = (
         "<Rule><ApplyServerSideEncryptionByDefault>"
-        f"<SSEAlgorithm>{algorithm}</SSEAlgorithm>"
-        "</ApplyServerSideEncryptionByDefault></Rule>"
+        f"<SSEAlgorithm>{default.algorithm}</SSEAlgorithm>{key_id}"
+        "</ApplyServerSideEncryptionByDefault>"
+        f"<BucketKeyEnabled>{'true' if default.bucket_key else 'false'}</BucketKeyEnabled></Rule>"
     )
     return Response(200, (CONTENT_TYPE,), document(_ROOT, content))
 
@@ -137,28 +144,46 @@ def _read_encryption(body: bytes) -> ServerSideEncryption:
         if part.tag in parts:
             raise malformed(f"{part.tag} twice")
         parts[part.tag] = part
-    _check_bucket_key(parts.get("BucketKeyEnabled"))
+    bucket_key = _read_bucket_key(parts.get("BucketKeyEnabled"))
     _check_blocked(parts.get("BlockedEncryptionTypes"))
     default = parts.get("ApplyServerSideEncryptionByDefault")
     if default is None:
         raise malformed("ApplyServerSideEncryptionByDefault is missing")
     texts = child_texts(default, _DEFAULT)
-    algorithm = texts.get("SSEAlgorithm", "")
-    if algorithm == "aws:kms":
-        raise not_implemented("SSEAlgorithm aws:kms")
-    if algorithm != "AES256":
-        raise malformed("Unknown SSE algorithm")
-    if "KMSMasterKeyID" in texts:
-        raise malformed("MasterKeyID is allowed with aws:kms only")
-    return ServerSideEncryption("AES256")
+    algorithm, key_id = texts.get("SSEAlgorithm", ""), texts.get("KMSMasterKeyID")
+    match algorithm:
+        case "AES256":
+            if key_id is not None:
+                raise malformed("MasterKeyID is allowed with aws:kms only")
+            return ServerSideEncryption("AES256", bucket_key=bucket_key)
+        case "aws:kms":
+            return ServerSideEncryption("aws:kms", _checked_key_id(key_id or ""), bucket_key)
+        case "aws:kms:dsse":
+            raise not_implemented("SSEAlgorithm aws:kms:dsse")
+    raise malformed("Unknown SSE algorithm")
 
 
-def _check_bucket_key(element: Element | None) -> None:
+def _checked_key_id(key_id: str) -> str:
+    try:
+        if key_id:
+            master_key_name(key_id)
+    except Refused:
+        raise malformed("MasterKeyID contains unsupported characters") from None
+    if not key_id.isascii():
+        # It is told in a header of every object.
+        raise malformed("MasterKeyID contains unsupported characters")
+    return key_id
+
+
+def _read_bucket_key(element: Element | None) -> bool:
     """
-    See that it is a truth value; with AES256 it changes nothing.
+    Whether objects share data keys; with AES256 it changes nothing and is told again.
     """
-    if element is not None and (len(element) or element.text not in ("true", "false")):
+    if element is None:
+        return False
+    if len(element) or element.text not in ("true", "false"):
         raise malformed("BucketKeyEnabled")
+    return element.text == "true"
 
 
 def _check_blocked(element: Element | None) -> None:

@@ -11,6 +11,7 @@ from kypello.interfaces import Condition
 from kypello.model import ObjectInfo
 
 _SECOND = 1_000_000_000
+_SOURCE = "x-amz-copy-source-"
 
 
 def matches(stated: str, etag: str) -> bool:
@@ -23,28 +24,41 @@ def matches(stated: str, etag: str) -> bool:
     return "*" in names or any(_unquoted(name) == etag for name in names)
 
 
-def is_not_modified(head: RequestHead, info: ObjectInfo, now: float) -> bool:
+def is_not_modified(head: RequestHead, info: ObjectInfo, now: float, prefix: str = "") -> bool:
     """
     Check the conditions of a read.
 
     :param now: Seconds since the epoch.
+    :param prefix: What the names of the headers begin with.
     :return: Whether the client has the object already.
     :raises PreconditionFailed:
     """
     modified = info.modified // _SECOND
-    if_match = head.header("if-match")
+    if_match = head.header(f"{prefix}if-match")
     if if_match is not None:
         if not matches(if_match, info.etag):
-            raise PreconditionFailed("If-Match")
+            raise PreconditionFailed(f"{prefix}If-Match")
     else:
-        unmodified_since = _date(head, "if-unmodified-since")
+        unmodified_since = _date(head, f"{prefix}if-unmodified-since")
         if unmodified_since is not None and modified > unmodified_since:
-            raise PreconditionFailed("If-Unmodified-Since")
-    if_none_match = head.header("if-none-match")
+            raise PreconditionFailed(f"{prefix}If-Unmodified-Since")
+    if_none_match = head.header(f"{prefix}if-none-match")
     if if_none_match is not None:
         return matches(if_none_match, info.etag)
-    modified_since = _date(head, "if-modified-since")
+    modified_since = _date(head, f"{prefix}if-modified-since")
     return modified_since is not None and modified <= modified_since <= now
+
+
+def check_source(head: RequestHead, info: ObjectInfo, now: float) -> None:
+    """
+    Check the conditions on the source of a copy.
+
+    :param now: Seconds since the epoch.
+    :raises PreconditionFailed: Also where a read would tell that nothing has changed.
+    """
+    if is_not_modified(head, info, now, _SOURCE):
+        named = head.header(f"{_SOURCE}if-none-match") is not None
+        raise PreconditionFailed(_SOURCE + ("If-None-Match" if named else "If-Modified-Since"))
 
 
 def write_condition(head: RequestHead, bucket: str, key: str) -> Condition | None:

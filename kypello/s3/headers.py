@@ -6,13 +6,13 @@ The metadata of objects, from request headers and to response headers.
 Only what is listed here is kept: no other header of a client ever becomes metadata.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from attrs import frozen
 
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
-from kypello.model import ObjectInfo
+from kypello.model import ObjectInfo, ObjectMetadata
 from kypello.s3.dates import http_date
 from kypello.s3.encryption import sealing_headers
 from kypello.s3.errors import invalid_argument, not_implemented
@@ -23,8 +23,14 @@ DEFAULT_TYPE = "binary/octet-stream"
 #: The most that names and values of user metadata may have together, in bytes.
 MAX_USER_METADATA = 2048
 
+#: The tags of a new object.
+TAGGING = "x-amz-tagging"
+
 _USER = "x-amz-meta-"
-_REDIRECT = "x-amz-website-redirect-location"
+
+#: Where a website shows another page in place of an object.
+REDIRECT = "x-amz-website-redirect-location"
+
 _MAX_REDIRECT = 2048
 _STORAGE_CLASS = "x-amz-storage-class"
 _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY")
@@ -38,13 +44,13 @@ _SYSTEM = {
     "content-language": "Content-Language",
     "content-type": "Content-Type",
     "expires": "Expires",
-    _REDIRECT: _REDIRECT,
+    REDIRECT: REDIRECT,
 }
 
 #: Headers that change what a PUT does, so that it must not be stored without them.
 _UNSUPPORTED = (
     "x-amz-copy-source",
-    "x-amz-tagging",
+    TAGGING,
     "x-amz-write-offset-bytes",
     "x-minio-fanout-list",
 )
@@ -74,16 +80,23 @@ class StoredHeaders:
     storage_class: str
 
 
-def read_stored_headers(head: RequestHead) -> StoredHeaders:
+def read_stored_headers(
+    head: RequestHead,
+    storage_classes: Container[str] = (),
+    ignored: Container[str] = (),
+) -> StoredHeaders:
     """
     Read and check the headers that become metadata.
 
+    :param storage_classes: Accepted beside those that are accepted always.
+    :param ignored: Headers that mean nothing to this request.
     :raises Refused: ``MetadataTooLarge``, ``InvalidStorageClass``, ``InvalidRedirectLocation``,
         ``InvalidRequest``, or ``NotImplemented`` for what would be lost.
     """
     system: dict[str, str] = {}
     user: dict[str, str] = {}
     size = 0
+    _check_supported(head, ignored)
     for name, value in head.headers:
         if name.startswith(_USER):
             bare = name.removeprefix(_USER)
@@ -91,10 +104,6 @@ def read_stored_headers(head: RequestHead) -> StoredHeaders:
             size += len(bare) + len(value)
         elif name in _SYSTEM:
             system[name] = f"{system[name]},{value}" if name in system else value
-        elif name in _UNSUPPORTED:
-            raise not_implemented(name)
-        elif name.startswith(_OBJECT_LOCK):
-            raise Refused("InvalidRequest", "Bucket is missing Object Lock Configuration")
     if size > MAX_USER_METADATA:
         raise Refused(
             "MetadataTooLarge",
@@ -103,12 +112,40 @@ def read_stored_headers(head: RequestHead) -> StoredHeaders:
         )
     system["content-type"] = system.get("content-type") or DEFAULT_TYPE
     system["content-encoding"] = _without_chunking(system.get("content-encoding", ""))
-    _check_redirect(system.get(_REDIRECT))
+    _check_redirect(system.get(REDIRECT))
     return StoredHeaders(
         {name: value for name, value in system.items() if value},
         {name: _text(value) for name, value in user.items()},
-        _storage_class(head.header(_STORAGE_CLASS)),
+        _storage_class(head.header(_STORAGE_CLASS), storage_classes),
     )
+
+
+def read_placement(
+    head: RequestHead,
+    storage_classes: Container[str] = (),
+    ignored: Container[str] = (),
+) -> StoredHeaders:
+    """
+    Read the headers of a copy that takes its metadata from elsewhere: storage class and
+    redirection are never copied.
+
+    :raises Refused: As :func:`read_stored_headers`.
+    """
+    _check_supported(head, ignored)
+    redirect = head.header(REDIRECT)
+    _check_redirect(redirect)
+    storage_class = _storage_class(head.header(_STORAGE_CLASS), storage_classes)
+    return StoredHeaders({REDIRECT: redirect} if redirect else {}, {}, storage_class)
+
+
+def with_copied(placed: StoredHeaders, source: ObjectMetadata) -> StoredHeaders:
+    """
+    What a copy has that takes the metadata of its source.
+
+    :param placed: Its own.
+    """
+    copied = {name: value for name, value in source.headers.items() if name != REDIRECT}
+    return StoredHeaders({**copied, **placed.system}, source.user, placed.storage_class)
 
 
 def object_headers(info: ObjectInfo) -> list[tuple[str, str]]:
@@ -129,15 +166,24 @@ def object_headers(info: ObjectInfo) -> list[tuple[str, str]]:
     return headers
 
 
-def checksum_headers(info: ObjectInfo) -> Iterator[tuple[str, str]]:
+def checksum_headers(metadata: ObjectMetadata) -> Iterator[tuple[str, str]]:
     """
-    The checksums of an object.
+    The checksums of an object, or of a part.
     """
-    metadata = info.metadata
     for algorithm, value in metadata.checksums.items():
         yield f"x-amz-checksum-{algorithm}", value
-    if metadata.checksums:
+    if metadata.checksums and metadata.checksum_type:
         yield "x-amz-checksum-type", metadata.checksum_type
+
+
+def checksum_elements(checksums: Mapping[str, str]) -> str:
+    """
+    The same for documents, without the type.
+    """
+    return "".join(
+        f"<Checksum{name.upper()}>{value}</Checksum{name.upper()}>"
+        for name, value in checksums.items()
+    )
 
 
 def read_overrides(head: RequestHead) -> dict[str, str]:
@@ -183,8 +229,16 @@ def _check_redirect(location: str | None) -> None:
         )
 
 
-def _storage_class(stated: str | None) -> str:
-    if stated and stated not in _STORAGE_CLASSES:
+def _check_supported(head: RequestHead, ignored: Container[str]) -> None:
+    for name in head.header_names:
+        if name in _UNSUPPORTED and name not in ignored:
+            raise not_implemented(name)
+        if name.startswith(_OBJECT_LOCK):
+            raise Refused("InvalidRequest", "Bucket is missing Object Lock Configuration")
+
+
+def _storage_class(stated: str | None, more: Container[str]) -> str:
+    if stated and stated not in _STORAGE_CLASSES and stated not in more:
         raise Refused("InvalidStorageClass", "The storage class you specified is not valid")
     return stated or "STANDARD"
 

@@ -12,10 +12,15 @@ from kypello.auth.request import RequestHead
 from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
-from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import CustomerKey, EncryptionRequest, ObjectInfo, ObjectMetadata
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition, is_not_modified, write_condition
-from kypello.s3.encryption import check_read_encryption, read_write_encryption, sealing_headers
+from kypello.s3.encryption import (
+    is_opaque,
+    read_customer_key,
+    read_write_encryption,
+    sealing_headers,
+)
 from kypello.s3.errors import not_implemented
 from kypello.s3.headers import (
     StoredHeaders,
@@ -26,7 +31,7 @@ from kypello.s3.headers import (
     read_stored_headers,
 )
 from kypello.s3.payload import Payload
-from kypello.s3.ranges import content_range, wanted_range
+from kypello.s3.ranges import content_range, wanted_part, wanted_range
 
 #: The headers of an object that come with "304 Not Modified" (RFC 9110, section 15.4.5).
 _UNCHANGED = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
@@ -51,9 +56,8 @@ class _Put:
         The metadata, once the payload is read and verified.
         """
         payload, headers = self.payload, self.headers
-        assert payload.md5 is not None
         return ObjectMetadata(
-            etag=payload.md5,
+            etag=payload.md5 or "",
             headers=headers.system,
             user=headers.user,
             checksums=payload.checksums,
@@ -67,22 +71,41 @@ async def put_object(call: Call) -> Response:
     Store an object.
     """
     put = await call.check(partial(_read_put, call))
-    if put.condition is not None:
-        # It is checked again in the commit; here it spares the client the upload.
-        put.condition(await _current(call))
+    await check_early(call, put.condition)
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
     )
-    headers = [("ETag", f'"{info.etag}"'), *sealing_headers(info.metadata.sealing)]
-    return Response(200, [*headers, *checksum_headers(info)])
+    sealing = sealing_headers(info.metadata.sealing, context=True)
+    headers = [("ETag", f'"{info.etag}"'), *sealing]
+    return Response(200, [*headers, *checksum_headers(info.metadata)])
+
+
+async def check_early(call: Call, condition: Condition | None) -> None:
+    """
+    Check the condition of a write, to spare the client the upload.  It is checked again in the
+    commit.
+
+    :raises KypelloError: What the condition raises.
+    """
+    if condition is None:
+        return
+    try:
+        current = await call.front.store.head(call.bucket, call.key)
+    except NoSuchKey:
+        condition(None)
+    except Refused:
+        # It was stored with a key that this request need not know; the commit needs none.
+        return
+    else:
+        condition(current)
 
 
 async def get_object(call: Call) -> Response:
     """
     Read an object, or a range of it.
     """
-    overrides = await call.check(partial(_read_get, call.head))
-    opened = await call.front.store.open(call.bucket, call.key)
+    overrides, key = await call.check(partial(_read_get, call))
+    opened = await call.front.store.open(call.bucket, call.key, key)
     try:
         info, head = opened.info, call.head
         if is_not_modified(head, info, call.front.clock.seconds()):
@@ -101,8 +124,8 @@ async def head_object(call: Call) -> Response:
     """
     Tell about an object what reading it would tell.
     """
-    overrides = await call.check(partial(_read_get, call.head))
-    info = await call.front.store.head(call.bucket, call.key)
+    overrides, key = await call.check(partial(_read_get, call))
+    info = await call.front.store.head(call.bucket, call.key, key)
     head = call.head
     if is_not_modified(head, info, call.front.clock.seconds()):
         return _not_modified(info)
@@ -123,21 +146,14 @@ async def delete_object(call: Call) -> Response:
     return Response(204)
 
 
-async def _current(call: Call) -> ObjectInfo | None:
-    try:
-        return await call.front.store.head(call.bucket, call.key)
-    except NoSuchKey:
-        return None
-
-
 def _read_put(call: Call) -> _Put:
     head = call.head
-    _check_version(head)
-    headers = read_stored_headers(head)
-    encryption = read_write_encryption(head)
+    check_version(head)
+    headers = read_stored_headers(head, call.front.storage_classes)
+    encryption = read_write_encryption(head, loopback=call.front.allow_insecure_customer_keys)
     if head.header("content-length") is None and head.header("transfer-encoding") is None:
         raise Refused("MissingContentLength", "You must provide the Content-Length HTTP header.")
-    payload = call.payload(want_md5=True)
+    payload = call.payload(want_md5=not is_opaque(encryption))
     limit = call.front.max_object
     if payload.size is not None and payload.size > limit:
         raise Refused(
@@ -148,17 +164,18 @@ def _read_put(call: Call) -> _Put:
     return _Put(headers, encryption, write_condition(head, call.bucket, call.key), payload)
 
 
-def _read_get(head: RequestHead) -> dict[str, str]:
+def _read_get(call: Call) -> tuple[dict[str, str], CustomerKey | None]:
     """
-    Check what a read asks for; give the headers that it wants to be answered with.
+    Check what a read asks for; give the headers that it wants to be answered with, and the key
+    that it brings.
     """
-    _check_version(head)
-    check_read_encryption(head)
-    return read_overrides(head)
+    check_version(call.head)
+    key = read_customer_key(call.head, loopback=call.front.allow_insecure_customer_keys)
+    return read_overrides(call.head), key
 
 
 def _read_delete(head: RequestHead) -> Condition | None:
-    _check_version(head)
+    check_version(head)
     if (head.header("x-minio-force-delete") or "").lower() == "true":
         raise not_implemented("x-minio-force-delete")
     for name in _UNSUPPORTED_CONDITIONS:
@@ -167,7 +184,12 @@ def _read_delete(head: RequestHead) -> Condition | None:
     return delete_condition(head.header("if-match"))
 
 
-def _check_version(head: RequestHead) -> None:
+def check_version(head: RequestHead) -> None:
+    """
+    See that a request asks for no version but the only one.
+
+    :raises Refused: ``NotImplemented``.
+    """
     version_id = head.parameter("versionId")
     if version_id not in (None, "", "null"):
         raise not_implemented("versionId")
@@ -175,9 +197,12 @@ def _check_version(head: RequestHead) -> None:
 
 def _answer_headers(head: RequestHead, info: ObjectInfo) -> list[tuple[str, str]]:
     headers = object_headers(info)
+    part = wanted_part(head, info)
+    if part is not None:
+        headers.append(("x-amz-mp-parts-count", str(len(info.parts))))
     enabled = (head.header("x-amz-checksum-mode") or "").upper() == "ENABLED"
     if enabled and head.header("range") is None:
-        headers.extend(checksum_headers(info))
+        headers.extend(checksum_headers(info.metadata if part is None else part.metadata))
     return headers
 
 

@@ -9,14 +9,16 @@ import re
 from kypello.auth.dates import read_http_date
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
-from kypello.model import ByteRange, ObjectInfo
+from kypello.model import ByteRange, ObjectInfo, PartInfo
 from kypello.s3.conditions import matches
 from kypello.s3.errors import invalid_argument
 
 _RANGE = re.compile("bytes=([0-9]*)-([0-9]*)")
 _TOO_LARGE = 2**63
 _MAX_DIGITS = 19
-_MAX_PART = 10_000
+
+#: The highest number of a part.
+MAX_PART = 10_000
 
 
 def wanted_range(head: RequestHead, info: ObjectInfo) -> ByteRange | None:
@@ -31,7 +33,7 @@ def wanted_range(head: RequestHead, info: ObjectInfo) -> ByteRange | None:
     stated = head.header("range")
     part = head.parameter("partNumber")
     if part is not None:
-        return _part(part, stated, info.size)
+        return _part(read_part_number(part), stated, info)
     if stated is None or not _still_valid(head, info):
         return None
     found = _RANGE.fullmatch(stated)
@@ -67,30 +69,54 @@ def _suffix(length: int, stated: str, size: int) -> ByteRange | None:
     return ByteRange(max(0, size - length), size) if size else None
 
 
-def _part(part: str, stated: str | None, size: int) -> ByteRange | None:
+def read_part_number(stated: str | None) -> int:
     """
-    The one part that an object has which was not uploaded in parts.
+    The number of a part.
+
+    :raises Refused: ``InvalidArgument``.
     """
-    valid = part.isascii() and part.isdigit() and len(part) <= _MAX_DIGITS
-    number = int(part) if valid else 0
-    if not 1 <= number <= _MAX_PART:
+    valid = stated and stated.isascii() and stated.isdigit() and len(stated) <= _MAX_DIGITS
+    number = int(stated or "") if valid else 0
+    if not 1 <= number <= MAX_PART:
         raise invalid_argument(
             "partNumber",
-            part,
+            stated or "",
             "Part number must be an integer between 1 and 10000, inclusive.",
         )
+    return number
+
+
+def wanted_part(head: RequestHead, info: ObjectInfo) -> PartInfo | None:
+    """
+    The part that a read asks for, of an object that was uploaded in parts; they count in the
+    order of the content.
+
+    To be called after :func:`wanted_range`, which has seen that there is such a part.
+    """
+    part = head.parameter("partNumber")
+    return info.parts[read_part_number(part) - 1] if part is not None and info.parts else None
+
+
+def _part(number: int, stated: str | None, info: ObjectInfo) -> ByteRange | None:
     if stated is not None:
         raise Refused(
             "InvalidRequest",
             "Cannot specify both Range header and partNumber query parameter",
         )
-    if number > 1:
-        raise Refused(
-            "InvalidPartNumber",
-            "The requested partnumber is not satisfiable",
-            {"PartNumberRequested": part, "ActualPartCount": "1"},
-        )
-    return ByteRange(0, size) if size else None
+    sizes = [part.size for part in info.parts] or [info.size]
+    if number <= len(sizes):
+        start = sum(sizes[: number - 1])
+        stop = start + sizes[number - 1]
+        if start < stop:
+            return ByteRange(start, stop)
+        if not info.size:
+            return None
+    # An empty part of an object that has others holds no byte to give.
+    raise Refused(
+        "InvalidPartNumber",
+        "The requested partnumber is not satisfiable",
+        {"PartNumberRequested": str(number), "ActualPartCount": str(len(sizes))},
+    )
 
 
 def _still_valid(head: RequestHead, info: ObjectInfo) -> bool:

@@ -4,6 +4,7 @@
 Tests for ``kypello.s3.bucketconfig``, over the wire.
 """
 
+from kypello.errors import KeyNotFound
 from tests.s3.front import NAMESPACE, FrontCase, read_xml
 
 _SSE = "x-amz-server-side-encryption"
@@ -51,11 +52,74 @@ class EncryptionTests(FrontCase):
         """
         What changes nothing with AES256 is accepted.
         """
-        for more in (
-            "<BucketKeyEnabled>true</BucketKeyEnabled>",
-            "<BlockedEncryptionTypes><EncryptionType>NONE</EncryptionType></BlockedEncryptionTypes>",
+        for more, shared in (
+            ("<BucketKeyEnabled>true</BucketKeyEnabled>", "true"),
+            (
+                "<BlockedEncryptionTypes><EncryptionType>NONE</EncryptionType>"
+                "</BlockedEncryptionTypes>",
+                "false",
+            ),
         ):
             self.send("PUT", self.target, configuration(_AES256 + more), status=200)
+            tree = read_xml(self.send("GET", self.target, status=200))
+            self.assertEqual(tree.findtext("Rule/BucketKeyEnabled"), shared)
+
+    def test_named_key(self) -> None:
+        """
+        New objects follow a master key, told in the spelling of the configuration; without a
+        name the default one.
+        """
+        for stated, told in (
+            ("", "arn:aws:kms:my-key"),
+            ("<KMSMasterKeyID/>", "arn:aws:kms:my-key"),
+            ("<KMSMasterKeyID>my-key</KMSMasterKeyID>", "my-key"),
+            ("<KMSMasterKeyID>arn:aws:kms:my-key</KMSMasterKeyID>", "arn:aws:kms:my-key"),
+        ):
+            for shared in ("", "<BucketKeyEnabled>true</BucketKeyEnabled>"):
+                rule = _RULE.format(f"<SSEAlgorithm>aws:kms</SSEAlgorithm>{stated}")
+                self.send("PUT", self.target, configuration(rule + shared), status=200)
+                tree = read_xml(self.send("GET", self.target, status=200))
+                default = tree.find("Rule/ApplyServerSideEncryptionByDefault")
+                assert default is not None
+                self.assertEqual(default.findtext("SSEAlgorithm"), "aws:kms")
+                key_id = default.findtext("KMSMasterKeyID")
+                self.assertEqual(key_id, told if "my-key" in stated else None)
+                answer = self.put("k")
+                self.assertEqual(answer.header(_SSE), "aws:kms")
+                self.assertEqual(answer.header(f"{_SSE}-aws-kms-key-id"), told)
+                told_shared = "true" if shared else None
+                self.assertEqual(answer.header(f"{_SSE}-bucket-key-enabled"), told_shared)
+                self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
+
+    def test_key_tested(self) -> None:
+        """
+        A key that is named is tried before the bucket is set to it.
+        """
+        asked = []
+
+        async def test_key(name: str) -> None:
+            """
+            Know one key.
+            """
+            asked.append(name)
+            if name != "good":
+                raise KeyNotFound(name)
+
+        self.serve(test_key=test_key)
+        rule = "<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>{}</KMSMasterKeyID>"
+        good, bad, none = (
+            configuration(_RULE.format(text))
+            for text in (
+                rule.format("arn:aws:kms:good"),
+                rule.format("bad"),
+                "<SSEAlgorithm>aws:kms</SSEAlgorithm>",
+            )
+        )
+        self.refused("PUT", self.target, 400, "kms:KeyNotFound", body=bad)
+        self.send("GET", self.target, status=404)
+        self.send("PUT", self.target, good, status=200)
+        self.send("PUT", self.target, none, status=200)
+        self.assertEqual(asked, ["bad", "good"])
 
     def test_malformed(self) -> None:
         """
@@ -78,6 +142,16 @@ class EncryptionTests(FrontCase):
             configuration(_RULE.format("<SSEAlgorithm>aes256</SSEAlgorithm>")),
             configuration(_RULE.format("<SSEAlgorithm>AES256</SSEAlgorithm>" + key)),
             configuration(_RULE.format("<SSEAlgorithm>AES256</SSEAlgorithm><Other/>")),
+            configuration(
+                _RULE.format(
+                    "<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID> k</KMSMasterKeyID>"
+                )
+            ),
+            configuration(
+                _RULE.format(
+                    "<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>ü</KMSMasterKeyID>"
+                )
+            ),
             configuration(_AES256, namespace=' xmlns="urn:other"'),
             configuration(
                 _AES256
@@ -98,8 +172,7 @@ class EncryptionTests(FrontCase):
             "</BlockedEncryptionTypes>"
         )
         for rule in (
-            _RULE.format("<SSEAlgorithm>aws:kms</SSEAlgorithm>"),
-            _RULE.format("<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>k</KMSMasterKeyID>"),
+            _RULE.format("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>"),
             _AES256 + blocked,
         ):
             self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(rule))

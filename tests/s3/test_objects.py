@@ -150,8 +150,6 @@ class PutTests(FrontCase):
             ({"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}, 400, "BadDigest"),
             ({"x-amz-checksum-crc32": "AAAAAA=="}, 400, "BadDigest"),
             ({"x-amz-tagging": "a=b"}, 501, "NotImplemented"),
-            ({"x-amz-copy-source": "/bucket/other"}, 501, "NotImplemented"),
-            ({"x-amz-copy-source": ""}, 501, "NotImplemented"),
             ({"x-amz-write-offset-bytes": "3"}, 501, "NotImplemented"),
             ({"x-amz-object-lock-mode": "GOVERNANCE"}, 400, "InvalidRequest"),
         ):

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kypello.interfaces import Condition, IBodySource, IObjectStore, IOpenObject
-from kypello.model import BucketInfo, ByteRange, ObjectInfo
+from kypello.model import BucketInfo, ByteRange, CustomerKey, ObjectInfo
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Answer, Harness, RawClient
 from tests.s3.front import FrontCase, presigned, signed
@@ -74,11 +74,13 @@ class WatchedStore:
         """
         return await self._below.bucket(name)
 
-    async def open(self, bucket: str, key: str) -> IOpenObject:
+    async def open(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> IOpenObject:
         """
         Open an object.
         """
-        opened = WatchedObject(await self._below.open(bucket, key), self.pause)
+        opened = WatchedObject(await self._below.open(bucket, key, customer_key), self.pause)
         self.opened.append(opened)
         return opened
 
