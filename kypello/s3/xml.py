@@ -22,11 +22,14 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 CONTENT_TYPE = ("Content-Type", "application/xml")
 
 #: How many elements a request may have, and how many within each other: more than any document
-#: of S3 needs, and little enough that the tree is not much larger than its text.
+#: of S3 needs but for long lists of parts, and little enough that the tree is not much larger
+#: than its text.
 MAX_ELEMENTS = 20_000
 MAX_DEPTH = 16
 
-_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+#: How every document begins.
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+
 _SPECIAL = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 #: What XML 1.0 allows neither as a character nor as a reference.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -59,7 +62,7 @@ def document(root: str, content: str) -> bytes:
 
     :param content: Escaped already.
     """
-    return f'{_DECLARATION}<{root} xmlns="{NAMESPACE}">{content}</{root}>'.encode()
+    return DECLARATION + f'<{root} xmlns="{NAMESPACE}">{content}</{root}>'.encode()
 
 
 def error_document(elements: Iterable[tuple[str, str]]) -> bytes:
@@ -69,17 +72,18 @@ def error_document(elements: Iterable[tuple[str, str]]) -> bytes:
     :param elements: Names with text that is not escaped yet.
     """
     content = "".join(f"<{name}>{escape_message(text)}</{name}>" for name, text in elements)
-    return f"{_DECLARATION}<Error>{content}</Error>".encode()
+    return DECLARATION + f"<Error>{content}</Error>".encode()
 
 
-def read_document(body: bytes, root: str) -> Element:
+def read_document(body: bytes, root: str, most: int = MAX_ELEMENTS) -> Element:
     """
     Read a document, in the namespace of S3 or in none; the tree has no namespaces.
 
     :param root: The name that its outermost element must have.
+    :param most: How many elements it may have.
     :raises Refused: ``MalformedXML``; also for a DTD, which could name entities and files.
     """
-    builder = _Builder()
+    builder = _Builder(most)
     parser = ParserCreate(namespace_separator="}")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
@@ -102,9 +106,9 @@ class _Builder(TreeBuilder):
     Builds the tree of a document of bounded size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
-        self._left = MAX_ELEMENTS
+        self._left = most
         self._depth = 0
 
     def start(self, name: str, attributes: dict[str, str], /) -> Element:
