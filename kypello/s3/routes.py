@@ -34,10 +34,14 @@ from kypello.s3.buckets import (
     list_buckets,
 )
 from kypello.s3.call import Call
+from kypello.s3.copying import copy_object
+from kypello.s3.copysource import COPY_SOURCE
 from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
 from kypello.s3.listings import list_objects, list_versions
+from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
+from kypello.s3.parts import list_parts, upload_part, upload_part_copy
 from kypello.s3.tagging import delete_object_tagging, get_object_tagging
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
@@ -91,6 +95,9 @@ _BUCKET: Mapping[str, _Methods] = {
     },
     "versions": {
         "GET": Operation("ListObjectVersions", "s3:ListBucketVersions", list_versions),
+    },
+    "uploads": {
+        "GET": Operation("ListMultipartUploads", "s3:ListBucketMultipartUploads", list_uploads),
     },
     # Each object of the list is authorized by itself.
     "delete": {"POST": Operation("DeleteObjects", "", delete_objects)},
@@ -178,6 +185,15 @@ _OBJECT: Mapping[str, _Methods] = {
         "PUT": Operation("PutObject", "s3:PutObject", put_object),
         "DELETE": Operation("DeleteObject", "s3:DeleteObject", delete_object),
     },
+    "uploads": {
+        "POST": Operation("CreateMultipartUpload", "s3:PutObject", create_upload),
+    },
+    "uploadId": {
+        "GET": Operation("ListParts", "s3:ListMultipartUploadParts", list_parts),
+        "PUT": Operation("UploadPart", "s3:PutObject", upload_part),
+        "POST": Operation("CompleteMultipartUpload", "s3:PutObject", complete_upload),
+        "DELETE": Operation("AbortMultipartUpload", "s3:AbortMultipartUpload", abort_upload),
+    },
     "acl": _configuration("ObjectAcl", get_acl),
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
     "retention": _configuration("ObjectRetention", _NO_LOCK),
@@ -185,6 +201,12 @@ _OBJECT: Mapping[str, _Methods] = {
         "GET": Operation("GetObjectTagging", "s3:GetObjectTagging", get_object_tagging),
         "DELETE": Operation("DeleteObjectTagging", "s3:DeleteObjectTagging", delete_object_tagging),
     },
+}
+
+#: What becomes of operations that name a source.  The source is authorized by itself.
+_COPIES: Mapping[str, Operation] = {
+    "PutObject": Operation("CopyObject", "s3:PutObject", copy_object),
+    "UploadPart": Operation("UploadPartCopy", "s3:PutObject", upload_part_copy),
 }
 
 #: Subresources that S3 knows and this server does not.
@@ -202,7 +224,6 @@ _UNSUPPORTED_BUCKET = (
     "replication-metrics",
     "replication-reset",
     "session",
-    "uploads",
 )
 _UNSUPPORTED_OBJECT = (
     "annotation",
@@ -215,8 +236,6 @@ _UNSUPPORTED_OBJECT = (
     "select",
     "select-type",
     "torrent",
-    "uploadId",
-    "uploads",
 )
 
 
@@ -249,15 +268,21 @@ def find_operation(level: Level, head: RequestHead) -> Operation:
     """
     subresource = _subresource(level, head)
     if subresource in level.unsupported:
-        raise _unsupported(level, head, subresource)
+        raise not_implemented(subresource)
     methods = level.routes[subresource]
     operation = methods.get(head.method)
     if operation is not None:
         if level is OBJECT:
             _check_object(head, subresource)
+            if head.header(COPY_SOURCE) is not None:
+                return _COPIES.get(operation.name, operation)
         return operation
     if level is BUCKET and head.method == "POST" and not subresource:
         raise _form(head)
+    if level is OBJECT and head.method == "GET" and subresource == "uploads":
+        raise Refused(
+            "InvalidRequest", "Key is not expected for the GET method ?uploads subresource"
+        )
     if subresource and head.method in ("PUT", "POST", "DELETE"):
         raise not_implemented(subresource)
     raise Refused(
@@ -283,20 +308,13 @@ def _check_object(head: RequestHead, subresource: str) -> None:
         raise Refused(
             "InvalidRequest", "There is no such thing as the ?versions sub-resource for a key"
         )
-    if head.method == "PUT" and head.parameter("partNumber") is not None:
+    numbered = head.parameter("partNumber") is not None
+    if head.method == "PUT" and numbered and subresource != "uploadId":
         raise Refused(
             "InvalidArgument", "This operation does not accept partNumber without uploadId"
         )
     if subresource and head.parameter("versionId") not in (None, "", "null"):
         raise not_implemented("versionId")
-
-
-def _unsupported(level: Level, head: RequestHead, subresource: str) -> Refused:
-    if level is OBJECT and head.method == "GET" and subresource == "uploads":
-        return Refused(
-            "InvalidRequest", "Key is not expected for the GET method ?uploads subresource"
-        )
-    return not_implemented(subresource)
 
 
 def _form(head: RequestHead) -> Exception:

@@ -116,19 +116,20 @@ class RouteTests(FrontCase):
         """
         bucket = (
             "abac", "analytics", "events", "intelligent-tiering", "inventory",
-            "metadataConfiguration", "metadataTable", "metrics", "session", "uploads",
+            "metadataConfiguration", "metadataTable", "metrics", "session",
         )  # fmt: skip
         for name in bucket:
             for method in ("GET", "PUT", "DELETE"):
                 self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
         for name in (
             "annotation", "attributes", "encryption", "renameObject", "restore", "select",
-            "torrent", "uploadId=x", "partNumber=1&uploadId=x", "select&select-type=2",
+            "torrent", "select&select-type=2",
         ):  # fmt: skip
             for method in ("GET", "PUT", "POST", "DELETE"):
                 self.refused(method, f"/bucket/k?{name}", 501, "NotImplemented")
-        for method in ("PUT", "POST", "DELETE"):
+        for method in ("PUT", "DELETE"):
             self.refused(method, "/bucket/k?uploads", 501, "NotImplemented")
+            self.refused(method, "/bucket?uploads", 501, "NotImplemented")
         self.refused("PUT", "/bucket/k?versionId=x", 501, "NotImplemented")
         self.refused("GET", "/bucket/k?tagging&versionId=x", 501, "NotImplemented")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")

@@ -1,0 +1,186 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Copies of objects.
+
+A copy reads its source, pinned, and writes its target as a PUT does, so it holds no lock: others
+may write both meanwhile, and nothing of an unfinished copy is ever seen.
+"""
+
+from functools import partial
+
+from attrs import frozen
+
+from kypello.auth.request import RequestHead
+from kypello.errors import Refused
+from kypello.http.response import Response
+from kypello.interfaces import Condition
+from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.s3.announced import read_algorithm
+from kypello.s3.call import Call
+from kypello.s3.conditions import write_condition
+from kypello.s3.copysource import COPY_SOURCE, Source, open_source, read_source, too_large
+from kypello.s3.dates import xml_date
+from kypello.s3.digests import DigestedSource, digested
+from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
+from kypello.s3.errors import invalid_argument
+from kypello.s3.headers import (
+    REDIRECT,
+    TAGGING,
+    StoredHeaders,
+    checksum_elements,
+    checksum_headers,
+    read_placement,
+    read_stored_headers,
+    with_copied,
+)
+from kypello.s3.objects import check_early
+from kypello.s3.patience import answer_patiently
+from kypello.s3.xml import CONTENT_TYPE, document
+
+#: The checksum of a copy whose source has none.
+_CHECKSUM = "crc64nvme"
+
+_ALGORITHM = "x-amz-checksum-algorithm"
+_DIRECTIVES = {
+    "x-amz-metadata-directive": "Unknown metadata directive.",
+    "x-amz-tagging-directive": "Unknown tagging directive.",
+}
+
+
+@frozen
+class _Copy:
+    """
+    What a copy asks for.
+
+    :ivar headers: Of the target; only what is never copied, unless metadata are replaced.
+    :ivar replaces: Metadata are replaced.
+    :ivar replaces_tags: Tags are.
+    :ivar algorithm: Of the checksum; empty to keep that of the source.
+    :ivar changes: Even a copy onto itself has a purpose, whatever its storage class.
+    """
+
+    source: Source
+    headers: StoredHeaders
+    replaces: bool
+    replaces_tags: bool
+    algorithm: str
+    encryption: EncryptionRequest | None
+    condition: Condition | None
+    changes: bool
+
+    def check(self, bucket: str, key: str, info: ObjectInfo, limit: int) -> None:
+        """
+        See that the source can be copied to the target.
+
+        :raises Refused: ``InvalidRequest``.
+        """
+        if info.size > limit:
+            raise too_large(limit)
+        itself = (self.source.bucket, self.source.key) == (bucket, key)
+        kept = self.headers.storage_class == info.metadata.storage_class
+        if itself and kept and not self.changes:
+            raise Refused(
+                "InvalidRequest",
+                "This copy request is illegal because it is trying to copy an object to itself"
+                " without changing the object's metadata, storage class, website redirect"
+                " location or encryption attributes.",
+            )
+
+    def algorithms(self, source: ObjectMetadata) -> tuple[str, ...]:
+        """
+        The checksums that the target gets.
+        """
+        return (self.algorithm,) if self.algorithm else tuple(source.checksums) or (_CHECKSUM,)
+
+    def describe(self, source: ObjectMetadata, body: DigestedSource, _size: int) -> ObjectMetadata:
+        """
+        The metadata of the target, once all of the content has passed.
+        """
+        headers = self.headers if self.replaces else with_copied(self.headers, source)
+        return ObjectMetadata(
+            etag=body.md5,
+            headers=headers.system,
+            user=headers.user,
+            checksums=body.checksums,
+            checksum_type="FULL_OBJECT",
+            tags={} if self.replaces_tags else source.tags,
+            storage_class=headers.storage_class,
+        )
+
+
+async def copy_object(call: Call) -> Response:
+    """
+    Store a copy of an object.
+    """
+    copy = await call.check(partial(_read_copy, call))
+    return await answer_patiently(call, _copy(call, copy))
+
+
+async def _copy(call: Call, copy: _Copy) -> Response:
+    front = call.front
+    opened = await open_source(call, copy.source)
+    try:
+        source = opened.info
+        copy.check(call.bucket, call.key, source, front.max_part)
+        await check_early(call, copy.condition)
+        body = digested(
+            await opened.read(None),
+            front.lanes,
+            copy.algorithms(source.metadata),
+            want_md5=not is_opaque(copy.encryption),
+        )
+        info = await front.store.put(
+            call.bucket,
+            call.key,
+            body,
+            partial(copy.describe, source.metadata, body),
+            copy.encryption,
+            copy.condition,
+        )
+    finally:
+        opened.close()
+    metadata = info.metadata
+    content = (
+        f"<LastModified>{xml_date(info.modified)}</LastModified>"
+        f"<ETag>&#34;{info.etag}&#34;</ETag>"
+        f"<ChecksumType>{metadata.checksum_type}</ChecksumType>"
+        f"{checksum_elements(metadata.checksums)}"
+    )
+    headers = [
+        CONTENT_TYPE,
+        *sealing_headers(metadata.sealing, context=True),
+        *checksum_headers(metadata),
+    ]
+    return Response(200, headers, document("CopyObjectResult", content))
+
+
+def _read_copy(call: Call) -> _Copy:
+    head, front = call.head, call.front
+    encryption = read_write_encryption(
+        head, loopback=front.allow_insecure_customer_keys, copying=True
+    )
+    replaces, replaces_tags = (_replaces(head, name) for name in _DIRECTIVES)
+    read = read_stored_headers if replaces else read_placement
+    ignored = (COPY_SOURCE,) if replaces_tags else (COPY_SOURCE, TAGGING)
+    headers = read(head, front.storage_classes, ignored)
+    algorithm = head.header(_ALGORITHM)
+    source = read_source(head)
+    asked = (replaces, replaces_tags, REDIRECT in headers.system, algorithm, encryption)
+    return _Copy(
+        source=source,
+        headers=headers,
+        replaces=replaces,
+        replaces_tags=replaces_tags,
+        algorithm=read_algorithm(algorithm) if algorithm else "",
+        encryption=encryption,
+        condition=write_condition(head, call.bucket, call.key),
+        changes=source.versioned or any(asked),
+    )
+
+
+def _replaces(head: RequestHead, name: str) -> bool:
+    stated = head.header(name) or "COPY"
+    if stated not in ("COPY", "REPLACE"):
+        raise invalid_argument(name, stated, _DIRECTIVES[name])
+    return stated == "REPLACE"
