@@ -4,20 +4,27 @@
 What the tests of the encrypting store have in common.
 """
 
+import base64
 import hashlib
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 
+from attrs import evolve
 from twisted.internet.task import Clock
 
-from kypello.interfaces import IBodySource
+from kypello.interfaces import Assemble, Condition, IBodySource
 from kypello.model import (
+    SSE_C,
+    Assembly,
     ByteRange,
     CustomerKey,
     EncryptionRequest,
     ObjectInfo,
     ObjectMetadata,
+    PartInfo,
     Sealing,
+    UploadInfo,
 )
 from kypello.objects.datakeys import DataKeys, Reuse
 from kypello.objects.encrypted import EncryptedStore
@@ -30,6 +37,22 @@ from tests.objects.keyservice import MemoryKMS
 SSE_S3 = EncryptionRequest("AES256")
 DATA = os.urandom(3 * 65536 + 100)
 SEALING = Sealing("AES256", "my-key")
+
+KMS = EncryptionRequest("aws:kms")
+CUSTOMER_KEY = CustomerKey(bytes(range(100, 132)), "bWQ1")
+CUSTOMER = EncryptionRequest(SSE_C, customer_key=CUSTOMER_KEY)
+OTHER_KEY = CustomerKey(bytes(range(32)), "b3RoZXI=")
+
+#: One request for each kind of encryption.
+KINDS = (SSE_S3, KMS, CUSTOMER)
+
+#: What is known of an object when its upload begins.
+PLANNED = ObjectMetadata(
+    headers={"content-type": "text/plain"},
+    user={"colour": "blue"},
+    tags={"tag": "value"},
+    storage_class="REDUCED_REDUNDANCY",
+)
 
 
 def metadata(data: bytes) -> ObjectMetadata:
@@ -72,7 +95,8 @@ class EncryptedCase(AsyncCase):
         """
         Make the bucket ``b``.
         """
-        self.below = LayoutStore(MemoryIndex(), MemoryBlobs(), Clock(), os.urandom)
+        self.blobs_below = MemoryBlobs()
+        self.below = LayoutStore(MemoryIndex(), self.blobs_below, Clock(), os.urandom)
         self.kms = MemoryKMS.with_default_key()
         self.clock = Clock()
         self.store = self.process()
@@ -148,3 +172,119 @@ class EncryptedCase(AsyncCase):
         Change what the store below holds.
         """
         await self.below.put("b", key, BytesSource([data]), lambda _size: stored)
+
+    async def upload(
+        self,
+        parts: Mapping[int, bytes],
+        encryption: EncryptionRequest | None = SSE_S3,
+        key: str = "k",
+        checksum: str = "",
+    ) -> UploadInfo:
+        """
+        Begin an upload, and send parts in the order given.
+        """
+        began = await self.store.create_upload("b", key, PLANNED, checksum, encryption)
+        for number, data in parts.items():
+            await self.part(began, number, data, customer(encryption))
+        return began
+
+    async def part(
+        self,
+        upload: UploadInfo,
+        number: int,
+        data: bytes,
+        customer_key: CustomerKey | None = None,
+        store: EncryptedStore | None = None,
+    ) -> PartInfo:
+        """
+        Send a part.
+        """
+        body = BytesSource([data[start : start + 50_000] for start in range(0, len(data), 50_000)])
+        try:
+            return await (store or self.store).put_part(
+                "b",
+                upload.key,
+                upload.upload_id,
+                number,
+                body,
+                lambda size: part_metadata(data, size),
+                customer_key,
+            )
+        finally:
+            self.assertTrue(body.closed)
+
+    async def complete(
+        self,
+        upload: UploadInfo,
+        numbers: Sequence[int],
+        customer_key: CustomerKey | None = None,
+        store: EncryptedStore | None = None,
+        condition: Condition | None = None,
+    ) -> ObjectInfo:
+        """
+        Complete an upload as a front does.
+        """
+        return await (store or self.store).complete_upload(
+            "b",
+            upload.key,
+            upload.upload_id,
+            repr(numbers).encode(),
+            assembling(*numbers),
+            condition,
+            customer_key,
+        )
+
+    async def replace(self, key: str, stored: ObjectInfo, raw: Sequence[bytes]) -> None:
+        """
+        Put below what an attacker makes of an object: its metadata, and its parts one by one.
+
+        :param stored: With the parts that shall be told.
+        """
+        began = await self.below.create_upload("b", key, ObjectMetadata())
+        for part, data in zip(stored.parts, raw, strict=True):
+            await self.below.put_part(
+                "b",
+                key,
+                began.upload_id,
+                part.number,
+                BytesSource([data]),
+                lambda _size, part=part: part.metadata,
+            )
+        numbers = tuple(part.number for part in stored.parts)
+        await self.below.complete_upload(
+            "b", key, began.upload_id, b"", lambda *_: Assembly(numbers, stored.metadata)
+        )
+
+
+def part_metadata(data: bytes, size: int) -> ObjectMetadata:
+    """
+    What a front would keep of a part.
+    """
+    assert size == len(data), (size, len(data))
+    checksums = {"crc32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
+    return ObjectMetadata(hashlib.md5(data).hexdigest(), checksums=checksums)
+
+
+def customer(encryption: EncryptionRequest | None) -> CustomerKey | None:
+    """
+    The key that a client brings along.
+    """
+    return None if encryption is None else encryption.customer_key
+
+
+def assembling(*numbers: int) -> Assemble:
+    """
+    A callback that makes an object of some parts, as a front does.
+    """
+
+    def assemble(upload: UploadInfo, parts: Sequence[PartInfo]) -> Assembly:
+        """
+        Choose them, and make the ETag.
+        """
+        by_number = {part.number: part for part in parts}
+        etags = b"".join(bytes.fromhex(by_number[number].etag) for number in numbers)
+        etag = f"{hashlib.md5(etags).hexdigest()}-{len(numbers)}"
+        checksums = {"crc32": f"AAAAAA==-{len(numbers)}"} if upload.checksum else {}
+        return Assembly(numbers, evolve(upload.metadata, etag=etag, checksums=checksums))
+
+    return assemble
