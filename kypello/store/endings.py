@@ -141,7 +141,7 @@ class Endings:
             version = await self._versions.current(bucket, key)
         except NoSuchKey as error:
             raise NoSuchUpload(upload_id) from error
-        if not version.parts or version.parts[0].blob != done.blob:
+        if done.blob not in [part.blob for part in version.record.parts[:1]]:
             raise NoSuchUpload(upload_id)
         return version.info(bucket)
 

@@ -237,15 +237,15 @@ class LayoutStore:
                     # It may just have been replaced, and its blob removed.
                     before = version
                     version = await self._versions.current(bucket, key, content=True)
-                    if version == before:
+                    if version.raw == before.raw:
                         raise
 
     async def _open(self, bucket: str, version: Version) -> IOpenObject:
-        info, parts = version.info(bucket), version.parts
-        if len(parts) == 1:
-            return BlobObject(info, await self._blobs.open(parts[0].blob))
-        if parts:
-            return PartsObject(info, self._blobs, parts, self.pins.hold(parts[0].blob))
+        info, blobs = version.info(bucket), version.record.parts
+        if version.record.apart or len(blobs) > 1:
+            return PartsObject(info, self._blobs, version.parts, self.pins.hold(blobs[0].blob))
+        if blobs:
+            return BlobObject(info, await self._blobs.open(blobs[0].blob))
         content = version.small if info.size else b""
         if content is None or len(content) != info.size:
             raise Damaged(f"content of {bucket}/{info.key}")

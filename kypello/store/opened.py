@@ -4,8 +4,8 @@
 Objects that are open for reading.
 """
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -14,6 +14,7 @@ from zope.interface import implementer
 from kypello.errors import Damaged
 from kypello.interfaces import IBlob, IBlobs, IBodySource, IOpenObject
 from kypello.model import Buffer, ByteRange, ObjectInfo
+from kypello.store.parts import Parts
 from kypello.store.pins import Pin
 from kypello.store.records import PartRecord
 from kypello.store.sources import BufferSource
@@ -77,7 +78,7 @@ class PartsObject:
 
     info: ObjectInfo
     _blobs: IBlobs
-    _parts: Sequence[PartRecord]
+    _parts: Parts
     _pin: Pin
 
     async def read(self, wanted: ByteRange | None) -> IBodySource:
@@ -86,13 +87,16 @@ class PartsObject:
         """
         start, stop = (0, self.info.size) if wanted is None else (wanted.start, wanted.stop)
         pieces: deque[_Piece] = deque()
-        at = 0
-        for part in self._parts:
-            first, end = max(start - at, 0), min(stop - at, part.size)
-            if first < end:
-                pieces.append(_Piece(part, first, end))
-            at += part.size
-        return _PartsSource(self._blobs, pieces, self._pin.again(), stop - start)
+        size = stop - start
+        number = bisect_right(self._parts.ends, start)
+        while start < stop:
+            part, end = self._parts.records[number], self._parts.ends[number]
+            begin, until = end - part.size, min(end, stop)
+            if part.size:
+                pieces.append(_Piece(part, start - begin, until - begin))
+            start = until
+            number += 1
+        return _PartsSource(self._blobs, pieces, self._pin.again(), size)
 
     def close(self) -> None:
         """

@@ -25,8 +25,10 @@ afresh:
 ``o`` key                     :class:`ObjectRecord`: the current version, without content
 ``v`` key NUL ``~sequence``   :class:`ObjectRecord`: an older version; the sequence number is
                               inverted, 8 bytes, so that the newest comes first
-``c`` key NUL version         what is kept apart from an object's record so that listings stay
-                              small: the bytes of a small object, or :class:`PartsRecord`
+``c`` key NUL version         the bytes of a small object, apart from its record so that
+                              listings stay small
+``l`` key NUL version         :class:`PartsRecord`: the parts of an object that has many, for
+                              the same reason
 ``u`` key NUL upload          :class:`UploadRecord`: an unfinished upload in parts
 ``p`` upload number           :class:`PartRecord`: a part of one; the number has 2 bytes.  A
                               part belongs to an upload as long as that has a record.
@@ -39,7 +41,7 @@ Names and keys are UTF-8; neither holds NUL.  An upload is named by when it bega
 since the epoch as 16 hex digits, and 32 random ones.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -80,9 +82,16 @@ def object_key(key: str) -> bytes:
 
 def content_key(key: str, version_id: str) -> bytes:
     """
-    Where the content of a small object is, or the list of many parts.
+    Where the content of a small object is.
     """
     return b"c%b\x00%b" % (key.encode(), version_id.encode())
+
+
+def parts_key(key: str, version_id: str) -> bytes:
+    """
+    Where the parts of an object are that has many.
+    """
+    return b"l%b\x00%b" % (key.encode(), version_id.encode())
 
 
 def upload_key(key: str, upload_id: str) -> bytes:
@@ -203,9 +212,9 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar size: Bytes that the store keeps.
     :ivar modified: Nanoseconds since the epoch; of two versions of a key that follow each
         other, the later one has the larger.
-    :ivar parts: The blobs that hold the content; none when it is kept in the index, or when
-        its parts are kept apart.
-    :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`.
+    :ivar parts: The blobs that hold the content; none when it is kept in the index, and only
+        the first one when they are kept apart.
+    :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`; 0 when they are not.
     """
 
     sequence: int
@@ -216,7 +225,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     parts: tuple[PartRecord, ...] = ()
     apart: int = 0
 
-    def info(self, bucket: str, key: str, parts: Iterable[PartRecord] = ()) -> ObjectInfo:
+    def info(self, bucket: str, key: str, parts: tuple[PartInfo, ...] = ()) -> ObjectInfo:
         """
         What the store tells about it.
 
@@ -229,7 +238,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
             self.size,
             self.modified,
             _metadata(self.metadata),
-            tuple(part.info() for part in parts if part.number),
+            parts,
         )
 
 

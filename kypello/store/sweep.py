@@ -191,15 +191,22 @@ class Sweeper:
             # What is being written into the closed space fails, and cleans up after itself.
             if await self._index.scan(garbage.space, *within, 1):
                 return False
-        await self._remove_parts(garbage.space)
+        if not await self._remove_parts(garbage.space):
+            return False
         await self._index.drop(garbage.space)
         return True
 
-    async def _remove_parts(self, space: str) -> None:
+    async def _remove_parts(self, space: str) -> bool:
         """
         Remove what was uploaded into a closed space and never completed.
         """
         while rows := await self._index.scan(space, *PARTS, _BLOBS):
             for _, value in rows:
                 await self._blobs.delete(unpack(PartRecord, value).blob)
-            await self._index.commit(space, [Write(key, None) for key, _ in rows], {}, ())
+            try:
+                writes = [Write(key, None) for key, _ in rows]
+                await self._index.commit(space, writes, dict(rows), ())
+            except Conflict:
+                # Another process sweeps here too, or has dropped the space.
+                return False
+        return True

@@ -13,6 +13,7 @@ from kypello.interfaces import Condition
 from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
 from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
+from kypello.store.parts import KnownParts, Parts
 from kypello.store.records import (
     META,
     ObjectRecord,
@@ -22,6 +23,7 @@ from kypello.store.records import (
     metadata_record,
     object_key,
     pack,
+    parts_key,
     unpack,
 )
 from kypello.store.undisturbed import undisturbed
@@ -55,22 +57,22 @@ class Version:
     """
     A version of an object as it was read.
 
-    :ivar expect: The records it was read from.
+    :ivar raw: Its record.
     :ivar parts: The blobs that hold the content.
     :ivar small: The content when no blob holds it, if it was read.
     """
 
     key: str
-    expect: Mapping[bytes, bytes | None]
+    raw: bytes
     record: ObjectRecord
-    parts: tuple[PartRecord, ...]
+    parts: Parts
     small: bytes | None = field(default=None, repr=False)
 
     def info(self, bucket: str) -> ObjectInfo:
         """
         What the store tells about it.
         """
-        return self.record.info(bucket, self.key, self.parts)
+        return self.record.info(bucket, self.key, self.parts.infos)
 
 
 @define(eq=False)
@@ -84,14 +86,17 @@ class Versions:
     _buckets: Buckets
     _intents: Intents
     _now: Callable[[], int]
+    _known: KnownParts = field(init=False, factory=KnownParts)
 
-    async def see(self, bucket: str, key: str) -> Seen:
+    async def see(self, bucket: str, key: str, content: bool = False) -> Seen:
         """
-        A first look at a key, for :meth:`replace`.
+        A look at a key, for :meth:`replace`.
 
+        :param content: Whether to read the content of a small object, too.
         :raises NoSuchBucket:
         """
-        return await self._buckets.see(bucket, _keys(key, False))
+        keys = [object_key(key), content_key(key, NULL_VERSION)]
+        return await self._buckets.see(bucket, keys if content else keys[:1])
 
     async def current(self, bucket: str, key: str, content: bool = False) -> Version:
         """
@@ -101,8 +106,8 @@ class Versions:
         :raises NoSuchBucket:
         :raises NoSuchKey:
         """
-        seen = await self._buckets.see(bucket, _keys(key, content))
-        _, version = await self._version(bucket, key, seen)
+        seen = await self.see(bucket, key, content)
+        _, version = await self._version(bucket, key, seen, content)
         if version is None:
             raise NoSuchKey(bucket, key)
         return version
@@ -135,7 +140,7 @@ class Versions:
                 content.size,
                 modified,
                 metadata,
-                content.parts if few else (),
+                content.parts if few else content.parts[:1],
                 0 if few else len(content.parts),
             )
             made[:] = [record]
@@ -144,11 +149,11 @@ class Versions:
                 writes.append(Write(content_key(key, NULL_VERSION), content.small))
             if not few:
                 apart = pack(PartsRecord(content.parts))
-                writes.append(Write(content_key(key, NULL_VERSION), apart))
+                writes.append(Write(parts_key(key, NULL_VERSION), apart))
             return writes
 
         await undisturbed(self._change(bucket, key, seen, change, condition, content))
-        return made[0].info(bucket, key, content.parts)
+        return made[0].info(bucket, key, Parts(content.parts).infos)
 
     async def remove(self, bucket: str, key: str, condition: Condition | None) -> None:
         """
@@ -184,10 +189,10 @@ class Versions:
             writes = change(current)
             if not writes:
                 return
-            expect: dict[bytes, bytes | None] = {META: seen.meta, object_key(key): None}
+            raw = None if current is None else current.raw
+            expect = {META: seen.meta, object_key(key): raw}
             if current is not None:
                 writes = [*self._discard(current), *writes]
-                expect |= current.expect
             try:
                 await self._intents.commit(
                     space, writes, {**expect, **content.expect}, content.empty
@@ -200,33 +205,45 @@ class Versions:
             seen = await self.see(bucket, key)
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
 
-    async def _version(self, bucket: str, key: str, seen: Seen) -> tuple[Seen, Version | None]:
+    async def _version(
+        self, bucket: str, key: str, seen: Seen, content: bool = False
+    ) -> tuple[Seen, Version | None]:
         """
-        The version that was seen; parts that are kept apart take another look.
+        The version that was seen, or a later one, as parts that are kept apart may take another
+        look.
         """
-        raw, *values = seen.values
-        if raw is None:
-            return seen, None
-        record = unpack(ObjectRecord, raw)
-        if record.apart and not values:
-            return await self._version(
-                bucket, key, await self._buckets.see(bucket, _keys(key, True))
-            )
-        where, apart = _keys(key, True)
-        expect: dict[bytes, bytes | None] = {where: raw}
-        if not record.apart:
-            small = values[0] if values else None
-            return seen, Version(key, expect, record, record.parts, small)
-        if values[0] is None:
+        while True:
+            raw, *more = seen.values
+            if raw is None:
+                return seen, None
+            record = unpack(ObjectRecord, raw)
+            if not record.apart:
+                small = more[0] if more else None
+                return seen, Version(key, raw, record, Parts(record.parts), small)
+            parts = self._known.get(raw) or await self._apart(bucket, key, raw, record)
+            if parts is not None:
+                return seen, Version(key, raw, record, parts)
+            seen = await self.see(bucket, key, content)
+
+    async def _apart(self, bucket: str, key: str, raw: bytes, record: ObjectRecord) -> Parts | None:
+        """
+        Read the parts of a version; ``None`` if it is no more.
+        """
+        keys = [object_key(key), parts_key(key, record.version_id)]
+        current, packed = (await self._buckets.see(bucket, keys)).values
+        if current != raw:
+            return None
+        parts = Parts(() if packed is None else unpack(PartsRecord, packed).parts)
+        if len(parts.records) != record.apart:
             raise Damaged(f"parts of {bucket}/{key}")
-        parts = unpack(PartsRecord, values[0]).parts
-        if len(parts) != record.apart:
-            raise Damaged(f"parts of {bucket}/{key}")
-        return seen, Version(key, {**expect, apart: values[0]}, record, parts)
+        self._known.add(raw, parts)
+        return parts
 
     def _discard(self, old: Version) -> list[Write]:
-        writes = self._intents.discarded(old.parts)
-        if old.record.apart or (old.record.size and not old.parts):
+        writes = self._intents.discarded(old.parts.records)
+        if old.record.apart:
+            writes.append(Write(parts_key(old.key, old.record.version_id), None))
+        if old.record.size and not old.record.parts:
             writes.append(Write(content_key(old.key, old.record.version_id), None))
         return writes
 
@@ -241,8 +258,3 @@ def refuse_key(customer_key: CustomerKey | None) -> None:
         raise Refused(
             "InvalidRequest", "The encryption parameters are not applicable to this object."
         )
-
-
-def _keys(key: str, content: bool) -> list[bytes]:
-    keys = [object_key(key), content_key(key, NULL_VERSION)]
-    return keys if content else keys[:1]

@@ -105,14 +105,10 @@ def seen(part: PartInfo) -> tuple[int, int, str, dict[str, str]]:
     return part.number, part.size, part.etag, dict(part.metadata.checksums)
 
 
-class UploadsContract(ObjectStoreCase):
+class UploadsCase(ObjectStoreCase):
     """
-    The contract of uploads in parts.
-
-    It looks from above only, as that of an object store does.
+    What tests of uploads in parts have in common.
     """
-
-    assertNotEqual: Any
 
     async def begin(self, store: IObjectStore, key: str = "k", bucket: str = "b") -> UploadInfo:
         """
@@ -229,6 +225,14 @@ class UploadsContract(ObjectStoreCase):
         self.assertEqual((body.reads, body.closed), (0, True))
         listing = await store.uploads(upload.bucket, UploadQuery())
         self.assertTrue(upload.upload_id not in [each.upload_id for each in listing.uploads])
+
+
+class UploadsContract(UploadsCase):
+    """
+    The contract of uploads in parts.
+
+    It looks from above only, as that of an object store does.
+    """
 
     async def test_upload(self) -> None:
         """

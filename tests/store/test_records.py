@@ -9,6 +9,7 @@ from attrs import evolve
 
 from kypello.errors import Damaged
 from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, Sealing
+from kypello.store.parts import Parts
 from kypello.store.records import (
     BucketRecord,
     Intent,
@@ -54,7 +55,7 @@ class RecordsTests(SyncCase):
         again = unpack(ObjectRecord, pack(record))
         self.assertEqual(again, record)
         self.assertEqual(
-            again.info("b", "k", again.parts),
+            again.info("b", "k", tuple(part.info() for part in again.parts)),
             ObjectInfo(
                 "b",
                 "k",
@@ -82,7 +83,8 @@ class RecordsTests(SyncCase):
         """
         metadata = metadata_record(METADATA)
         record = ObjectRecord(1, "null", 9, 12, metadata, (PartRecord(0, 9, "aa"),))
-        self.assertEqual(record.info("b", "k", record.parts).parts, ())
+        self.assertEqual(unpack(ObjectRecord, pack(record)), record)
+        self.assertEqual(Parts(record.parts).infos, ())
 
     def test_damaged(self) -> None:
         """

@@ -5,106 +5,22 @@ Tests for ``kypello.store.sweep`` and ``kypello.store.intents``.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 
-from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from kypello.errors import NoSuchBucket, StorageFailed
 from kypello.interfaces import IBodySource
-from kypello.model import ListQuery, Write
+from kypello.model import ListQuery
 from kypello.store.layout import LayoutStore
-from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.object_store import StuckSource, blocks, metadata_of, pattern
+from tests.store.faults import FailingBlobs, FailingIndex, InterruptedIndex, Killed
 
 BIG = 100_000
-
-
-class Killed(BaseException):
-    """
-    The process ends here: nothing catches it and cleans up.
-    """
-
-
-@define(eq=False)
-class FailingIndex(MemoryIndex):
-    """
-    An index that fails at a commit of choice.
-
-    :ivar commits: How many there were.
-    :ivar at: The commit that fails, counted from 1; 0 for none.
-    :ivar error: What it raises.
-    :ivar after: Whether it happens all the same.
-    """
-
-    commits: int = 0
-    at: int = 0
-    error: Callable[[], BaseException] = Killed
-    after: bool = False
-
-    async def commit(
-        self,
-        space: str,
-        writes: Sequence[Write],
-        expect: Mapping[bytes, bytes | None],
-        empty: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """
-        Commit, unless it is time to fail.
-        """
-        self.commits += 1
-        if self.commits != self.at or self.after:
-            await super().commit(space, writes, expect, empty)
-        if self.commits == self.at:
-            raise self.error()
-
-
-@define(eq=False)
-class InterruptedIndex(MemoryIndex):
-    """
-    An index where something else happens before a commit of choice.
-
-    :ivar commits: How many are to come until then.
-    """
-
-    commits: int = 0
-    meanwhile: Callable[[], Awaitable[None]] | None = None
-
-    async def commit(
-        self,
-        space: str,
-        writes: Sequence[Write],
-        expect: Mapping[bytes, bytes | None],
-        empty: Sequence[tuple[bytes, bytes]],
-    ) -> None:
-        """
-        Commit, perhaps after something else.
-        """
-        self.commits -= 1
-        if not self.commits and self.meanwhile is not None:
-            await self.meanwhile()
-        await super().commit(space, writes, expect, empty)
-
-
-@define(eq=False)
-class FailingBlobs(MemoryBlobs):
-    """
-    Blobs that cannot be deleted while *broken*.
-    """
-
-    broken: bool = False
-
-    async def delete(self, name: str) -> None:
-        """
-        Delete, or fail.
-        """
-        if self.broken:
-            raise StorageFailed("the device")
-        await super().delete(name)
 
 
 class SweeperTests(AsyncCase):

@@ -1,0 +1,154 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Indexes and blobs that fail, or are overtaken, where a test wants it; and what must be left.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from attrs import define
+
+from kypello.errors import StorageFailed
+from kypello.interfaces import IBlobs, IIndex
+from kypello.model import Write
+from kypello.store.memory import MemoryBlobs, MemoryIndex
+from kypello.store.records import (
+    BUCKETS,
+    SYSTEM,
+    BucketRecord,
+    ObjectRecord,
+    PartRecord,
+    PartsRecord,
+    unpack,
+)
+
+
+class Killed(BaseException):
+    """
+    The process ends here: nothing catches it and cleans up.
+    """
+
+
+@define(eq=False)
+class FailingIndex(MemoryIndex):
+    """
+    An index that fails at a commit of choice.
+
+    :ivar commits: How many there were.
+    :ivar at: The commit that fails, counted from 1; 0 for none.
+    :ivar error: What it raises.
+    :ivar after: Whether it happens all the same.
+    """
+
+    commits: int = 0
+    at: int = 0
+    error: Callable[[], BaseException] = Killed
+    after: bool = False
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Commit, unless it is time to fail.
+        """
+        self.commits += 1
+        if self.commits != self.at or self.after:
+            await super().commit(space, writes, expect, empty)
+        if self.commits == self.at:
+            raise self.error()
+
+
+@define(eq=False)
+class InterruptedIndex(MemoryIndex):
+    """
+    An index where something else happens before a commit of choice.
+
+    :ivar commits: How many are to come until then.
+    """
+
+    commits: int = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Commit, perhaps after something else.
+        """
+        self.commits -= 1
+        if not self.commits and self.meanwhile is not None:
+            await self.meanwhile()
+        await super().commit(space, writes, expect, empty)
+
+
+@define(eq=False)
+class FailingBlobs(MemoryBlobs):
+    """
+    Blobs that cannot be deleted while *broken*.
+
+    :ivar deletions: How many were asked for.
+    :ivar broken_at: From which of these on they fail; 0 for never.
+    """
+
+    broken: bool = False
+    deletions: int = 0
+    broken_at: int = 0
+
+    async def delete(self, name: str) -> None:
+        """
+        Delete, or fail.
+        """
+        self.deletions += 1
+        if self.broken or 0 < self.broken_at <= self.deletions:
+            raise StorageFailed("the device")
+        await super().delete(name)
+
+
+async def live_blobs(index: IIndex) -> list[str]:
+    """
+    The names of all blobs that objects and unfinished uploads of living buckets consist of.
+    """
+    names: list[str] = []
+    for _, value in await index.scan(SYSTEM, *BUCKETS, 1000):
+        for key, record in await index.scan(unpack(BucketRecord, value).space, b"", None, 10**6):
+            if key[:1] == b"o":
+                version = unpack(ObjectRecord, record)
+                names += [part.blob for part in version.parts if not version.apart]
+            elif key[:1] == b"l":
+                names += [part.blob for part in unpack(PartsRecord, record).parts]
+            elif key[:1] == b"p":
+                names.append(unpack(PartRecord, record).blob)
+    return sorted(names)
+
+
+async def residue(index: IIndex) -> list[bytes]:
+    """
+    All intents and garbage, and parts without an upload.
+    """
+    found = []
+    for space in await index.spaces():
+        keys = [key for key, _ in await index.scan(space, b"", None, 10**6)]
+        uploads = {key.rpartition(b"\x00")[2] for key in keys if key[:1] == b"u"}
+        found += [key for key in keys if key[:1] in (b"i", b"g")]
+        found += [key for key in keys if key[:1] == b"p" and key[1:-2] not in uploads]
+    return found
+
+
+async def whats_wrong(index: IIndex, blobs: IBlobs) -> list[object]:
+    """
+    What is left over, or missing, after a sweep.
+    """
+    wrong: list[object] = list(await residue(index))
+    stored = list(await blobs.names("", 10**6))
+    live = await live_blobs(index)
+    if stored != live:
+        wrong.append((len(stored), len(live), sorted(set(stored) ^ set(live))))
+    return wrong
