@@ -9,7 +9,8 @@ not use one twice.  The object is bound to the number, size and nonce of each of
 none can be dropped, added, moved or exchanged, not even for an earlier one of its number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from attrs import evolve, frozen
 
@@ -46,6 +47,8 @@ from kypello.objects.shown import (
     shown_part,
     upload_without_key,
 )
+
+P = TypeVar("P")
 
 
 @frozen(eq=False)
@@ -267,7 +270,7 @@ class _Sealing:
         assembly = self._assemble(
             shown, tuple(shown_part(part, opened[part.number]) for part in parts)
         )
-        chosen = [opened[number] for number in assembly.numbers]
+        chosen = _chosen(opened, assembly)
         size = sum(part.size for part in chosen)
         metadata = evolve(
             assembly.metadata,
@@ -292,7 +295,7 @@ class _CarryingOver:
         """
         shown = {part.number: part_without_key(part) for part in parts}
         assembly = self._assemble(upload_without_key(upload), tuple(shown.values()))
-        chosen = [shown[number] for number in assembly.numbers]
+        chosen = _chosen(shown, assembly)
         size = sum(part.size for part in chosen)
         etag = etag_of_parts([part.etag for part in chosen])
         metadata = evolve(upload.metadata, etag=etag, internal=_entries(upload, size))
@@ -301,3 +304,10 @@ class _CarryingOver:
 
 def _entries(upload: UploadInfo, size: int) -> dict[str, str]:
     return {**upload.metadata.internal, ACTUAL_SIZE: str(size)}
+
+
+def _chosen(parts: Mapping[int, P], assembly: Assembly) -> list[P]:
+    try:
+        return [parts[number] for number in assembly.numbers]
+    except KeyError as error:
+        raise ValueError("an object of parts that are not there") from error

@@ -92,7 +92,7 @@ class EncryptedObject:
         """
         size = self.info.size
         if not size:
-            return await self._below.read(None)
+            return JoinedSource(await self._below.read(None), iter(()), 0)
         object_key = await self._object_key()
         plain = ByteRange(0, size) if wanted is None else wanted
         streams = self._opened.streams

@@ -562,6 +562,8 @@ class TamperTests(UploadCase):
                 ((one, two, three), [raw[0][:-1], raw[1], raw[2]]),
                 ((one, two, three), [raw[2], raw[1], raw[0]]),
                 ((evolve(one, metadata=PLANNED), two, three), raw),
+                ((three, two, one), raw[::-1]),
+                ((two, one, three), [raw[1], raw[0], raw[2]]),
             ):
                 if parts:
                     await self.replace("k", evolve(info, parts=parts), contents)
@@ -639,19 +641,22 @@ class TamperTests(UploadCase):
         """
         await self.prepare()
         for encryption in (SSE_S3, KMS):
-            upload = await self.upload(PARTS, encryption)
+            upload = await self.upload({1: DATA}, encryption)
             began = await self.below.upload("b", "k", upload.upload_id)
-            await self.complete(upload, list(PARTS))
+            await self.complete(upload, [1])
             info, raw = await self.stored()
             entries = dict(info.metadata.internal)
             single = {name: value for name, value in entries.items() if "Multipart" not in name}
             for stored in (
                 evolve(info.metadata, sealed=began.metadata.sealed),
+                evolve(info.metadata, sealed=b"\x01" + began.metadata.sealed[1:]),
                 evolve(info.metadata, sealed=info.parts[0].metadata.sealed),
                 evolve(info.metadata, internal=single),
             ):
                 await self.replace("k", evolve(info, metadata=stored), raw)
                 await self.refused(encryption)
+                with self.assertRaises(NotAuthentic):
+                    await self.store.head("b", "k")
             await self.put("k", DATA, encryption)
             whole, content = await self.raw("k")
             marked = {**whole.metadata.internal, "X-Minio-Internal-Encrypted-Multipart": ""}
