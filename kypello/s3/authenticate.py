@@ -4,12 +4,13 @@
 Who sent a request: one verified signature, or nobody.
 """
 
+from collections.abc import Mapping
 from enum import Enum, auto
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from kypello.auth import presign, sigv2, sigv4
+from kypello.auth import formsign, presign, sigv2, sigv4
 from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
@@ -86,6 +87,22 @@ class Authenticator:
         identity = await self._identity(claim.access_key, token)
         seed, stated = _verify_header(claim, head, identity)
         return Authenticated(identity, head, payload_mode(stated, seed))
+
+    async def authenticate_form(self, fields: Mapping[str, str]) -> Identity | None:
+        """
+        Find out who signed the policy of a form; ``None`` for a form without one.
+
+        :param fields: By lower-case name.
+        :raises Refused: With the code of the first check that fails.
+        """
+        claim = formsign.read_fields(fields, self._region)
+        if claim is None:
+            return None
+        if claim.scope is None and not self._signature_v2:
+            raise _unsupported()
+        identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
+        formsign.verify(claim, identity.secret_key)
+        return identity
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
         if not self._signature_v2:

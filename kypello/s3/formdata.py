@@ -91,7 +91,7 @@ class FormDecoder:
         Take the next bytes of the form; give those of its file among them.
 
         :raises Refused: ``MalformedPOSTRequest``, ``MaxPostPreDataLengthExceeded``, or
-            ``InvalidArgument`` for a field or file that comes twice.
+            ``InvalidArgument`` for a field that comes twice, or another number of files than one.
         """
         self._data = b"".join((memoryview(self._data)[self._at :], block))
         self._at = 0
@@ -113,13 +113,10 @@ class FormDecoder:
         """
         The body is over.
 
-        :raises Refused: ``MalformedPOSTRequest`` when the form is not; ``InvalidArgument`` when
-            it has no file.
+        :raises Refused: ``MalformedPOSTRequest``: the form is not.
         """
         if self._state is not _State.OVER:
             raise malformed()
-        if self.filename is None:
-            raise _one_file()
 
     def _skip(self, content: list[memoryview]) -> bool:
         """
@@ -148,6 +145,8 @@ class FormDecoder:
     def _end_boundary(self, _content: list[memoryview]) -> bool:
         rest = self._data[self._at : self._at + _MAX_PADDING]
         if rest.startswith(b"--"):
+            if self.filename is None:
+                raise _one_file()
             self._state = _State.OVER
             return True
         padding, end, _after = rest.partition(_END_OF_LINE)

@@ -38,6 +38,7 @@ from kypello.s3.copying import copy_object
 from kypello.s3.copysource import COPY_SOURCE
 from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
+from kypello.s3.forms import post_object
 from kypello.s3.listings import list_objects, list_versions
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
@@ -54,11 +55,13 @@ class Operation:
 
     :ivar name: As the S3 API reference calls it; for logs.
     :ivar action: What a policy must allow on the bucket or object.
+    :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
     """
 
     name: str
     action: str
     perform: Perform
+    form: bool = False
 
 
 _Methods: TypeAlias = Mapping[str, Operation]
@@ -209,6 +212,8 @@ _COPIES: Mapping[str, Operation] = {
     "UploadPart": Operation("UploadPartCopy", "s3:PutObject", upload_part_copy),
 }
 
+_POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
+
 #: Subresources that S3 knows and this server does not.
 _UNSUPPORTED_BUCKET = (
     "abac",
@@ -278,7 +283,7 @@ def find_operation(level: Level, head: RequestHead) -> Operation:
                 return _COPIES.get(operation.name, operation)
         return operation
     if level is BUCKET and head.method == "POST" and not subresource:
-        raise _form(head)
+        return _form(head)
     if level is OBJECT and head.method == "GET" and subresource == "uploads":
         raise Refused(
             "InvalidRequest", "Key is not expected for the GET method ?uploads subresource"
@@ -317,8 +322,8 @@ def _check_object(head: RequestHead, subresource: str) -> None:
         raise not_implemented("versionId")
 
 
-def _form(head: RequestHead) -> Exception:
+def _form(head: RequestHead) -> Operation:
     kind = (head.header("content-type") or "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return not_implemented("multipart/form-data")
-    return PreconditionFailed("Bucket POST must be of the enclosure-type multipart/form-data")
+        return _POST_OBJECT
+    raise PreconditionFailed("Bucket POST must be of the enclosure-type multipart/form-data")

@@ -14,7 +14,8 @@ from kypello.errors import Refused
 from kypello.s3.formdata import MAX_BEFORE_FILE, MAX_FIELDS, FormDecoder, read_boundary
 from tests.cases import SyncCase
 
-_BOUNDARY = b"--cut-here"
+#: Of the forms here.
+BOUNDARY = b"--cut-here"
 
 
 def part(name: str, value: bytes, filename: str | None = None) -> bytes:
@@ -24,12 +25,11 @@ def part(name: str, value: bytes, filename: str | None = None) -> bytes:
     shown = "" if filename is None else f'; filename="{filename}"'
     return (
         b'--%b\r\nContent-Disposition: form-data; name="%b"%b\r\n'
-        b"Content-Type: text/plain\r\n\r\n%b\r\n"
-        % (_BOUNDARY, name.encode(), shown.encode(), value)
+        b"Content-Type: text/plain\r\n\r\n%b\r\n" % (BOUNDARY, name.encode(), shown.encode(), value)
     )
 
 
-def form(*parts: bytes, end: bytes = b"--" + _BOUNDARY + b"--\r\n") -> bytes:
+def form(*parts: bytes, end: bytes = b"--" + BOUNDARY + b"--\r\n") -> bytes:
     """
     A whole form.
     """
@@ -40,7 +40,7 @@ def decode(blocks: Iterable[bytes]) -> tuple[FormDecoder, bytes]:
     """
     Take a form apart; give the decoder and the content of the file.
     """
-    decoder = FormDecoder(_BOUNDARY)
+    decoder = FormDecoder(BOUNDARY)
     content = b"".join([bytes(piece) for block in blocks for piece in decoder.feed(block)])
     decoder.finish()
     return decoder, content
@@ -80,7 +80,7 @@ class DecodedTests(SyncCase):
         for content in (b"", b"x" * 1000):
             whole = form(part("key", b"k"), part("file", content))
             decoder, _found = decode([whole])
-            end = len(b"\r\n--%b--\r\n" % _BOUNDARY)
+            end = len(b"\r\n--%b--\r\n" % BOUNDARY)
             self.assertEqual(decoder.before_file, len(whole) - len(content) - end)
 
     def test_file_names(self) -> None:
@@ -121,11 +121,11 @@ class DecodedTests(SyncCase):
         """
         Little of a file is held back, however its bytes come.
         """
-        decoder = FormDecoder(_BOUNDARY)
+        decoder = FormDecoder(BOUNDARY)
         decoder.feed(part("file", b"")[:-2])
         for _ in range(3):
             given_out = sum(len(piece) for piece in decoder.feed(b"\r\n--x" * 200_000))
-            self.assertGreater(given_out, 1_000_000 - len(_BOUNDARY) - 4)
+            self.assertGreater(given_out, 1_000_000 - len(BOUNDARY) - 4)
 
     @given(
         st.lists(
@@ -135,8 +135,8 @@ class DecodedTests(SyncCase):
                     b"\r",
                     b"-",
                     b"--",
-                    b"--" + _BOUNDARY,
-                    b"\r\n--" + _BOUNDARY,
+                    b"--" + BOUNDARY,
+                    b"\r\n--" + BOUNDARY,
                     part("key", b"value"),
                     part("key2", b"\r\n--"),
                     part("file", b"content\r\n-", "name"),
@@ -144,7 +144,7 @@ class DecodedTests(SyncCase):
                     b"x" * 100,
                     b"y" * 7000,
                     b"z" * 16_000,
-                    b"--" + _BOUNDARY + b"--\r\n",
+                    b"--" + BOUNDARY + b"--\r\n",
                 ]
             ),
             max_size=10,
@@ -168,7 +168,7 @@ class DecodedTests(SyncCase):
         """
         whole = form(part("key", b"k"), part("file", content, "n"))
         blocks = [whole[at : at + step] for at in range(0, len(whole), step)]
-        if b"--" + _BOUNDARY not in content:
+        if b"--" + BOUNDARY not in content:
             self.assertEqual(decode(blocks)[1], content)
 
 

@@ -144,7 +144,7 @@ class RouteTests(FrontCase):
         tree = self.refused("POST", "/bucket", 412, "PreconditionFailed")
         self.assertIn("multipart/form-data", tree.findtext("Condition") or "")
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        self.refused("POST", "/bucket", 501, "NotImplemented", headers=headers)
+        self.refused("POST", "/bucket", 400, "InvalidArgument", headers=headers)
 
     def test_encoding(self) -> None:
         """
