@@ -637,6 +637,7 @@ class UploadsContract(UploadsCase):
         changes: Sequence[Callable[[], Any]] = (remove, replace, make_alike)
         for count in (1, 3, 40):
             for change in changes:
+                await store.delete("b", "k")
                 upload = await self.begin(store)
                 for number in range(count):
                     await self.put_part(store, upload, number + 1, b"data")
@@ -650,7 +651,6 @@ class UploadsContract(UploadsCase):
                 await self.assert_ended(store, upload)
                 await change()
                 await self.raises(NoSuchUpload, self.complete(store, upload))
-            await store.delete("b", "k")
 
     async def test_completes_at_once(self) -> None:
         """

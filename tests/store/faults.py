@@ -68,10 +68,19 @@ class InterruptedIndex(MemoryIndex):
     An index where something else happens before a commit of choice.
 
     :ivar commits: How many are to come until then.
+    :ivar drops: How many spaces were dropped.
     """
 
     commits: int = 0
     meanwhile: Callable[[], Awaitable[None]] | None = None
+    drops: int = 0
+
+    async def drop(self, space: str) -> None:
+        """
+        Count it.
+        """
+        self.drops += 1
+        await super().drop(space)
 
     async def commit(
         self,
@@ -131,7 +140,7 @@ async def live_blobs(index: IIndex) -> list[str]:
 
 async def residue(index: IIndex) -> list[bytes]:
     """
-    All intents and garbage, and parts without an upload.
+    All intents and garbage, parts without an upload, and contents without an object.
     """
     found = []
     for space in await index.spaces():
@@ -139,6 +148,9 @@ async def residue(index: IIndex) -> list[bytes]:
         uploads = {key.rpartition(b"\x00")[2] for key in keys if key[:1] == b"u"}
         found += [key for key in keys if key[:1] in (b"i", b"g")]
         found += [key for key in keys if key[:1] == b"p" and key[1:-2] not in uploads]
+        objects = {key[1:] for key in keys if key[:1] == b"o"}
+        apart = [key for key in keys if key[:1] in (b"c", b"l")]
+        found += [key for key in apart if key[1:].partition(b"\x00")[0] not in objects]
     return found
 
 

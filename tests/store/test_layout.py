@@ -5,7 +5,7 @@ Tests for ``kypello.store.layout`` in memory.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,14 +13,15 @@ from twisted.internet.task import Clock, deferLater
 
 from kypello.errors import Damaged, KMSNotConfigured
 from kypello.interfaces import IBodySource, IObjectStore
-from kypello.model import EncryptionRequest, ListQuery, Write
+from kypello.model import EncryptionRequest, ListQuery, UploadInfo, UploadQuery, Write
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.object_store import ObjectStoreContract, metadata_of, pattern
-from tests.contracts.uploads import UploadsContract
+from tests.contracts.uploads import UploadsCase, UploadsContract
+from tests.store.faults import whats_wrong
 
 
 class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
@@ -111,29 +112,56 @@ class SlowBlobs(MemoryBlobs):
             body.close()
 
 
-class CancelledTests(AsyncCase):
+class CancelledTests(UploadsCase, AsyncCase):
     """
     Writes that are cancelled at any moment.
     """
 
+    def setUp(self) -> None:
+        """
+        There are no parts to be stored first.
+        """
+        self.count = 0
+
+    async def prepared(self, clock: Clock) -> tuple[LayoutStore, UploadInfo, SlowIndex, SlowBlobs]:
+        """
+        A store with an upload that has some parts.
+        """
+        index, blobs = SlowIndex(clock=clock), SlowBlobs(clock=clock)
+        store = LayoutStore(index, blobs, clock, os.urandom)
+
+        async def prepare() -> UploadInfo:
+            """
+            Make all of it.
+            """
+            await store.create_bucket("b", {})
+            upload = await self.begin(store)
+            for number in range(1, self.count + 1):
+                await self.put_part(store, upload, number, pattern(100_000))
+            return upload
+
+        preparing = Deferred.fromCoroutine(prepare())
+        clock.pump([1] * (20 + 10 * self.count))
+        return store, await preparing, index, blobs
+
     async def moments(
-        self, write: Callable[[LayoutStore], Deferred[object]], duration: int
+        self,
+        write: Callable[[LayoutStore, UploadInfo], Awaitable[object]],
+        duration: int,
+        happened: Callable[[LayoutStore, UploadInfo], Awaitable[bool]],
     ) -> list[bool]:
         """
         Cancel a write at each moment of its life, and check that it happened or left nothing.
 
         :param duration: Of the write, in seconds.
+        :param happened: Tells whether it has.
         :return: For each second, whether the write happened.
         """
-        happened = []
+        outcomes = []
         for moment in range(duration):
             clock = Clock()
-            index, blobs = SlowIndex(clock=clock), SlowBlobs(clock=clock)
-            store = LayoutStore(index, blobs, clock, os.urandom)
-            making = Deferred.fromCoroutine(store.create_bucket("b", {}))
-            clock.pump([1] * 10)
-            await making
-            writing = write(store)
+            store, upload, index, blobs = await self.prepared(clock)
+            writing = Deferred.fromCoroutine(write(store, upload))
             clock.pump([1] * moment)
             self.assertFalse(writing.called)
             writing.cancel()
@@ -141,47 +169,105 @@ class CancelledTests(AsyncCase):
             try:
                 await writing
             except CancelledError:
-                happened.append(False)
+                outcomes.append(False)
             else:
-                happened.append(True)
-            objects = (await store.list("b", ListQuery())).objects
-            self.assertEqual(len(objects), happened[-1])
-            left = [
-                key
-                for space in await index.spaces()
-                for key, _ in await index.scan(space, b"", None, 100)
-                if key[:1] in (b"i", b"g", b"c")
-            ]
-            held = len(await blobs.names("", 100))
-            # The content of a small object is a record, that of a large one a blob.
-            self.assertEqual(len(left) + held, len(objects))
-        return happened
+                outcomes.append(True)
+            self.assertEqual(await happened(store, upload), outcomes[-1])
+            self.assertEqual(await whats_wrong(index, blobs), [])
+        return outcomes
+
+    async def stored(self, store: LayoutStore, _: UploadInfo) -> bool:
+        """
+        Whether there is an object.
+        """
+        return bool((await store.list("b", ListQuery())).objects)
 
     async def test_small(self) -> None:
         """
         A small object whose commit was sent is stored although nobody waits for it.
         """
 
-        def write(store: LayoutStore) -> Deferred[object]:
+        async def write(store: LayoutStore, _: UploadInfo) -> None:
             """
             Store some bytes.
             """
-            put = store.put("b", "k", BytesSource([b"data"]), lambda _: metadata_of(b"data"))
-            return Deferred.fromCoroutine(put)
+            await self.put(store, "k", b"data")
 
-        self.assertEqual(await self.moments(write, 2), [True, True])
+        self.assertEqual(await self.moments(write, 2, self.stored), [True, True])
 
     async def test_large(self) -> None:
         """
         A large object is given up until its last commit, with its intent and its blob.
         """
 
-        def write(store: LayoutStore) -> Deferred[object]:
+        async def write(store: LayoutStore, _: UploadInfo) -> None:
             """
             Store many bytes.
             """
             body = BytesSource([pattern(100_000)])
-            return Deferred.fromCoroutine(store.put("b", "k", body, lambda _: metadata_of(b"")))
+            await store.put("b", "k", body, lambda _: metadata_of(b""))
 
         expected = [False, False, False, True, True]
-        self.assertEqual(await self.moments(write, 5), expected)
+        self.assertEqual(await self.moments(write, 5, self.stored), expected)
+
+    async def test_part(self) -> None:
+        """
+        A part is given up until its last commit, with its intent and its blob.
+        """
+
+        async def write(store: LayoutStore, upload: UploadInfo) -> None:
+            """
+            Store a part.
+            """
+            body = BytesSource([pattern(100_000)])
+            where = "b", "k", upload.upload_id, 1
+            await store.put_part(*where, body, lambda _: metadata_of(b""))
+
+        async def there(store: LayoutStore, upload: UploadInfo) -> bool:
+            """
+            Whether it is stored.
+            """
+            return bool(await self.parts(store, upload))
+
+        expected = [False, False, False, True, True]
+        self.assertEqual(await self.moments(write, 5, there), expected)
+
+    async def test_complete(self) -> None:
+        """
+        An upload whose last commit was sent is completed although nobody waits for it.
+        """
+        for self.count in (1, 20):
+
+            async def write(store: LayoutStore, upload: UploadInfo) -> None:
+                """
+                Complete it.
+                """
+                await self.complete(store, upload)
+
+            self.assertEqual(await self.moments(write, 2, self.stored), [True, True])
+
+    async def test_begin_and_abort(self) -> None:
+        """
+        An upload is begun, and aborted, although nobody waits for it.
+        """
+
+        async def write(store: LayoutStore, _: UploadInfo) -> None:
+            """
+            Begin another one.
+            """
+            await self.begin(store, "k2")
+
+        async def begun(store: LayoutStore, _: UploadInfo) -> bool:
+            """
+            Whether there are two.
+            """
+            return len((await store.uploads("b", UploadQuery())).uploads) == 2
+
+        async def ended(store: LayoutStore, _: UploadInfo) -> bool:
+            """
+            Whether there is none.
+            """
+            return not (await store.uploads("b", UploadQuery())).uploads
+
+        self.assertEqual(await self.moments(write, 2, begun), [True, True])
+        self.assertEqual(await self.moments(self.abort, 2, ended), [True, True])

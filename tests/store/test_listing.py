@@ -19,6 +19,13 @@ from tests.cases import SyncCase
 TEXT = st.text("ab/\x01é\U0010ffff", max_size=6)
 
 
+def name_of(key: bytes) -> bytes:
+    """
+    The name in a key that is a name, NUL and more.
+    """
+    return key.partition(b"\x00")[0]
+
+
 @define
 class Scanned:
     """
@@ -102,6 +109,43 @@ class PageTests(SyncCase):
                 break
             after = each.next.decode()
         self.assertEqual((entries, groups), (whole.entries, whole.groups))
+
+    @given(
+        st.lists(TEXT.filter(bool), max_size=12),
+        TEXT,
+        st.sampled_from(["", "/", "a", "0", "/a"]),
+        TEXT,
+        st.integers(0, 12),
+    )
+    def test_names(
+        self, names: list[str], prefix: str, delimiter: str, after: str, skip: int
+    ) -> None:
+        """
+        Keys that are more than a name are grouped and chosen by the name, and those of one name
+        follow each other.
+        """
+        keys = sorted(b"%b\x00%02d" % (name.encode(), n) for n, name in enumerate(names))
+        query = ListQuery(prefix, delimiter, after)
+        of_names = slowly(set(names), query)
+        grouped = bool(delimiter) and delimiter in after[len(prefix) :]
+        for start in (after.encode() + b"\x01", b"%b\x00%02d" % (after.encode(), skip)):
+            found = self.successResultOf(
+                Deferred.fromCoroutine(page(Scanned(keys).scan, query, start, name_of))
+            )
+            kept = {name for name, _ in of_names.entries}
+            expected = [
+                key
+                for key in keys
+                if name_of(key) in kept
+                or (
+                    name_of(key) == after.encode()
+                    and key >= start
+                    and after.startswith(prefix)
+                    and not grouped
+                )
+            ]
+            self.assertEqual([key for key, _ in found.entries], expected)
+            self.assertEqual(found.groups, of_names.groups)
 
     def test_large_groups(self) -> None:
         """

@@ -579,6 +579,7 @@ class UploadsTests(UploadsCase, AsyncCase):
         index.commits, index.meanwhile = 1, self.sweeper.sweep
         await first.sweep()
         self.assertEqual(list(await self.index.spaces()), ["system"])
+        self.assertEqual(index.drops, 1)
         await first.sweep()
         await self.assert_clean()
 
