@@ -16,6 +16,7 @@ from kypello.interfaces import IBodySource, ILanes, IObjectStore
 from kypello.model import Identity
 from kypello.s3.announced import without_checksums
 from kypello.s3.authenticate import Authenticated, Authenticator
+from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 
 #: The largest document that a request may hold, but for lists of objects, in bytes.
@@ -107,6 +108,18 @@ class Call:
         The request with the settings of a presigned query among its headers.
         """
         return self.authenticated.head
+
+    def require(self, action: str, bucket: str = "", key: str = "") -> None:
+        """
+        See that whoever sent the request may do something beside its operation.
+
+        :param bucket: Where, with *key*; empty for the object of the request.
+        :raises Refused: ``AccessDenied``.
+        """
+        resource = f"{bucket}/{key}" if bucket else f"{self.bucket}/{self.key}"
+        identity = self.authenticated.identity
+        if not self.front.authorize(identity, action, f"arn:aws:s3:::{resource}"):
+            raise access_denied()
 
     async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
         """

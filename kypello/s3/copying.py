@@ -7,6 +7,7 @@ A copy reads its source, pinned, and writes its target as a PUT does, so it hold
 may write both meanwhile, and nothing of an unfinished copy is ever seen.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from attrs import frozen
@@ -19,23 +20,21 @@ from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
 from kypello.s3.announced import read_algorithm
 from kypello.s3.call import Call
 from kypello.s3.conditions import write_condition
-from kypello.s3.copysource import COPY_SOURCE, Source, open_source, read_source, too_large
+from kypello.s3.copysource import Source, open_source, read_source, too_large
 from kypello.s3.dates import xml_date
 from kypello.s3.digests import DigestedSource, digested
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
 from kypello.s3.errors import invalid_argument
 from kypello.s3.headers import (
     REDIRECT,
-    TAGGING,
-    StoredHeaders,
     checksum_elements,
     checksum_headers,
     read_placement,
-    read_stored_headers,
-    with_copied,
+    read_replaced,
 )
 from kypello.s3.objects import check_early
 from kypello.s3.patience import answer_patiently
+from kypello.s3.tagging import read_tagging_header
 from kypello.s3.xml import CONTENT_TYPE, document
 
 #: The checksum of a copy whose source has none.
@@ -53,17 +52,18 @@ class _Copy:
     """
     What a copy asks for.
 
-    :ivar headers: Of the target; only what is never copied, unless metadata are replaced.
-    :ivar replaces: Metadata are replaced.
-    :ivar replaces_tags: Tags are.
+    :ivar redirect: Of the target; a system header if there is one.
+    :ivar replaced: Other system headers and user metadata; ``None`` for those of the source.
+    :ivar tags: ``None`` for those of the source.
     :ivar algorithm: Of the checksum; empty to keep that of the source.
     :ivar changes: Even a copy onto itself has a purpose, whatever its storage class.
     """
 
     source: Source
-    headers: StoredHeaders
-    replaces: bool
-    replaces_tags: bool
+    redirect: Mapping[str, str]
+    storage_class: str
+    replaced: tuple[Mapping[str, str], Mapping[str, str]] | None
+    tags: Mapping[str, str] | None
     algorithm: str
     encryption: EncryptionRequest | None
     condition: Condition | None
@@ -78,7 +78,7 @@ class _Copy:
         if info.size > limit:
             raise too_large(limit)
         itself = (self.source.bucket, self.source.key) == (bucket, key)
-        kept = self.headers.storage_class == info.metadata.storage_class
+        kept = self.storage_class == info.metadata.storage_class
         if itself and kept and not self.changes:
             raise Refused(
                 "InvalidRequest",
@@ -97,15 +97,16 @@ class _Copy:
         """
         The metadata of the target, once all of the content has passed.
         """
-        headers = self.headers if self.replaces else with_copied(self.headers, source)
+        system, user = self.replaced or (source.headers, source.user)
+        kept = {name: value for name, value in system.items() if name != REDIRECT}
         return ObjectMetadata(
             etag=body.md5,
-            headers=headers.system,
-            user=headers.user,
+            headers={**kept, **self.redirect},
+            user=user,
             checksums=body.checksums,
             checksum_type="FULL_OBJECT",
-            tags={} if self.replaces_tags else source.tags,
-            storage_class=headers.storage_class,
+            tags=source.tags if self.tags is None else self.tags,
+            storage_class=self.storage_class,
         )
 
 
@@ -122,6 +123,10 @@ async def _copy(call: Call, copy: _Copy) -> Response:
     opened = await open_source(call, copy.source)
     try:
         source = opened.info
+        if copy.tags is None and source.metadata.tags:
+            call.require("s3:GetObjectTagging", source.bucket, source.key)
+        if source.metadata.tags if copy.tags is None else copy.tags:
+            call.require("s3:PutObjectTagging")
         copy.check(call.bucket, call.key, source, front.max_part)
         await check_early(call, copy.condition)
         body = digested(
@@ -161,21 +166,20 @@ def _read_copy(call: Call) -> _Copy:
         head, loopback=front.allow_insecure_customer_keys, copying=True
     )
     replaces, replaces_tags = (_replaces(head, name) for name in _DIRECTIVES)
-    read = read_stored_headers if replaces else read_placement
-    ignored = (COPY_SOURCE,) if replaces_tags else (COPY_SOURCE, TAGGING)
-    headers = read(head, front.storage_classes, ignored)
+    redirect, storage_class = read_placement(head, front.storage_classes)
     algorithm = head.header(_ALGORITHM)
     source = read_source(head)
-    asked = (replaces, replaces_tags, REDIRECT in headers.system, algorithm, encryption)
+    asked = (replaces, replaces_tags, source.versioned, redirect, algorithm, encryption)
     return _Copy(
         source=source,
-        headers=headers,
-        replaces=replaces,
-        replaces_tags=replaces_tags,
+        redirect=redirect,
+        storage_class=storage_class,
+        replaced=read_replaced(head) if replaces else None,
+        tags=read_tagging_header(head) if replaces_tags else None,
         algorithm=read_algorithm(algorithm) if algorithm else "",
         encryption=encryption,
         condition=write_condition(head, call.bucket, call.key),
-        changes=source.versioned or any(asked),
+        changes=any(asked),
     )
 
 

@@ -16,7 +16,7 @@ from kypello.model import CustomerKey
 from kypello.s3.call import Call
 from kypello.s3.conditions import check_source
 from kypello.s3.encryption import read_source_key
-from kypello.s3.errors import access_denied, invalid_argument, not_implemented
+from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.names import check_bucket_name, check_key
 
 #: The header that names the source, and makes a PUT a copy.
@@ -83,9 +83,7 @@ async def open_source(call: Call, source: Source) -> IOpenObject:
     :raises KypelloError: As :meth:`IObjectStore.open`.
     """
     front = call.front
-    resource = f"arn:aws:s3:::{source.bucket}/{source.key}"
-    if not front.authorize(call.authenticated.identity, "s3:GetObject", resource):
-        raise access_denied()
+    call.require("s3:GetObject", source.bucket, source.key)
     opened = await front.store.open(source.bucket, source.key, source.customer_key)
     try:
         check_source(call.head, opened.info, front.clock.seconds())

@@ -16,15 +16,13 @@ from kypello.model import ObjectInfo, ObjectMetadata
 from kypello.s3.dates import http_date
 from kypello.s3.encryption import sealing_headers
 from kypello.s3.errors import invalid_argument, not_implemented
+from kypello.s3.tagging import read_tagging_header, tagging_headers
 
 #: What an object without ``Content-Type`` is.
 DEFAULT_TYPE = "binary/octet-stream"
 
 #: The most that names and values of user metadata may have together, in bytes.
 MAX_USER_METADATA = 2048
-
-#: The tags of a new object.
-TAGGING = "x-amz-tagging"
 
 _USER = "x-amz-meta-"
 
@@ -50,7 +48,6 @@ _SYSTEM = {
 #: Headers that change what a PUT does, so that it must not be stored without them.
 _UNSUPPORTED = (
     "x-amz-copy-source",
-    TAGGING,
     "x-amz-write-offset-bytes",
     "x-minio-fanout-list",
 )
@@ -78,31 +75,38 @@ class StoredHeaders:
     system: Mapping[str, str]
     user: Mapping[str, str]
     storage_class: str
+    tags: Mapping[str, str]
 
 
-def read_stored_headers(
-    head: RequestHead,
-    storage_classes: Container[str] = (),
-    ignored: Container[str] = (),
-) -> StoredHeaders:
+def read_stored_headers(head: RequestHead, storage_classes: Container[str] = ()) -> StoredHeaders:
     """
     Read and check the headers that become metadata.
 
     :param storage_classes: Accepted beside those that are accepted always.
-    :param ignored: Headers that mean nothing to this request.
     :raises Refused: ``MetadataTooLarge``, ``InvalidStorageClass``, ``InvalidRedirectLocation``,
-        ``InvalidRequest``, or ``NotImplemented`` for what would be lost.
+        ``InvalidRequest``, what wrong tags get, or ``NotImplemented`` for what would be lost.
+    """
+    _check_supported(head)
+    system, user = read_replaced(head)
+    redirect, storage_class = read_placement(head, storage_classes)
+    return StoredHeaders({**system, **redirect}, user, storage_class, read_tagging_header(head))
+
+
+def read_replaced(head: RequestHead) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """
+    The system headers but for the redirection, and the user metadata.
+
+    :raises Refused: ``MetadataTooLarge``.
     """
     system: dict[str, str] = {}
     user: dict[str, str] = {}
     size = 0
-    _check_supported(head, ignored)
     for name, value in head.headers:
         if name.startswith(_USER):
             bare = name.removeprefix(_USER)
             user[bare] = f"{user[bare]},{value}" if bare in user else value
             size += len(bare) + len(value)
-        elif name in _SYSTEM:
+        elif name in _SYSTEM and name != REDIRECT:
             system[name] = f"{system[name]},{value}" if name in system else value
     if size > MAX_USER_METADATA:
         raise Refused(
@@ -112,40 +116,28 @@ def read_stored_headers(
         )
     system["content-type"] = system.get("content-type") or DEFAULT_TYPE
     system["content-encoding"] = _without_chunking(system.get("content-encoding", ""))
-    _check_redirect(system.get(REDIRECT))
-    return StoredHeaders(
+    return (
         {name: value for name, value in system.items() if value},
         {name: _text(value) for name, value in user.items()},
-        _storage_class(head.header(_STORAGE_CLASS), storage_classes),
     )
 
 
 def read_placement(
-    head: RequestHead,
-    storage_classes: Container[str] = (),
-    ignored: Container[str] = (),
-) -> StoredHeaders:
+    head: RequestHead, storage_classes: Container[str] = ()
+) -> tuple[Mapping[str, str], str]:
     """
-    Read the headers of a copy that takes its metadata from elsewhere: storage class and
-    redirection are never copied.
+    The redirection, as a system header if there is one, and the storage class: what is never
+    copied from another object.
 
-    :raises Refused: As :func:`read_stored_headers`.
+    :param storage_classes: As in :func:`read_stored_headers`.
+    :raises Refused: ``InvalidStorageClass``, ``InvalidRedirectLocation`` or ``InvalidRequest``.
     """
-    _check_supported(head, ignored)
+    if any(name.startswith(_OBJECT_LOCK) for name in head.header_names):
+        raise Refused("InvalidRequest", "Bucket is missing Object Lock Configuration")
     redirect = head.header(REDIRECT)
     _check_redirect(redirect)
     storage_class = _storage_class(head.header(_STORAGE_CLASS), storage_classes)
-    return StoredHeaders({REDIRECT: redirect} if redirect else {}, {}, storage_class)
-
-
-def with_copied(placed: StoredHeaders, source: ObjectMetadata) -> StoredHeaders:
-    """
-    What a copy has that takes the metadata of its source.
-
-    :param placed: Its own.
-    """
-    copied = {name: value for name, value in source.headers.items() if name != REDIRECT}
-    return StoredHeaders({**copied, **placed.system}, source.user, placed.storage_class)
+    return {REDIRECT: redirect} if redirect else {}, storage_class
 
 
 def object_headers(info: ObjectInfo) -> list[tuple[str, str]]:
@@ -159,6 +151,7 @@ def object_headers(info: ObjectInfo) -> list[tuple[str, str]]:
         ("Last-Modified", http_date(info.modified)),
         *((_SYSTEM[name], value) for name, value in metadata.headers.items()),
         *((_USER + name, _printable(value)) for name, value in metadata.user.items()),
+        *tagging_headers(metadata),
         *sealing_headers(metadata.sealing),
     ]
     if metadata.storage_class != "STANDARD":
@@ -229,12 +222,10 @@ def _check_redirect(location: str | None) -> None:
         )
 
 
-def _check_supported(head: RequestHead, ignored: Container[str]) -> None:
-    for name in head.header_names:
-        if name in _UNSUPPORTED and name not in ignored:
+def _check_supported(head: RequestHead) -> None:
+    for name in _UNSUPPORTED:
+        if head.header(name) is not None:
             raise not_implemented(name)
-        if name.startswith(_OBJECT_LOCK):
-            raise Refused("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 
 def _storage_class(stated: str | None, more: Container[str]) -> str:

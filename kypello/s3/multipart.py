@@ -63,6 +63,7 @@ class _Beginning:
             headers=self.headers.system,
             user=self.headers.user,
             checksum_type=self.checksum_type,
+            tags=self.headers.tags,
             storage_class=self.headers.storage_class,
         )
 
@@ -72,6 +73,8 @@ async def create_upload(call: Call) -> Response:
     Begin an upload.
     """
     wanted = await call.check(partial(_read_beginning, call))
+    if wanted.headers.tags:
+        call.require("s3:PutObjectTagging")
     upload = await call.front.store.create_upload(
         call.bucket, call.key, wanted.metadata, wanted.checksum, wanted.encryption
     )

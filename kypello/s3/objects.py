@@ -62,6 +62,7 @@ class _Put:
             user=headers.user,
             checksums=payload.checksums,
             checksum_type="FULL_OBJECT" if payload.checksums else "",
+            tags=headers.tags,
             storage_class=headers.storage_class,
         )
 
@@ -71,6 +72,8 @@ async def put_object(call: Call) -> Response:
     Store an object.
     """
     put = await call.check(partial(_read_put, call))
+    if put.headers.tags:
+        call.require("s3:PutObjectTagging")
     await check_early(call, put.condition)
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition

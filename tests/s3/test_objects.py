@@ -86,6 +86,17 @@ class PutTests(FrontCase):
                 self.assertEqual((answer.header(name) or "").strip(), value, name)
                 self.assertIsNotNone(answer.header(name), name)
 
+    def test_tags(self) -> None:
+        """
+        A new object may have tags; a read tells how many.
+        """
+        self.put("k", x_amz_tagging="a=1&b=")
+        for method in ("GET", "HEAD"):
+            answer = self.send(method, "/bucket/k", status=200)
+            self.assertEqual(answer.header("x-amz-tagging-count"), "2")
+        self.put("k")
+        self.assertIsNone(self.send("GET", "/bucket/k").header("x-amz-tagging-count"))
+
     def test_replaced(self) -> None:
         """
         A PUT replaces metadata with content: none of the old is left.
@@ -149,7 +160,8 @@ class PutTests(FrontCase):
             ({"Content-MD5": "short"}, 400, "InvalidDigest"),
             ({"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}, 400, "BadDigest"),
             ({"x-amz-checksum-crc32": "AAAAAA=="}, 400, "BadDigest"),
-            ({"x-amz-tagging": "a=b"}, 501, "NotImplemented"),
+            ({"x-amz-tagging": "a=b&a=c"}, 400, "InvalidArgument"),
+            ({"x-amz-tagging": "a*=b"}, 400, "InvalidTag"),
             ({"x-amz-write-offset-bytes": "3"}, 501, "NotImplemented"),
             ({"x-amz-object-lock-mode": "GOVERNANCE"}, 400, "InvalidRequest"),
         ):
