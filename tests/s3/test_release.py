@@ -4,6 +4,8 @@
 Tests of what operations hold, and that they give it back, whatever the client does.
 """
 
+from typing import Any
+
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -83,6 +85,20 @@ class WatchedStore:
         opened = WatchedObject(await self._below.open(bucket, key, customer_key), self.pause)
         self.opened.append(opened)
         return opened
+
+    async def head(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    ) -> ObjectInfo:
+        """
+        Tell an object.
+        """
+        return await self._below.head(bucket, key, customer_key)
+
+    async def put(self, *arguments: Any) -> ObjectInfo:
+        """
+        Store an object.
+        """
+        return await self._below.put(*arguments)
 
     async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
         """
