@@ -8,6 +8,7 @@ ETags and metadata are those of the plaintext.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from attrs import define, evolve, field
 from zope.interface import implementer
@@ -38,7 +39,7 @@ from kypello.model import (
     UploadListing,
     UploadQuery,
 )
-from kypello.objects.access import Access, New, is_customers, plainly, with_etag
+from kypello.objects.access import Access, New, Opened, is_customers, plainly, with_etag
 from kypello.objects.bodies import EncryptingSource
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.datakeys import DataKeys
@@ -46,7 +47,8 @@ from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
 from kypello.objects.objectkeys import READING, ObjectKeys
 from kypello.objects.reading import EncryptedObject
-from kypello.objects.shown import listed_object, object_without_key, opened_object
+from kypello.objects.recentparts import RecentParts
+from kypello.objects.shown import OpenedObject, listed_object, object_without_key, opened_object
 
 
 @implementer(IObjectStore)
@@ -73,6 +75,7 @@ class EncryptedStore:
     _auto_encryption: bool = False
     _bucket_keys: BucketKeys | None = field(init=False)
     _access: Access = field(init=False)
+    _recent: RecentParts = field(init=False, factory=RecentParts)
     _uploads: EncryptedUploads = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -164,8 +167,7 @@ class EncryptedStore:
         stored = await self._store.head(bucket, key)
         if customer_key is None and not is_encrypted(stored.metadata.internal):
             return stored
-        opened = await self._access.open(stored, opened_object, customer_key, READING)
-        return opened.shown.info
+        return (await self._opened(stored, customer_key)).shown.info
 
     async def open(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None
@@ -179,7 +181,7 @@ class EncryptedStore:
         try:
             if customer_key is None and not is_encrypted(below.info.metadata.internal):
                 return below
-            opened = await self._access.open(below.info, opened_object, customer_key, READING)
+            opened = await self._opened(below.info, customer_key)
             return EncryptedObject(opened.shown, below, opened.object_key)
         except BaseException:
             below.close()
@@ -309,6 +311,12 @@ class EncryptedStore:
         One page of the unfinished uploads, with at most one call of the KMS.
         """
         return await self._uploads.list(bucket, query)
+
+    async def _opened(
+        self, stored: ObjectInfo, customer_key: CustomerKey | None
+    ) -> Opened[OpenedObject]:
+        how = partial(opened_object, recent=self._recent)
+        return await self._access.open(stored, how, customer_key, READING)
 
     async def _put_encrypted(
         self,

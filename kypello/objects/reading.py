@@ -15,7 +15,8 @@ from kypello.crypto.keys import part_key
 from kypello.interfaces import IBodySource, IOpenObject
 from kypello.model import ByteRange, ObjectInfo
 from kypello.objects.bodies import JoinedSource, Piece
-from kypello.objects.shown import OpenedObject, Stream
+from kypello.objects.recentparts import Stream
+from kypello.objects.shown import OpenedObject
 
 
 @frozen

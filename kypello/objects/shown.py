@@ -14,34 +14,20 @@ from hashlib import md5
 from attrs import evolve, frozen
 
 from kypello.crypto import dare
-from kypello.crypto.metadata import ACTUAL_SIZE, MULTIPART
+from kypello.crypto.keys import Domain
+from kypello.crypto.metadata import ACTUAL_SIZE, MULTIPART, domain_of
 from kypello.errors import NotAuthentic
 from kypello.model import ObjectInfo, PartInfo, UploadInfo
 from kypello.objects.metadata import (
     MetadataKey,
-    OpenedMetadata,
     OpenedPart,
     is_carried_over,
     metadata_without_key,
     parts_digest,
 )
+from kypello.objects.recentparts import KnownParts, RecentParts, Stream
 
 _SIZE = re.compile("[0-9]{1,18}")
-
-
-@frozen
-class Stream:
-    """
-    A DARE stream of the content of an object.
-
-    :ivar size: Plain bytes.
-    :ivar number: Of the part; ``None`` for content that came in one piece.
-    :ivar nonce: What the stream was encrypted with; empty when that was not kept.
-    """
-
-    size: int
-    number: int | None = None
-    nonce: bytes = b""
 
 
 @frozen
@@ -56,27 +42,28 @@ class OpenedObject:
     streams: tuple[Stream, ...]
 
 
-def opened_object(metadata_key: MetadataKey, stored: ObjectInfo) -> OpenedObject:
+def opened_object(
+    metadata_key: MetadataKey, stored: ObjectInfo, recent: RecentParts | None = None
+) -> OpenedObject:
     """
     Open an object whose parts, if it has any, are told.
 
+    :param recent: Parts that need not be opened again.
     :raises NotAuthentic: It is not what was written, or lacks a part.
     """
     if MULTIPART not in stored.metadata.internal:
         info = listed_object(metadata_key, stored)
         return OpenedObject(info, (Stream(info.size),))
-    parts = [opened_part(metadata_key, stored, part) for part in stored.parts]
     if is_carried_over(stored.metadata):
-        opened = _carried_over(metadata_key, stored, parts)
+        opened = metadata_key.open_upload(stored.key, stored.metadata)
+        known = _carried_over(metadata_key, stored, opened.metadata.etag)
+        size = sum(stream.size for stream in known.streams)
     else:
         opened = metadata_key.open(stored.key, stored.metadata)
-        if opened.parts != parts_digest(parts):
-            raise NotAuthentic("parts")
-    shown = tuple(map(shown_part, stored.parts, parts))
-    return OpenedObject(
-        evolve(stored, size=opened.size, metadata=opened.metadata, parts=shown),
-        tuple(Stream(part.size, part.number, part.nonce) for part in parts),
-    )
+        known = _bound(metadata_key, stored, opened.parts, recent)
+        size = opened.size
+    info = evolve(stored, size=size, metadata=opened.metadata, parts=known.shown)
+    return OpenedObject(info, known.streams)
 
 
 def listed_object(metadata_key: MetadataKey, stored: ObjectInfo) -> ObjectInfo:
@@ -178,19 +165,42 @@ def etag_of_parts(etags: Sequence[str]) -> str:
     return f"{md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
 
 
-def _carried_over(
-    metadata_key: MetadataKey, stored: ObjectInfo, parts: Sequence[OpenedPart]
-) -> OpenedMetadata:
+def _bound(
+    metadata_key: MetadataKey, stored: ObjectInfo, digest: bytes, recent: RecentParts | None
+) -> KnownParts:
     """
-    Open an object that was completed without its client's key.
+    The parts of an object that was bound to them when it was sealed.
+    """
+    known = None if recent is None else recent.get(digest)
+    if known is None:
+        parts = [opened_part(metadata_key, stored, part) for part in stored.parts]
+        if digest != parts_digest(parts):
+            raise NotAuthentic("parts")
+        known = _known(stored, parts)
+        # What its client keeps the key of is not kept in memory.
+        if recent is not None and domain_of(stored.metadata.internal) is not Domain.SSE_C:
+            recent.put(digest, known)
+    return known
 
-    Nothing that was sealed could list its parts.  The ETag that the client got does: those of
-    the parts, which are sealed, are random.
+
+def _carried_over(metadata_key: MetadataKey, stored: ObjectInfo, etag: str) -> KnownParts:
     """
-    opened = metadata_key.open_upload(stored.key, stored.metadata)
-    if opened.metadata.etag != etag_of_parts([part.metadata.etag for part in parts]):
+    The parts of an object that was completed without its client's key.
+
+    Nothing that was sealed could list them.  The ETag that the client got does: those of the
+    parts, which are sealed, are random.
+    """
+    parts = [opened_part(metadata_key, stored, part) for part in stored.parts]
+    if etag != etag_of_parts([part.metadata.etag for part in parts]):
         raise NotAuthentic("parts")
-    return evolve(opened, size=sum(part.size for part in parts))
+    return _known(stored, parts)
+
+
+def _known(stored: ObjectInfo, parts: Sequence[OpenedPart]) -> KnownParts:
+    return KnownParts(
+        tuple(map(shown_part, stored.parts, parts)),
+        tuple(Stream(part.size, part.number, part.nonce) for part in parts),
+    )
 
 
 def _size_without_key(stored: ObjectInfo) -> int:
