@@ -17,6 +17,8 @@ from attrs import frozen
 from kypello.auth.request import RequestHead
 from kypello.errors import PreconditionFailed, Refused
 from kypello.http.response import Response
+from kypello.s3.acl import put_bucket_acl, put_object_acl
+from kypello.s3.attributes import get_object_attributes
 from kypello.s3.bucketconfig import (
     absent,
     delete_absent,
@@ -43,6 +45,12 @@ from kypello.s3.listings import list_objects, list_versions
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
+from kypello.s3.settled import (
+    put_logging,
+    put_notification,
+    put_ownership_controls,
+    put_request_payment,
+)
 from kypello.s3.tagging import delete_object_tagging, get_object_tagging
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
@@ -67,16 +75,21 @@ class Operation:
 _Methods: TypeAlias = Mapping[str, Operation]
 
 
-def _configuration(name: str, get: Perform, delete: str = "") -> _Methods:
+def _configuration(
+    name: str, get: Perform, delete: str = "", put: Perform | None = None
+) -> _Methods:
     """
-    A configuration that cannot be set.
+    A configuration that cannot be changed.
 
     :param name: As in the names of its operations.
     :param delete: The action of its removal, which changes nothing; empty when there is none.
+    :param put: Sets it to what it is; ``None`` when there is no such thing.
     """
     methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get)}
     if delete:
         methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent)
+    if put is not None:
+        methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put)
     return methods
 
 
@@ -112,7 +125,7 @@ _BUCKET: Mapping[str, _Methods] = {
         ),
     },
     "accelerate": _configuration("AccelerateConfiguration", fixed("AccelerateConfiguration")),
-    "acl": _configuration("BucketAcl", get_acl),
+    "acl": _configuration("BucketAcl", get_acl, put=put_bucket_acl),
     "cors": _configuration(
         "BucketCORS",
         absent("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
@@ -123,8 +136,10 @@ _BUCKET: Mapping[str, _Methods] = {
         absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
         "s3:PutLifecycleConfiguration",
     ),
-    "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus")),
-    "notification": _configuration("BucketNotification", fixed("NotificationConfiguration")),
+    "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus"), put=put_logging),
+    "notification": _configuration(
+        "BucketNotification", fixed("NotificationConfiguration"), put=put_notification
+    ),
     "object-lock": _configuration(
         "BucketObjectLockConfiguration",
         absent(
@@ -138,6 +153,8 @@ _BUCKET: Mapping[str, _Methods] = {
             "OwnershipControls",
             "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>",
         ),
+        "s3:PutBucketOwnershipControls",
+        put_ownership_controls,
     ),
     "policy": _configuration(
         "BucketPolicy",
@@ -166,6 +183,7 @@ _BUCKET: Mapping[str, _Methods] = {
     "requestPayment": _configuration(
         "BucketRequestPayment",
         fixed("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),
+        put=put_request_payment,
     ),
     "tagging": _configuration(
         "BucketTagging", absent("NoSuchTagSet", "The TagSet does not exist"), "s3:PutBucketTagging"
@@ -197,7 +215,10 @@ _OBJECT: Mapping[str, _Methods] = {
         "POST": Operation("CompleteMultipartUpload", "s3:PutObject", complete_upload),
         "DELETE": Operation("AbortMultipartUpload", "s3:AbortMultipartUpload", abort_upload),
     },
-    "acl": _configuration("ObjectAcl", get_acl),
+    "acl": _configuration("ObjectAcl", get_acl, put=put_object_acl),
+    "attributes": {
+        "GET": Operation("GetObjectAttributes", "s3:GetObjectAttributes", get_object_attributes),
+    },
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
     "retention": _configuration("ObjectRetention", _NO_LOCK),
     "tagging": {
@@ -233,7 +254,6 @@ _UNSUPPORTED_BUCKET = (
 _UNSUPPORTED_OBJECT = (
     "annotation",
     "annotations",
-    "attributes",
     "encryption",
     "lambdaArn",
     "renameObject",

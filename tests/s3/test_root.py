@@ -122,8 +122,8 @@ class RouteTests(FrontCase):
             for method in ("GET", "PUT", "DELETE"):
                 self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
         for name in (
-            "annotation", "attributes", "encryption", "renameObject", "restore", "select",
-            "torrent", "select&select-type=2",
+            "annotation", "encryption", "renameObject", "restore", "select", "torrent",
+            "select&select-type=2",
         ):  # fmt: skip
             for method in ("GET", "PUT", "POST", "DELETE"):
                 self.refused(method, f"/bucket/k?{name}", 501, "NotImplemented")
