@@ -569,6 +569,17 @@ class TamperTests(UploadCase):
                     await self.replace("k", evolve(info, parts=parts), contents)
                     await self.refused(encryption)
 
+    async def test_cut(self) -> None:
+        """
+        A part that lost its end is noticed by HEAD, too.
+        """
+        await self.prepare()
+        async for encryption in self.objects():
+            info, raw = await self.stored()
+            await self.replace("k", info, [*raw[:2], raw[2][:65568]])
+            with self.assertRaises(NotAuthentic):
+                await self.store.head("b", "k", customer(encryption))
+
     async def test_flipped(self) -> None:
         """
         A flipped byte anywhere in content or in what is sealed is refused.
