@@ -18,6 +18,7 @@ PREFIX = "x-amz-checksum-"
 
 #: Headers of that prefix that hold no digest.
 _SETTINGS = frozenset(PREFIX + name for name in ("mode", "type", "algorithm"))
+_SDK_ALGORITHM = "x-amz-sdk-checksum-algorithm"
 _DECODED_LENGTH = "x-amz-decoded-content-length"
 #: More digits than any size has; beyond it a number costs time to read.
 _MAX_DIGITS = 19
@@ -78,7 +79,9 @@ def without_checksums(head: RequestHead) -> RequestHead:
     body.
     """
     headers = tuple(
-        pair for pair in head.headers if not pair[0].startswith(PREFIX) or pair[0] in _SETTINGS
+        (name, value)
+        for name, value in head.headers
+        if name in _SETTINGS or not (name.startswith(PREFIX) or name == _SDK_ALGORITHM)
     )
     return evolve(head, headers=headers)
 
@@ -179,7 +182,7 @@ def _check_sdk_algorithm(head: RequestHead, algorithm: str | None, covered: bool
 
     :param covered: Something else protects the body: then older SDKs send no checksum.
     """
-    stated = head.header("x-amz-sdk-checksum-algorithm")
+    stated = head.header(_SDK_ALGORITHM)
     if stated is None:
         return
     named = read_algorithm(stated)

@@ -94,8 +94,8 @@ async def complete_upload(call: Call) -> Response:
     Make an object of the parts of an upload.
     """
     head, front = call.head, call.front
-    body = await call.read_document(MAX_LIST, about_object=True)
     try:
+        body = await call.read_document(MAX_LIST, about_object=True)
         key = read_customer_key(head, loopback=front.allow_insecure_customer_keys)
         wanted = read_completion(body, head, front.min_part, front.max_object)
     except Refused:

@@ -19,6 +19,7 @@ from kypello.s3.encryption import (
     read_write_encryption,
     sealing_headers,
 )
+from kypello.testing.fakes import InlineLanes
 from tests.cases import SyncCase
 from tests.s3.front import FrontCase, read_xml, texts
 from tests.s3.secure import SOURCE_SSE, SSE, LoopbackChannel, SecureCase, customer
@@ -307,6 +308,18 @@ class EncryptedObjectTests(FrontCase):
         answer = self.send("PUT", "/bucket/k", b"secret", headers, status=200)
         self.assertEqual(answer.header(_BUCKET_KEY), "true")
         self.assertEqual(self.send("HEAD", "/bucket/k").header(_BUCKET_KEY), "true")
+
+    def test_no_digest(self) -> None:
+        """
+        What no entity tag shows, and nobody compares, is not computed.
+        """
+        for headers, runs in ((_S3, True), (_KMS, False)):
+            lanes = self.front.lanes
+            assert isinstance(lanes, InlineLanes)
+            lanes.made.clear()
+            self.send("PUT", "/bucket/k", bytes(100_000), headers, status=200)
+            _content, md5_lane, *_others = lanes.made
+            self.assertEqual(md5_lane.calls > 0, runs)
 
     def test_digests(self) -> None:
         """

@@ -324,6 +324,7 @@ class CompleteTests(UploadCase):
             self.not_completed(upload_id, body, 400, code)
             self.not_completed(_NONE, body, 404, "NoSuchUpload")
         self.not_completed(upload_id, b"", 400, "MissingRequestBodyError")
+        self.not_completed(_NONE, b"", 404, "NoSuchUpload")
         self.refused("GET", "/bucket/k", 404, "NoSuchKey")
         self.complete(upload_id, listed)
 
@@ -506,7 +507,8 @@ class ChecksumTests(UploadCase):
                 self.not_completed(upload_id, listed, 400, "InvalidRequest", other)
                 both = {name: value, **other}
                 self.not_completed(upload_id, listed, 400, "InvalidRequest", both)
-                self.complete(upload_id, listed, {name: value, "x-amz-checksum-type": kind})
+                told = {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-type": kind}
+                self.complete(upload_id, listed, {name: value, **told})
 
     def test_type(self) -> None:
         """
