@@ -5,7 +5,7 @@ A process that writes until it is killed, and tells what it does.
 
 Before each write it prints ``B key size number``, and ``A key size number`` when the write has
 been acknowledged; the size is -1 for a deletion.  Each key has one writer.  Keys that begin
-with a slash are buckets.
+with a slash are buckets; of uploads in parts ``told.py`` says what is printed.
 """
 
 import os
@@ -13,13 +13,14 @@ import random
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
 
-from kypello.model import ObjectMetadata
+from kypello.model import ObjectMetadata, UploadQuery
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
 from kypello.store.layout import LayoutStore
@@ -27,6 +28,7 @@ from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.contracts.object_store import blocks, pattern
+from tests.store.told import PREFIX, finish
 
 #: Deletion, content in the index, content in blobs.
 SIZES = (-1, 0, 700, 16_000, 17_000, 200_000, 2_500_000)
@@ -67,6 +69,48 @@ async def write(store: LayoutStore, key: str, chance: random.Random) -> None:
         await say(key, size, number, work)
 
 
+async def tell(key: str, what: str, work: Awaitable[Any]) -> Any:
+    """
+    Take a step of an upload between two lines.
+    """
+    os.write(1, f"B {key} {what}\n".encode())
+    result = await work
+    if what == "begin":
+        what += " " + result.upload_id
+    os.write(1, f"A {key} {what}\n".encode())
+    return result
+
+
+async def upload(store: LayoutStore, key: str, chance: random.Random) -> None:
+    """
+    Upload to one key, for ever; go on with what was begun by an earlier process.
+    """
+    while True:
+        begun = (await store.uploads("b", UploadQuery(key))).uploads
+        if begun and chance.random() < 0.7:
+            name = chance.choice(begun).upload_id
+        else:
+            name = (
+                await tell(key, "begin", store.create_upload("b", key, ObjectMetadata()))
+            ).upload_id
+        for _ in range(chance.choice((1, 2, 5, 25))):
+            number, seed = chance.randrange(1, 31), chance.randrange(1 << 30)
+            size = chance.choice((0, 10, 10, 1000, 100_000, 1_200_000))
+            body = BytesSource(blocks(pattern(size, seed)))
+            await tell(
+                key,
+                f"part {name} {number} {size} {seed}",
+                store.put_part(
+                    "b", key, name, number, body, lambda _, seed=seed: ObjectMetadata(str(seed))
+                ),
+            )
+        end, seed = chance.random(), chance.randrange(1, 1 << 30)
+        if end < 0.6:
+            await tell(key, f"complete {name} {seed}", finish(store, key, name, seed))
+        elif end < 0.8 or len(begun) > 3:
+            await tell(key, f"abort {name}", store.abort_upload("b", key, name))
+
+
 async def make(store: LayoutStore, name: str) -> None:
     """
     Make and delete one bucket, for ever.
@@ -97,6 +141,7 @@ async def main(path: Path, seed: int) -> None:
     _, _, store, sweeper = parts(path, lanes)
     chance = random.Random(seed)
     work = [write(store, f"key-{number}", chance) for number in range(8)]
+    work += [upload(store, f"{PREFIX}{number}", chance) for number in range(4)]
     work += [make(store, "made"), sweep(sweeper)]
     await gatherResults([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
 

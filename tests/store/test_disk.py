@@ -25,6 +25,8 @@ from tests.contracts.object_store import ObjectStoreContract, pattern
 from tests.contracts.uploads import UploadsContract
 from tests.store.crashing import parts
 from tests.store.disk import DiskCase
+from tests.store.faults import live_blobs, whats_wrong
+from tests.store.told import PREFIX, Told
 
 #: How often the process is killed.
 CYCLES = 16
@@ -97,9 +99,13 @@ class CrashTests(DiskCase):
         Note what each key must hold, and what else it may hold.
         """
         for line in lines:
-            what, key, size, number = line.split()
+            told, key, *rest = line.split()
+            if key.startswith(PREFIX):
+                self.told.setdefault(key, Told(key)).note(told, rest)
+                continue
+            size, number = rest
             state = None if int(size) < 0 else (int(size), int(number))
-            if what == "B":
+            if told == "B":
                 self.possible.setdefault(key, [None]).append(state)
             else:
                 self.possible[key] = [state]
@@ -112,6 +118,7 @@ class CrashTests(DiskCase):
         path = self.directory()
         chance = random.Random(7)
         self.possible: dict[str, list[State]] = {}
+        self.told: dict[str, Told] = {}
         index, _, store, _ = parts(path, self.lanes)
         await store.create_bucket("b", {})
         await index.close()
@@ -122,10 +129,10 @@ class CrashTests(DiskCase):
             self.assertFalse([line for line in lines if line.startswith("E ")])
             acknowledged += sum(line.startswith("A ") for line in lines)
             self.note(lines)
-            await self.check(path)
+            await self.check(path, chance)
         self.assertGreater(acknowledged, 20 * CYCLES)
 
-    async def check(self, path: Path) -> None:
+    async def check(self, path: Path, chance: random.Random) -> None:
         """
         Compare what a new process finds with what the killed one told.
         """
@@ -136,17 +143,19 @@ class CrashTests(DiskCase):
                     state = await self.state(store, key)
                     self.assertIn(state, possible, (key, turn))
                     self.possible[key] = [state]
+                for told in self.told.values():
+                    self.assertEqual(await told.check(store, chance), "", (told, turn))
                 await sweeper.sweep()
-            live = [state for (state,) in self.possible.values() if state and state[0] > 16384]
-            self.assertEqual(len(await blobs.names("", 1000)), len(live))
-            self.assertEqual(len(list((path / "blobs").glob("*/*"))), len(live))
+            self.assertEqual(await whats_wrong(index, blobs), [])
+            files = sorted(each.name for each in (path / "blobs").glob("*/*"))
+            self.assertEqual(files, await live_blobs(index))
             self.assertEqual(len(await index.spaces()), 1 + len(await store.buckets()))
-            files = (path / "index").rglob("*")
-            names = {each.name.partition(".")[0] for each in files if each.is_file()}
+            names = {
+                each.name.partition(".")[0]
+                for each in (path / "index").rglob("*")
+                if each.is_file()
+            }
             self.assertEqual(names - {"lock"}, set(await index.spaces()))
-            for space in await index.spaces():
-                for start in (b"i", b"g"):
-                    self.assertEqual(await index.scan(space, start, start + b"\xff", 10), [])
         finally:
             await index.close()
 

@@ -1,0 +1,219 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.store.opened``: objects of several blobs.
+"""
+
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+
+from kypello.errors import Damaged
+from kypello.interfaces import IBlob
+from kypello.model import ByteRange, ObjectInfo, ObjectMetadata
+from kypello.store.files import FileBlobs
+from kypello.store.memory import MemoryBlobs
+from kypello.store.opened import PartsObject
+from kypello.store.parts import KnownParts, Parts
+from kypello.store.pins import Pins
+from kypello.store.records import PartRecord
+from kypello.testing.fakes import BytesSource
+from tests.cases import AsyncCase, SyncCase
+from tests.contracts.object_store import pattern
+from tests.store.disk import DiskCase, held_open
+
+
+def name_of(number: int) -> str:
+    """
+    The name of a blob.
+    """
+    return f"{number:032x}"
+
+
+@define(eq=False)
+class StuckBlobs(MemoryBlobs):
+    """
+    Blobs that are opened when the test says so.
+
+    :ivar waiting: Those who wait, in order.
+    :ivar opened: How many were asked for.
+    """
+
+    waiting: "list[Deferred[None]]" = field(init=False, factory=list)
+    opened: int = field(init=False, default=0)
+
+    async def open(self, name: str) -> IBlob:
+        """
+        Wait, then open.
+        """
+        self.opened += 1
+        waiting: Deferred[None] = Deferred()
+        self.waiting.append(waiting)
+        await waiting
+        return await super().open(name)
+
+
+async def opened(blobs: MemoryBlobs | FileBlobs, pins: Pins, sizes: list[int]) -> PartsObject:
+    """
+    An object of parts.
+    """
+    records = []
+    for number, size in enumerate(sizes):
+        await blobs.write(name_of(number), BytesSource([pattern(size, number)]), lambda _: b"")
+        records.append(PartRecord(number + 1, size, name_of(number)))
+    info = ObjectInfo("b", "k", "null", sum(sizes), 0, ObjectMetadata())
+    return PartsObject(info, blobs, Parts(tuple(records)), pins.hold(name_of(0)))
+
+
+class RangeTests(SyncCase):
+    """
+    Ranges over parts.
+    """
+
+    @given(st.lists(st.integers(0, 4), min_size=2, max_size=8), st.data())
+    def test_ranges(self, sizes: list[int], data: st.DataObject) -> None:
+        """
+        Every range is cut from the right parts, and no blob is opened but those it lies in.
+        """
+        whole = b"".join(pattern(size, number) for number, size in enumerate(sizes))
+        start = data.draw(st.integers(0, len(whole)))
+        stop = data.draw(st.integers(start, len(whole)))
+        wanted = ByteRange(start, stop) if start < stop else None
+        pins = Pins()
+
+        async def read() -> bytes:
+            """
+            Read it.
+            """
+            parts = await opened(MemoryBlobs(), pins, sizes)
+            source = await parts.read(wanted)
+            parts.close()
+            self.assertEqual(source.size, len(whole) if wanted is None else wanted.size)
+            found = b""
+            while block := await source.read():
+                found += block
+            return found
+
+        found = self.successResultOf(Deferred.fromCoroutine(read()))
+        self.assertEqual(found, whole if wanted is None else whole[start:stop])
+        self.assertFalse(pins.held([name_of(0)]))
+
+
+class OpeningTests(AsyncCase):
+    """
+    Blobs that take long to open.
+    """
+
+    async def begun(self) -> tuple[StuckBlobs, Pins, "Deferred[object]", object]:
+        """
+        A source of which the first block is awaited.
+        """
+        blobs, pins = StuckBlobs(), Pins()
+        parts = await opened(blobs, pins, [5, 5, 5])
+        source = await parts.read(None)
+        parts.close()
+        return blobs, pins, Deferred.fromCoroutine(source.read()), source
+
+    async def test_ahead(self) -> None:
+        """
+        The next blob is opened while one is read, and no other one.
+        """
+        blobs, pins, reading, source = await self.begun()
+        self.assertEqual(blobs.opened, 1)
+        blobs.waiting[0].callback(None)
+        self.assertEqual(await reading, pattern(5, 0))
+        self.assertEqual(blobs.opened, 2)
+        blobs.waiting[1].callback(None)
+        self.assertEqual(await source.read(), pattern(5, 1))
+        self.assertEqual(blobs.opened, 3)
+        self.assertTrue(pins.held([name_of(0)]))
+        source.close()
+        self.assertFalse(pins.held([name_of(0)]))
+        blobs.waiting[2].callback(None)
+        self.assertEqual(await source.read(), b"")
+
+    async def test_cancelled(self) -> None:
+        """
+        Who waits for a blob to be opened may be cancelled; all is let go of.
+        """
+        blobs, pins, reading, source = await self.begun()
+        reading.cancel()
+        with self.assertRaises(CancelledError):
+            await reading
+        self.assertFalse(pins.held([name_of(0)]))
+        self.assertEqual(await source.read(), b"")
+        self.assertEqual(blobs.opened, 1)
+
+    async def test_closed_meanwhile(self) -> None:
+        """
+        A source that is closed while a blob is opened gives nothing more.
+        """
+        blobs, pins, reading, source = await self.begun()
+        source.close()
+        blobs.waiting[0].callback(None)
+        self.assertEqual(await reading, b"")
+        self.assertFalse(pins.held([name_of(0)]))
+        self.assertEqual(blobs.opened, 1)
+
+    async def test_fails_ahead(self) -> None:
+        """
+        A blob that is missing spoils what is read of it, and nothing when nobody reads so far.
+        """
+        for far in (False, True):
+            blobs, _, reading, source = await self.begun()
+            await blobs.delete(name_of(1))
+            blobs.waiting[0].callback(None)
+            self.assertEqual(await reading, pattern(5, 0))
+            blobs.waiting[1].callback(None)
+            if far:
+                with self.assertRaises(Damaged):
+                    await source.read()
+            source.close()
+
+
+class DescriptorTests(DiskCase):
+    """
+    Files that are open.
+    """
+
+    async def test_few(self) -> None:
+        """
+        Two blobs at most are open, however many parts there are, and none in the end.
+        """
+        path = self.directory()
+        blobs = FileBlobs(path, self.lanes)
+        parts = await opened(blobs, Pins(), [10] * 50)
+        self.assertEqual(held_open(path), [])
+        source = await parts.read(None)
+        most = 0
+        while await source.read():
+            most = max(most, len(held_open(path)))
+        self.assertLessEqual(most, 3)
+        source = await parts.read(None)
+        await source.read()
+        source.close()
+        parts.close()
+        await self.lanes.lane().run(len, "")
+        while held_open(path):
+            await self.lanes.lane().run(len, "")
+
+
+class KnownPartsTests(SyncCase):
+    """
+    Parts at hand.
+    """
+
+    def test_bounded(self) -> None:
+        """
+        What was used last is kept, up to a number of parts.
+        """
+        known = KnownParts()
+        parts = [Parts((PartRecord(1, 1, "aa"),) * 9000) for _ in range(3)]
+        for number in (0, 1, 0):
+            known.add(b"%d" % number, parts[number])
+            self.assertIs(known.get(b"%d" % number), parts[number])
+        known.add(b"2", parts[2])
+        self.assertEqual(
+            [known.get(b"%d" % number) for number in range(3)], [parts[0], None, parts[2]]
+        )
