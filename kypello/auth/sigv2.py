@@ -51,6 +51,8 @@ _OF_LISTINGS = frozenset(
 #: Headers without the AWS prefix that may stand in the query.
 _HEADERS = ("content-md5", "content-type")
 _AMZ = "x-amz-"
+#: Headers of this prefix mean something, and this version does not sign them.
+_UNSIGNED = "x-minio-"
 _ADDED_BY_PROXIES = "x-amz-cf-id"
 _SECONDS = re.compile("[0-9]{1,18}")
 
@@ -98,7 +100,7 @@ def read_query(head: RequestHead, now: float) -> Claim:
 def signed_part(head: RequestHead) -> RequestHead:
     """
     What of a request counts: headers in the query have their places as headers, one of the same
-    name winning, and parameters without a signature are gone.
+    name winning, and parameters and headers without a signature are gone.
 
     :raises Refused: ``InvalidArgument`` for what cannot be a header.
     """
@@ -110,7 +112,8 @@ def signed_part(head: RequestHead) -> RequestHead:
                 merged.append(as_header(name, value))
         elif name in _SUBRESOURCES or name in _OF_LISTINGS:
             kept.append((name, value))
-    return evolve(head, query=tuple(kept), headers=(*head.headers, *merged))
+    headers = (pair for pair in head.headers if not pair[0].startswith(_UNSIGNED))
+    return evolve(head, query=tuple(kept), headers=(*headers, *merged))
 
 
 def verify(claim: Claim, part: RequestHead, secret_key: str) -> None:

@@ -37,8 +37,8 @@ _COMPONENTS = {"Credential", "SignedHeaders", "Signature"}
 _DATE = re.compile(r"[0-9]{8}")
 #: What a signed header counts as when the HTTP layer, or a proxy, has taken it away.
 _FRAMING = {"expect": "100-continue", "content-length": "0", "transfer-encoding": "chunked"}
-#: Headers of this prefix must be signed, but for those that a proxy adds.
-_AMZ = "x-amz-"
+#: Headers of these prefixes must be signed, but for those that a proxy adds.
+_MEANINGFUL = ("x-amz-", "x-minio-")
 _ADDED_BY_PROXIES = frozenset({"x-amz-cf-id"})
 #: A canonical request that holds one of these is not shown to anybody.
 SECRET = re.compile(r"x-amz-security-token|customer-key[:=]", re.IGNORECASE)
@@ -158,7 +158,8 @@ def read_authorization(head: RequestHead, region: str | None, now: float) -> Cla
 
 def check_signed_headers(claim: Claim, head: RequestHead) -> None:
     """
-    See that the signature covers the host and every ``x-amz-`` header that was sent.
+    See that the signature covers the host and every ``x-amz-`` and ``x-minio-`` header that was
+    sent.
 
     Nothing may be signed twice: the canonical request would hold all values of the header as
     often as its name was repeated, and grow to thousands of times the size of the request.
@@ -168,7 +169,8 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
     """
     signed = set(claim.signed_headers)
     present = head.header_names
-    needed = {name for name in present if name.startswith(_AMZ)} - _ADDED_BY_PROXIES | {"host"}
+    meaningful = {name for name in present if name.startswith(_MEANINGFUL)}
+    needed = meaningful - _ADDED_BY_PROXIES | {"host"}
     if unsigned := sorted(needed - signed):
         raise Refused(
             "AccessDenied",

@@ -90,8 +90,6 @@ async def delete_bucket(call: Call) -> Response:
     """
     Remove an empty bucket.
     """
-    if (call.head.header("x-minio-force-delete") or "").lower() == "true":
-        raise not_implemented("x-minio-force-delete")
     await call.front.store.delete_bucket(call.bucket)
     return Response(204)
 

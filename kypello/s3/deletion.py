@@ -4,10 +4,9 @@
 The removal of many objects with one request.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from kypello.errors import KypelloError
 from kypello.http.response import Response
@@ -15,6 +14,7 @@ from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import access_denied, not_implemented, translate
 from kypello.s3.names import check_key
+from kypello.s3.workers import for_each
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -29,9 +29,6 @@ from kypello.s3.xml import (
 #: How many objects a request may name, and how long it may be in bytes.
 MAX_OBJECTS = 1000
 _MAX_DOCUMENT = 2 * 1024 * 1024
-
-#: How many objects of a request are being removed at once.
-_AT_ONCE = 16
 
 _DELETE = frozenset({"Object", "Quiet"})
 _OBJECT = frozenset({"Key", "VersionId", "ETag", "LastModifiedTime", "Size"})
@@ -70,38 +67,29 @@ async def delete_objects(call: Call) -> Response:
     await call.front.store.bucket(call.bucket)
     # No damaged list removes anything.
     entries, quiet = _read_entries(await call.read_document(_MAX_DOCUMENT, covered=True))
-    results: dict[int, str] = {}
-    waiting = enumerate(entries)
-    workers = [
-        Deferred.fromCoroutine(_remove_each(call, waiting, results, quiet))
-        for _ in range(min(_AT_ONCE, len(entries)))
-    ]
+    results = [""] * len(entries)
+
+    async def remove(numbered: tuple[int, _Entry]) -> None:
+        """
+        Remove one of them.
+        """
+        position, entry = numbered
+        results[position] = await _result(call, entry, quiet)
+
+    await for_each(enumerate(entries), remove)
+    return Response(200, (CONTENT_TYPE,), document("DeleteResult", "".join(results)))
+
+
+async def _result(call: Call, entry: _Entry, quiet: bool) -> str:
     try:
-        await gatherResults(workers, consumeErrors=True)
-    except FirstError as error:
-        # Whoever cancels, or words an unexpected failure, wants to see that one.
-        error.subFailure.raiseException()
-    finally:
-        for worker in workers:
-            worker.cancel()
-    content = "".join(results[position] for position in range(len(entries)))
-    return Response(200, (CONTENT_TYPE,), document("DeleteResult", content))
-
-
-async def _remove_each(
-    call: Call, waiting: Iterator[tuple[int, _Entry]], results: dict[int, str], quiet: bool
-) -> None:
-    for position, entry in waiting:
-        try:
-            await _remove(call, entry)
-        except KypelloError as error:
-            refused = translate(error, call.request_id)
-            results[position] = (
-                f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
-                f"<Message>{escape_message(refused.message)}</Message></Error>"
-            )
-        else:
-            results[position] = "" if quiet else f"<Deleted>{entry.identified()}</Deleted>"
+        await _remove(call, entry)
+    except KypelloError as error:
+        refused = translate(error, call.request_id)
+        return (
+            f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
+            f"<Message>{escape_message(refused.message)}</Message></Error>"
+        )
+    return "" if quiet else f"<Deleted>{entry.identified()}</Deleted>"
 
 
 async def _remove(call: Call, entry: _Entry) -> None:

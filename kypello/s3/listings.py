@@ -17,6 +17,7 @@ from kypello.model import Listing, ListQuery, ObjectInfo
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
 from kypello.s3.errors import invalid_argument
+from kypello.s3.extensions import metadata_writer
 from kypello.s3.owner import OWNER
 from kypello.s3.tokens import read_token, write_token
 from kypello.s3.xml import CONTENT_TYPE, document, escape
@@ -109,7 +110,7 @@ async def _list_second(call: Call) -> Response:
         following = write_token(listing.next)
         parts.append(f"<NextContinuationToken>{following}</NextContinuationToken>")
     owner = OWNER if (head.parameter("fetch-owner") or "").lower() == "true" else ""
-    parts.append(_contents(listing, page.write, owner))
+    parts.append(_contents(listing, page.write, owner, metadata_writer(call)))
     return _answer("ListBucketResult", *parts, page.groups(listing))
 
 
@@ -136,9 +137,10 @@ async def list_versions(call: Call) -> Response:
         following = f"<NextKeyMarker>{write(listing.next)}</NextKeyMarker>"
         if listing.next not in listing.prefixes:
             following += "<NextVersionIdMarker>null</NextVersionIdMarker>"
+    more = metadata_writer(call)
     versions = "".join(
         f"<Version><VersionId>null</VersionId><IsLatest>true</IsLatest>"
-        f"{_entry(info, write)}{OWNER}</Version>"
+        f"{_entry(info, write)}{OWNER}{more(info)}</Version>"
         for info in listing.objects
     )
     return _answer(
@@ -192,13 +194,22 @@ def _number(name: str, stated: str | None) -> int:
     return int(stated)
 
 
+def _nothing(_info: ObjectInfo) -> str:
+    return ""
+
+
 def _quote(name: str) -> str:
     return name if _PLAIN(name) else quote(name, safe="/")
 
 
-def _contents(listing: Listing, write: _Write, owner: str) -> str:
+def _contents(
+    listing: Listing, write: _Write, owner: str, more: Callable[[ObjectInfo], str] = _nothing
+) -> str:
     return "".join(
-        [f"<Contents>{_entry(info, write)}{owner}</Contents>" for info in listing.objects]
+        [
+            f"<Contents>{_entry(info, write)}{owner}{more(info)}</Contents>"
+            for info in listing.objects
+        ]
     )
 
 

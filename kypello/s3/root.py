@@ -97,7 +97,9 @@ class _Exchange:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
         operation = self._find_operation(self._head)
         self._request.operation = operation.name
-        return self._finished(await operation.perform(await self._admit(operation)))
+        operation, call = await self._admit(operation)
+        self._request.operation = operation.name
+        return self._finished(await operation.perform(call))
 
     def word(self, error: Exception) -> Response:
         """
@@ -132,24 +134,31 @@ class _Exchange:
         level = SERVICE if not self._bucket else OBJECT if self._key else BUCKET
         return find_operation(level, head)
 
-    async def _admit(self, operation: Operation) -> Call:
+    async def _admit(self, operation: Operation) -> tuple[Operation, Call]:
         """
         See who sent the request, and whether it may be done.
+
+        :return: The operation as the signed part of the request has it.
         """
         authenticated = await self._front.authenticator.authenticate(self._head)
         counts = authenticated.head
-        if counts.query is not self._head.query and self._find_operation(counts) is not operation:
-            raise Refused(
-                "AccessDenied",
-                "There were parameters present in the request which were not signed",
-            )
+        if counts is not self._head:
+            signed = self._find_operation(counts)
+            if counts.query is not self._head.query and signed is not operation:
+                raise Refused(
+                    "AccessDenied",
+                    "There were parameters present in the request which were not signed",
+                )
+            # Settings in a signed query count as headers, and may make it another one.
+            operation = signed
         bucket, key = self._names()
         self._check_owner(counts)
         identity = authenticated.identity
         if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):
             raise access_denied()
         request = self._request
-        return Call(self._front, authenticated, bucket, key, request.request_id, request.body)
+        call = Call(self._front, authenticated, bucket, key, request.request_id, request.body)
+        return operation, call
 
     def _names(self) -> tuple[str, str]:
         """

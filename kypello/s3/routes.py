@@ -40,6 +40,12 @@ from kypello.s3.copying import copy_object
 from kypello.s3.copysource import COPY_SOURCE
 from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
+from kypello.s3.extensions import (
+    force_delete_bucket,
+    force_delete_object,
+    is_forced,
+    wants_extraction,
+)
 from kypello.s3.forms import post_object
 from kypello.s3.listings import list_objects, list_versions
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
@@ -233,6 +239,12 @@ _COPIES: Mapping[str, Operation] = {
     "UploadPart": Operation("UploadPartCopy", "s3:PutObject", upload_part_copy),
 }
 
+#: What becomes of removals that mean everything below, too.
+_FORCED: Mapping[str, Operation] = {
+    "DeleteBucket": Operation("ForceDeleteBucket", "s3:ForceDeleteBucket", force_delete_bucket),
+    "DeleteObject": Operation("ForceDeleteObject", "s3:DeleteObject", force_delete_object),
+}
+
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
 #: Subresources that S3 knows and this server does not.
@@ -299,9 +311,7 @@ def find_operation(level: Level, head: RequestHead) -> Operation:
     if operation is not None:
         if level is OBJECT:
             _check_object(head, subresource)
-            if head.header(COPY_SOURCE) is not None:
-                return _COPIES.get(operation.name, operation)
-        return operation
+        return _variant(operation, head)
     if level is BUCKET and head.method == "POST" and not subresource:
         return _form(head)
     if level is OBJECT and head.method == "GET" and subresource == "uploads":
@@ -319,6 +329,19 @@ def find_operation(level: Level, head: RequestHead) -> Operation:
             "AllowedMethods": ", ".join(sorted(methods)),
         },
     )
+
+
+def _variant(operation: Operation, head: RequestHead) -> Operation:
+    """
+    What headers make of an operation.
+    """
+    if wants_extraction(head) and head.method in ("GET", "HEAD"):
+        raise not_implemented("x-minio-extract")
+    if head.header(COPY_SOURCE) is not None:
+        return _COPIES.get(operation.name, operation)
+    if is_forced(head):
+        return _FORCED.get(operation.name, operation)
+    return operation
 
 
 def _subresource(level: Level, head: RequestHead) -> str:

@@ -221,13 +221,6 @@ class BucketTests(FrontCase):
         self.send("PUT", "/bucket", status=200)
         self.assertEqual(texts(read_xml(self.send("GET", "/bucket")), "Contents/Key"), [])
 
-    def test_force(self) -> None:
-        """
-        MinIO's removal of buckets with content is not offered.
-        """
-        headers = {"x-minio-force-delete": "true"}
-        self.refused("DELETE", "/bucket", 501, "NotImplemented", headers=headers)
-
     def test_location(self) -> None:
         """
         The default region has no name here.

@@ -493,12 +493,3 @@ class DeleteTests(FrontCase):
             self.refused("DELETE", "/absent/k", 404, "NoSuchBucket", headers=headers)
         self.send("DELETE", "/bucket/k", headers={"If-Match": etag}, status=204)
         self.send("DELETE", "/bucket/k", headers={"If-Match": etag}, status=204)
-
-    def test_force(self) -> None:
-        """
-        MinIO's removal of whole prefixes is not offered, and not mistaken.
-        """
-        self.put("k")
-        headers = {"x-minio-force-delete": "true"}
-        self.refused("DELETE", "/bucket/k", 501, "NotImplemented", headers=headers)
-        self.send("GET", "/bucket/k", status=200)

@@ -1,0 +1,139 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What MinIO's clients ask for beyond S3: listings with metadata, and removal of all there is.
+"""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from kypello.auth.request import RequestHead
+from kypello.errors import BucketNotEmpty
+from kypello.http.response import Response
+from kypello.model import SSE_C, ListQuery, ObjectInfo
+from kypello.s3.call import Call
+from kypello.s3.errors import access_denied
+from kypello.s3.workers import for_each
+from kypello.s3.xml import escape_message
+
+_FORCE = "x-minio-force-delete"
+_EXTRACT = "x-minio-extract"
+
+#: What can be the name of an element.
+_ELEMENT = re.compile("[A-Za-z_][A-Za-z0-9_.-]*").fullmatch
+
+#: How often a bucket is emptied that others go on filling.
+_ROUNDS = 3
+
+
+def is_forced(head: RequestHead) -> bool:
+    """
+    Whether a removal means everything below, too.
+    """
+    return _says_true(head, _FORCE)
+
+
+def wants_extraction(head: RequestHead) -> bool:
+    """
+    Whether the key leads into an archive.
+    """
+    return _says_true(head, _EXTRACT)
+
+
+async def force_delete_object(call: Call) -> Response:
+    """
+    Remove an object, and all those whose keys go on after it with a slash.
+    """
+    await call.front.store.delete(call.bucket, call.key)
+    await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/", each=True)
+    return Response(204)
+
+
+async def force_delete_bucket(call: Call) -> Response:
+    """
+    Remove a bucket with all that is in it.
+
+    :raises BucketNotEmpty: Others have filled it again and again.
+    """
+    store = call.front.store
+    for _ in range(_ROUNDS):
+        await _remove_all(call, "", each=False)
+        try:
+            await store.delete_bucket(call.bucket)
+        except BucketNotEmpty:
+            continue
+        return Response(204)
+    raise BucketNotEmpty(call.bucket)
+
+
+def metadata_writer(call: Call) -> Callable[[ObjectInfo], str]:
+    """
+    What writes the metadata of a listed object, if the request wants that: as much of it as
+    whoever sent it may read.
+    """
+    if (call.head.parameter("metadata") or "").lower() != "true":
+        return lambda info: ""
+
+    def write(info: ObjectInfo) -> str:
+        """
+        Write the metadata of one object.
+        """
+        sealing = info.metadata.sealing
+        if sealing is not None and sealing.algorithm == SSE_C:
+            # Whoever may see them has the key.
+            return ""
+        shown = _metadata(info) if _allowed(call, "s3:GetObject", info.key) else ""
+        if info.metadata.tags and _allowed(call, "s3:GetObjectTagging", info.key):
+            shown += f"<UserTags>{escape_message(urlencode(info.metadata.tags))}</UserTags>"
+        return shown
+
+    return write
+
+
+def _metadata(info: ObjectInfo) -> str:
+    metadata = info.metadata
+    found = dict(metadata.headers)
+    for name, value in metadata.user.items():
+        # Go's clients look for names in the spelling of their libraries.
+        spelling = "-".join(word.capitalize() for word in name.split("-"))
+        found[f"X-Amz-Meta-{spelling}"] = value
+    content = "".join(
+        f"<{name}>{escape_message(value)}</{name}>"
+        for name, value in found.items()
+        if _ELEMENT(name)
+    )
+    return f"<UserMetadata>{content}</UserMetadata>"
+
+
+async def _remove_all(call: Call, prefix: str, *, each: bool) -> None:
+    """
+    Remove page by page what begins with a prefix.
+
+    :param each: Ask for each object whether it may be removed.
+    :raises Refused: ``AccessDenied``.
+    """
+    store, bucket = call.front.store, call.bucket
+
+    async def remove(info: ObjectInfo) -> None:
+        """
+        Remove one object.
+        """
+        if each and not _allowed(call, "s3:DeleteObject", info.key):
+            raise access_denied()
+        await store.delete(bucket, info.key)
+
+    after: str | None = ""
+    while after is not None:
+        listing = await store.list(bucket, ListQuery(prefix, start_after=after))
+        await for_each(listing.objects, remove)
+        after = listing.next
+
+
+def _allowed(call: Call, action: str, key: str) -> bool:
+    resource = f"arn:aws:s3:::{call.bucket}/{key}"
+    return call.front.authorize(call.authenticated.identity, action, resource)
+
+
+def _says_true(head: RequestHead, name: str) -> bool:
+    return (head.header(name) or "").lower() == "true"
