@@ -528,17 +528,18 @@ class UploadsTests(UploadsCase, AsyncCase):
         """
         Two sweepers that remove the same blobs do not disturb each other.
         """
-        self.index = index = InterruptedIndex()
-        store = await self.with_bucket()
-        await self.complete(store, await self.with_parts(store, 1200))
-        await store.delete("b", "k")
-        first = self.sweeper
-        await self.make_store()
-        index.commits, index.meanwhile = 1, self.sweeper.sweep
-        await first.sweep()
-        await self.assert_clean()
-        await first.sweep()
-        self.assertEqual(store.intents.left, set())
+        for count in (3, 1200):
+            self.index = index = InterruptedIndex()
+            store = await self.with_bucket()
+            await self.complete(store, await self.with_parts(store, count))
+            await store.delete("b", "k")
+            first = self.sweeper
+            await self.make_store()
+            index.commits, index.meanwhile = 1, self.sweeper.sweep
+            await first.sweep()
+            await self.assert_clean()
+            await first.sweep()
+            self.assertEqual(store.intents.left, set())
 
     async def test_bucket_deleted(self) -> None:
         """
