@@ -248,12 +248,15 @@ class Uploads:
         :raises NoSuchBucket:
         :raises NoSuchUpload:
         """
+        before, _ = await self._find(bucket, key, upload_id)
+        at, end = part_key(upload_id, 0), part_key(upload_id, _LAST)
+        rows = await all_records(self._index, before.space, (at, end))
+        # Parts vanish with their upload only: these are all if it had not ended by then.
         seen, record = await self._find(bucket, key, upload_id, object_key(key))
         expect = {upload_key(key, upload_id): seen.values[0]}
-        at, end = part_key(upload_id, 0), part_key(upload_id, _LAST)
         parts: dict[int, PartRecord] = {}
         empty: list[tuple[bytes, bytes]] = []
-        for where, value in await all_records(self._index, seen.space, (at, end)):
+        for where, value in rows:
             part = unpack(PartRecord, value)
             parts[part.number] = part
             expect[where] = value

@@ -183,6 +183,31 @@ class UploadsTests(UploadsCase, AsyncCase):
             await store.create_bucket("b", {})
             upload = await self.with_parts(store, 2)
 
+    async def test_ended_while_looking(self) -> None:
+        """
+        An upload that ends between the look at its record and that at its parts has ended: it
+        is not taken for one without parts.
+        """
+        self.index = index = HeldIndex()
+        store = await self.with_bucket()
+        calls = {
+            "same": self.complete,
+            "other": lambda store, upload: self.complete(store, upload, request=b"other"),
+            "abort": self.abort,
+            "parts": self.parts,
+        }
+        for name, call in calls.items():
+            upload = await self.with_parts(store, 2)
+            index.held = Deferred()
+            calling = Deferred.fromCoroutine(call(store, upload))
+            released, index.held = index.held, None
+            info = await self.complete(store, upload)
+            released.callback(None)
+            if name == "same":
+                self.assertEqual(await calling, info)
+            else:
+                await self.raises(NoSuchUpload, calling)
+
     async def test_too_many(self) -> None:
         """
         A call that is overtaken again and again gives up at last.
