@@ -117,13 +117,14 @@ async def list_parts(call: Call) -> Response:
 
 def checksum_kind(upload: UploadInfo) -> str:
     """
-    The elements that tell which checksums an upload has.
+    The elements that tell which checksums an upload has.  With a key of its client the type is
+    sealed.
     """
     if not upload.checksum:
         return ""
-    return (
-        f"<ChecksumAlgorithm>{upload.checksum.upper()}</ChecksumAlgorithm>"
-        f"<ChecksumType>{upload.metadata.checksum_type}</ChecksumType>"
+    kind = upload.metadata.checksum_type
+    return f"<ChecksumAlgorithm>{upload.checksum.upper()}</ChecksumAlgorithm>" + (
+        kind and f"<ChecksumType>{kind}</ChecksumType>"
     )
 
 

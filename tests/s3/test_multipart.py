@@ -797,6 +797,10 @@ class EncryptedUploadTests(SecureCase, UploadCase):
         upload_id = self.begin("k", {**headers, "x-amz-checksum-algorithm": "CRC32"})
         etag = self.part(upload_id, 1, b"one", headers)
         listed = part_list((1, etag))
+        for target in (f"/bucket/k?uploadId={upload_id}", "/bucket?uploads"):
+            tree = read_xml(self.send("GET", target, status=200))
+            self.assertEqual([each.text for each in tree.iter("ChecksumAlgorithm")], ["CRC32"])
+            self.assertEqual(list(tree.iter("ChecksumType")), [])
         self.not_completed(upload_id, listed, 400, "InvalidArgument")
         tree = read_xml(self.complete(upload_id, listed, headers))
         expected = checksum("crc32", crc32(b"one").to_bytes(4, "big")) + "-1"
