@@ -7,11 +7,14 @@ Configurations of buckets: default encryption, and what is told of all that cann
 from collections.abc import Awaitable, Callable, Mapping
 from xml.etree.ElementTree import Element
 
+from attrs import frozen
+
 from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
+from kypello.model import SSE_C, CustomerKey, EncryptionRequest
 from kypello.s3.call import Call
-from kypello.s3.errors import not_implemented
+from kypello.s3.errors import access_denied, not_implemented
 from kypello.s3.owner import FULL_CONTROL
 from kypello.s3.xml import (
     CONTENT_TYPE,
@@ -23,11 +26,36 @@ from kypello.s3.xml import (
     read_document,
 )
 
+#: The bucket setting that is there when objects must not have keys of their clients.
+BLOCKED = "blocked-encryption"
+
 _ROOT = "ServerSideEncryptionConfiguration"
 _RULE = frozenset(
     {"ApplyServerSideEncryptionByDefault", "BucketKeyEnabled", "BlockedEncryptionTypes"}
 )
 _DEFAULT = frozenset({"SSEAlgorithm", "KMSMasterKeyID"})
+
+
+@frozen
+class _Encryption:
+    """
+    What is configured.
+
+    :ivar default: The encryption of new objects, if they say nothing themselves.
+    :ivar blocks: New objects have no keys of their clients.
+    """
+
+    default: ServerSideEncryption | None
+    blocks: bool
+
+    def replace(self, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """
+        The settings of a bucket with this in place of what was configured.
+        """
+        others = {name: value for name, value in settings.items() if name not in (SETTING, BLOCKED)}
+        if self.default is not None:
+            others[SETTING] = self.default.to_bytes()
+        return {**others, BLOCKED: SSE_C.encode()} if self.blocks else others
 
 
 async def put_encryption(call: Call) -> Response:
@@ -37,12 +65,12 @@ async def put_encryption(call: Call) -> Response:
     front = call.front
     await front.store.bucket(call.bucket)
     wanted = _read_encryption(await call.read_document())
-    if not front.encrypts:
-        raise KMSNotConfigured()
-    if wanted.key_id and front.test_key is not None:
-        await front.test_key(master_key_name(wanted.key_id))
-    setting = wanted.to_bytes()
-    await _change(call, lambda settings: {**settings, SETTING: setting})
+    if wanted.default is not None:
+        if not front.encrypts:
+            raise KMSNotConfigured()
+        if wanted.default.key_id and front.test_key is not None:
+            await front.test_key(master_key_name(wanted.default.key_id))
+    await _change(call, wanted.replace)
     return Response(200)
 
 
@@ -50,33 +78,51 @@ async def get_encryption(call: Call) -> Response:
     """
     Tell the encryption of new objects.
     """
-    info = await call.front.store.bucket(call.bucket)
-    stored = info.settings.get(SETTING)
-    if stored is None:
+    settings = (await call.front.store.bucket(call.bucket)).settings
+    content = ""
+    if SETTING in settings:
+        default = ServerSideEncryption.from_bytes(settings[SETTING])
+        key_id = default.key_id and f"<KMSMasterKeyID>{escape(default.key_id)}</KMSMasterKeyID>"
+        shared = "true" if default.bucket_key else "false"
+        content = (
+            "<ApplyServerSideEncryptionByDefault>"
+            f"<SSEAlgorithm>{default.algorithm}</SSEAlgorithm>{key_id}"
+            "</ApplyServerSideEncryptionByDefault>"
+            f"<BucketKeyEnabled>{shared}</BucketKeyEnabled>"
+        )
+    if BLOCKED in settings:
+        content += (
+            f"<BlockedEncryptionTypes><EncryptionType>{SSE_C}</EncryptionType>"
+            "</BlockedEncryptionTypes>"
+        )
+    if not content:
         raise Refused(
             "ServerSideEncryptionConfigurationNotFoundError",
             "The server side encryption configuration was not found",
         )
-    default = ServerSideEncryption.from_bytes(stored)
-    key_id = default.key_id and f"<KMSMasterKeyID>{escape(default.key_id)}</KMSMasterKeyID>"
-    content = (
-        "<Rule><ApplyServerSideEncryptionByDefault>"
-        f"<SSEAlgorithm>{default.algorithm}</SSEAlgorithm>{key_id}"
-        "</ApplyServerSideEncryptionByDefault>"
-        f"<BucketKeyEnabled>{'true' if default.bucket_key else 'false'}</BucketKeyEnabled></Rule>"
-    )
-    return Response(200, (CONTENT_TYPE,), document(_ROOT, content))
+    return Response(200, (CONTENT_TYPE,), document(_ROOT, f"<Rule>{content}</Rule>"))
 
 
 async def delete_encryption(call: Call) -> Response:
     """
     Leave the encryption of new objects to the server.
     """
-    await _change(
-        call,
-        lambda settings: {name: value for name, value in settings.items() if name != SETTING},
-    )
+    await _change(call, _Encryption(None, False).replace)
     return Response(204)
+
+
+async def check_blocked(call: Call, wanted: EncryptionRequest | CustomerKey | None) -> None:
+    """
+    See that the bucket takes new objects with keys of their clients, if this is to be one.
+
+    :raises Refused: ``AccessDenied``.
+    :raises NoSuchBucket:
+    """
+    brings_key = isinstance(wanted, CustomerKey) or (
+        wanted is not None and wanted.customer_key is not None
+    )
+    if brings_key and BLOCKED in (await call.front.store.bucket(call.bucket)).settings:
+        raise access_denied()
 
 
 def fixed(root: str, content: str = "") -> Callable[[Call], Awaitable[Response]]:
@@ -135,7 +181,7 @@ async def _change(call: Call, change: Callable[[Mapping[str, bytes]], Mapping[st
     await call.front.store.change_bucket(call.bucket, change)
 
 
-def _read_encryption(body: bytes) -> ServerSideEncryption:
+def _read_encryption(body: bytes) -> _Encryption:
     rules = list(children(read_document(body, _ROOT), frozenset({"Rule"})))
     if len(rules) != 1:
         raise malformed("only one server-side encryption rule is allowed at a time")
@@ -144,20 +190,26 @@ def _read_encryption(body: bytes) -> ServerSideEncryption:
         if part.tag in parts:
             raise malformed(f"{part.tag} twice")
         parts[part.tag] = part
-    bucket_key = _read_bucket_key(parts.get("BucketKeyEnabled"))
-    _check_blocked(parts.get("BlockedEncryptionTypes"))
-    default = parts.get("ApplyServerSideEncryptionByDefault")
-    if default is None:
+    shared = _read_bucket_key(parts.get("BucketKeyEnabled"))
+    blocked, default = (
+        parts.get(name) for name in ("BlockedEncryptionTypes", "ApplyServerSideEncryptionByDefault")
+    )
+    if default is None and (blocked is None or len(parts) > 1):
         raise malformed("ApplyServerSideEncryptionByDefault is missing")
-    texts = child_texts(default, _DEFAULT)
+    blocks = blocked is not None and _read_blocked(blocked)
+    return _Encryption(None if default is None else _read_default(default, shared), blocks)
+
+
+def _read_default(element: Element, shared: bool) -> ServerSideEncryption:
+    texts = child_texts(element, _DEFAULT)
     algorithm, key_id = texts.get("SSEAlgorithm", ""), texts.get("KMSMasterKeyID")
     match algorithm:
         case "AES256":
             if key_id is not None:
                 raise malformed("MasterKeyID is allowed with aws:kms only")
-            return ServerSideEncryption("AES256", bucket_key=bucket_key)
+            return ServerSideEncryption("AES256", bucket_key=shared)
         case "aws:kms":
-            return ServerSideEncryption("aws:kms", _checked_key_id(key_id or ""), bucket_key)
+            return ServerSideEncryption("aws:kms", _checked_key_id(key_id or ""), shared)
         case "aws:kms:dsse":
             raise not_implemented("SSEAlgorithm aws:kms:dsse")
     raise malformed("Unknown SSE algorithm")
@@ -186,11 +238,13 @@ def _read_bucket_key(element: Element | None) -> bool:
     return element.text == "true"
 
 
-def _check_blocked(element: Element | None) -> None:
-    if element is None:
-        return
-    for kind in children(element, frozenset({"EncryptionType"})):
-        if kind.text == "SSE-C":
-            raise not_implemented("BlockedEncryptionTypes")
-        if kind.text != "NONE":
-            raise malformed("EncryptionType")
+def _read_blocked(element: Element) -> bool:
+    """
+    Whether keys of clients are blocked.
+    """
+    kinds = [kind.text for kind in children(element, frozenset({"EncryptionType"}))]
+    if not kinds or not {SSE_C, "NONE"}.issuperset(kinds) or len(set(kinds)) < len(kinds):
+        raise malformed("EncryptionType")
+    if len(kinds) > 1:
+        raise malformed("NONE excludes other encryption types")
+    return SSE_C in kinds

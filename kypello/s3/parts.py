@@ -14,6 +14,7 @@ from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import ByteRange, CustomerKey, ObjectMetadata, PartInfo, UploadInfo
+from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
 from kypello.s3.copysource import COPY_SOURCE, Source, open_source, read_source, too_large
 from kypello.s3.dates import xml_date
@@ -167,6 +168,7 @@ async def _target(call: Call, *, copying: bool) -> _Target:
     loopback = front.allow_insecure_customer_keys
     sealing = upload.metadata.sealing
     key = read_part_key(head, sealing, loopback=loopback, copying=copying)
+    await check_blocked(call, key)
     return _Target(upload, number, key)
 
 

@@ -6,6 +6,7 @@ Tests for ``kypello.s3.bucketconfig``, over the wire.
 
 from kypello.errors import KeyNotFound
 from tests.s3.front import NAMESPACE, FrontCase, read_xml
+from tests.s3.secure import SecureCase, customer
 
 _SSE = "x-amz-server-side-encryption"
 _RULE = "<ApplyServerSideEncryptionByDefault>{}</ApplyServerSideEncryptionByDefault>"
@@ -19,6 +20,14 @@ def configuration(*rules: str, namespace: str = f' xmlns="{NAMESPACE[1:-1]}"') -
     content = "".join(f"<Rule>{rule}</Rule>" for rule in rules)
     root = "ServerSideEncryptionConfiguration"
     return f"<{root}{namespace}>{content}</{root}>".encode()
+
+
+def blocking(*kinds: str) -> str:
+    """
+    The element that blocks kinds of encryption.
+    """
+    content = "".join(f"<EncryptionType>{kind}</EncryptionType>" for kind in kinds)
+    return f"<BlockedEncryptionTypes>{content}</BlockedEncryptionTypes>"
 
 
 class EncryptionTests(FrontCase):
@@ -153,11 +162,16 @@ class EncryptionTests(FrontCase):
                 )
             ),
             configuration(_AES256, namespace=' xmlns="urn:other"'),
-            configuration(
-                _AES256
-                + "<BlockedEncryptionTypes><EncryptionType>x</EncryptionType>"
-                + "</BlockedEncryptionTypes>"
+            *(
+                configuration(_AES256 + blocking(*kinds))
+                for kinds in (
+                    ("x",),
+                    (),
+                    ("SSE-C", "SSE-C"),
+                    ("NONE", "SSE-C"),
+                )
             ),
+            configuration("<BucketKeyEnabled>true</BucketKeyEnabled>" + blocking("SSE-C")),
         ):
             self.refused("PUT", self.target, 400, "MalformedXML", body=body)
         self.refused("PUT", self.target, 400, "MissingRequestBodyError")
@@ -167,15 +181,8 @@ class EncryptionTests(FrontCase):
         """
         What is known and not offered is not implemented.
         """
-        blocked = (
-            "<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType>"
-            "</BlockedEncryptionTypes>"
-        )
-        for rule in (
-            _RULE.format("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>"),
-            _AES256 + blocked,
-        ):
-            self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(rule))
+        rule = _RULE.format("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>")
+        self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(rule))
 
     def test_not_configured(self) -> None:
         """
@@ -199,6 +206,69 @@ class EncryptionTests(FrontCase):
         """
         for method, body in (("PUT", b"x"), ("GET", b""), ("DELETE", b"")):
             self.refused(method, "/absent?encryption", 404, "NoSuchBucket", body=body)
+
+
+class BlockedTests(SecureCase):
+    """
+    Buckets that take no keys of clients.
+    """
+
+    target = "/bucket/?encryption="
+
+    def test_blocked(self) -> None:
+        """
+        Nothing new is stored with such a key; what is there stays readable.
+        """
+        key = customer()
+        self.send("PUT", "/bucket/k", b"old", key, status=200)
+        upload_id = read_xml(self.send("POST", "/bucket/k?uploads", b"", key)).findtext("UploadId")
+        self.send("PUT", self.target, configuration(_AES256 + blocking("SSE-C")), status=200)
+        copy = {"x-amz-copy-source": "/bucket/plain", **key}
+        self.put("plain")
+        part = f"/bucket/k?partNumber=1&uploadId={upload_id}"
+        for method, target, headers in (
+            ("PUT", "/bucket/k", key),
+            ("PUT", "/bucket/k", copy),
+            ("POST", "/bucket/k?uploads", key),
+            ("PUT", part, key),
+            ("PUT", part, copy),
+        ):
+            self.refused(method, target, 403, "AccessDenied", body=b"", headers=headers)
+        self.assertEqual(self.send("GET", "/bucket/k", headers=key).body, b"old")
+        for unblocked in (configuration(_AES256 + blocking("NONE")), configuration(_AES256)):
+            self.send("PUT", self.target, configuration(blocking("SSE-C")), status=200)
+            self.refused("PUT", "/bucket/k", 403, "AccessDenied", headers=key)
+            self.send("PUT", self.target, unblocked, status=200)
+            self.send("PUT", "/bucket/k", b"", key, status=200)
+
+    def test_told(self) -> None:
+        """
+        It is told, with the default encryption or alone, and removed with it.
+        """
+        for rule, algorithm, blocked in (
+            (_AES256 + blocking("SSE-C"), "AES256", "SSE-C"),
+            (blocking("SSE-C"), None, "SSE-C"),
+            (_AES256 + blocking("NONE"), "AES256", None),
+        ):
+            self.send("PUT", self.target, configuration(rule), status=200)
+            tree = read_xml(self.send("GET", self.target, status=200))
+            path = "Rule/ApplyServerSideEncryptionByDefault/SSEAlgorithm"
+            self.assertEqual(tree.findtext(path), algorithm)
+            path = "Rule/BlockedEncryptionTypes/EncryptionType"
+            self.assertEqual(tree.findtext(path), blocked)
+            self.assertEqual(self.put("k").header(_SSE), algorithm)
+        for remove in (("DELETE", b""), ("PUT", configuration(blocking("NONE")))):
+            self.send("PUT", self.target, configuration(blocking("SSE-C")), status=200)
+            self.send(remove[0], self.target, remove[1])
+            self.send("GET", self.target, status=404)
+
+    def test_without_kms(self) -> None:
+        """
+        It needs no KMS.
+        """
+        self.serve(encrypts=False)
+        self.send("PUT", self.target, configuration(blocking("SSE-C")), status=200)
+        self.refused("PUT", "/bucket/k", 403, "AccessDenied", headers=customer())
 
 
 class UnsetTests(FrontCase):
