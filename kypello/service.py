@@ -184,6 +184,8 @@ class Server(MultiService):
             key_server = make_key_server(reactor, prepared.embedded.config, log_failed_start)
             key_server.setServiceParent(self)
         kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
+        if self._kes is not None:
+            self._kes.require(kms.holds)
         self.watch = KeyWatch(reactor, kms)
         self.watch.setServiceParent(self)
         store = EncryptedStore(
@@ -238,7 +240,7 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         for warning in self.prepared.config.warnings:
-            _log.warn("{warning}", warning=warning)
+            _log.warn("{text}", text=warning)
         await self.listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)
