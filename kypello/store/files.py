@@ -24,7 +24,7 @@ from kypello.store.blobfile import CHUNK, BlobFile, BlobWriter, FileCalls, block
 from kypello.store.undisturbed import undisturbed
 
 #: Bytes of the first block that is read, so that it comes soon, and of the others.
-FIRST, BLOCK = 4 * CHUNK, 8 * CHUNK
+FIRST, BLOCK = 4 * CHUNK, 16 * CHUNK
 
 #: How many calls of a writer may wait in its lane while the next block is received.
 _IN_FLIGHT = 3
