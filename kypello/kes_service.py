@@ -159,7 +159,7 @@ class KeyServer(Service):
     async def _start(self) -> None:
         config = self._config
         for warning in config.warnings:
-            _log.warn("{warning}", warning=warning)
+            _log.warn("{text}", text=warning)
         await self._store.prepare()
         loaded = await self._lanes.lane().run(load, config.tls)
         for name in config.keys:

@@ -180,11 +180,11 @@ class Server(MultiService):
         self._kes: KESClient | None = None
         disk = DiskStore(reactor, prepared.directory, THREADS)
         disk.setServiceParent(self)
-        if prepared.embedded is not None:
-            key_server = make_key_server(reactor, prepared.embedded.config, log_failed_start)
-            key_server.setServiceParent(self)
+        embedded = self._embed(reactor)
         kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
-        self.watch = KeyWatch(reactor, kms)
+        if self._kes is not None:
+            self._kes.require(kms.holds)
+        self.watch = KeyWatch(reactor, kms, embedded)
         self.watch.setServiceParent(self)
         store = EncryptedStore(
             disk.store, DataKeys(kms, reactor), os.urandom, prepared.config.auto_encryption
@@ -226,6 +226,25 @@ class Server(MultiService):
         if self._kes is not None:
             await self._kes.reload()
 
+    def _embed(self, reactor: Any) -> "Deferred[None] | None":
+        """
+        Run a key server inside, if there is to be one.
+
+        :return: Fires when it listens or has failed; ``None`` when there is none.
+        """
+        if self.prepared.embedded is None:
+            return None
+        settled: Deferred[None] = Deferred()
+
+        def failed(failure: Failure) -> None:
+            log_failed_start(failure)
+            settled.callback(None)
+
+        make_key_server(
+            reactor, self.prepared.embedded.config, failed, lambda: settled.callback(None)
+        ).setServiceParent(self)
+        return settled
+
     def _make_kms(self, reactor: Any, disk: DiskStore) -> IKMS:
         prepared = self.prepared
         if isinstance(prepared.kms, StaticKeySettings):
@@ -238,7 +257,7 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         for warning in self.prepared.config.warnings:
-            _log.warn("{warning}", warning=warning)
+            _log.warn("{text}", text=warning)
         await self.listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)

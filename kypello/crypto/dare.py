@@ -112,6 +112,7 @@ class _Stream:
     :ivar start: The first two bytes of every header.
     :ivar nonce: The nonce of every header, without the mark of the final one.
     :ivar full: The header of a full package that is not the final one, as nearly all are.
+    :ivar full_head: What of it is authenticated beside the payload.
     """
 
     def __init__(self, key: bytes, cipher: int, nonce: bytes) -> None:
@@ -119,6 +120,7 @@ class _Stream:
         self.start = bytes([_VERSION, cipher])
         self.nonce = _marked(nonce, final=False)
         self.full = self.start + (PAYLOAD_SIZE - 1).to_bytes(2, "little") + self.nonce
+        self.full_head = self.full[:4]
         self._prefixes = (self.nonce[:8], _marked(nonce, final=True)[:8])
         self._counter = int.from_bytes(nonce[8:], "little")
 
@@ -198,7 +200,7 @@ class Encoder:
         stream = self._stream
         package[:_HEADER_SIZE] = stream.full
         nonce = stream.package_nonce(self._sequence, final=False)
-        stream.aead.encrypt_into(nonce, payload, stream.full[:4], package[_HEADER_SIZE:])
+        stream.aead.encrypt_into(nonce, payload, stream.full_head, package[_HEADER_SIZE:])
         self._sequence += 1
 
 
@@ -270,7 +272,7 @@ class Decoder:
         stream = self._stream
         if stream is not None and package[:_HEADER_SIZE] == stream.full:
             nonce = stream.package_nonce(self._sequence, final=False)
-            self._open(stream, nonce, package, stream.full[:4], target)
+            self._open(stream, nonce, package, stream.full_head, target)
             return
         head = bytes(package[:_HEADER_SIZE])
         size = int.from_bytes(head[2:4], "little") + 1

@@ -151,8 +151,9 @@ class _Answer:
                     left -= len(block)
                     if left < 0:
                         raise BodyTruncated()
-                self._ahead = Deferred.fromCoroutine(body.read())
+                # A block that was just made is near at hand: it goes before the next is made.
                 request.write(block)
+                self._ahead = Deferred.fromCoroutine(body.read())
                 await self._room()
                 ahead, self._ahead = self._ahead, None
                 block = await ahead

@@ -114,7 +114,7 @@ class GuardedKMS:
         except NotAuthentic:
             canary = await self._canary(key_name)
             if canary is not None:
-                await self._check(key_name, canary)
+                await self._checked(key_name, canary)
             raise
 
     async def create_key(self, key_name: str) -> None:
@@ -154,22 +154,32 @@ class GuardedKMS:
         canary = await self._proving.run(key_name, lambda: self._prove(key_name))
         return canary.fingerprint
 
+    async def holds(self, kms: IKMS, key_name: str) -> bool:
+        """
+        See that one of several servers, given as a service of its own, holds a master key.
+
+        :return: Whether there was anything to prove: the key has been used before.
+        :raises KeyMismatch: It holds other material under the name.
+        """
+        canary = await self._canary(key_name)
+        if canary is not None:
+            await _check(kms, key_name, canary)
+        return canary is not None
+
     async def _prove(self, key_name: str) -> _Canary:
         canary = await self._canary(key_name)
         if canary is None:
             canary = await self._begin(key_name)
-        await self._check(key_name, canary)
+        await self._checked(key_name, canary)
         self._proved.add(key_name)
         return canary
 
-    async def _check(self, key_name: str, canary: _Canary) -> None:
+    async def _checked(self, key_name: str, canary: _Canary) -> None:
         try:
-            plaintext = await self._kms.decrypt_key(key_name, canary.sealed, _context(key_name))
-        except NotAuthentic:
-            plaintext = b""
-        if not compare_digest(sha256(plaintext).digest(), canary.digest):
+            await _check(self._kms, key_name, canary)
+        except KeyMismatch:
             self._proved.discard(key_name)
-            raise KeyMismatch(key_name, canary.since, canary.fingerprint)
+            raise
 
     async def _begin(self, key_name: str) -> _Canary:
         try:
@@ -211,3 +221,12 @@ class GuardedKMS:
 def _context(key_name: str) -> bytes:
     # Bucket names have no blanks, so no data key of a bucket has this context.
     return context_bytes({"Kypello canary": key_name})
+
+
+async def _check(kms: IKMS, key_name: str, canary: _Canary) -> None:
+    try:
+        plaintext = await kms.decrypt_key(key_name, canary.sealed, _context(key_name))
+    except NotAuthentic:
+        plaintext = b""
+    if not compare_digest(sha256(plaintext).digest(), canary.digest):
+        raise KeyMismatch(key_name, canary.since, canary.fingerprint)

@@ -30,10 +30,15 @@ class KeyWatch(Service):
     :ivar trouble: Why it is not known yet; ``None`` until it was asked for.
     """
 
-    def __init__(self, reactor: Any, kms: GuardedKMS) -> None:
+    def __init__(
+        self, reactor: Any, kms: GuardedKMS, after: "Deferred[None] | None" = None
+    ) -> None:
         """
         Watch the default key of *kms*.
+
+        :param after: Begin when this fires; ``None`` for at once.
         """
+        self._after = after
         self._reactor = reactor
         self._kms = kms
         self.fingerprint = ""
@@ -67,6 +72,8 @@ class KeyWatch(Service):
             _log.debug("the server starts without its master key")
 
     async def _watch(self) -> None:
+        if self._after is not None:
+            await self._after
         pause = RETRY
         while not await self._known():
             await deferLater(self._reactor, pause)

@@ -3,7 +3,7 @@
 """
 The format of a blob in a file, and the blocking calls that write and read it; for lanes.
 
-The content comes first, at offset 0.  Behind it: a CRC32C for each 64 KiB of content, what was
+The content comes first, at offset 0.  Behind it: a CRC32C for each chunk of content, what was
 described, and a footer of fixed size that tells the sizes and has a checksum of its own.
 """
 
@@ -18,13 +18,15 @@ from attrs import define, field, frozen
 from awscrt.checksums import crc32c
 
 from kypello.buffers import Recycler
+from kypello.crypto.dare import PACKAGE_SIZE
 from kypello.errors import Damaged, StorageFailed
 from kypello.model import Buffer
 from kypello.store.database import sync_directory
 from kypello.store.failures import storage_error
 
-#: How many bytes of content share a checksum.
-CHUNK = 64 * 1024
+#: How many bytes of content share a checksum: as many as an encrypted package has, so that who
+#: reads packages reads nothing else.
+CHUNK = PACKAGE_SIZE
 
 #: Magic with the version, bytes of content, bytes described, CRC32C of the latter; and, apart,
 #: the CRC32C of these four.

@@ -17,6 +17,7 @@ from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
 from kypello.store.layout import LayoutStore
+from kypello.store.remembering import RememberingIndex
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 
@@ -44,7 +45,8 @@ class DiskStore(Service):
         self._reactor = reactor
         self._directory = directory
         self.lanes = Lanes(reactor, threads)
-        self.index = SQLiteIndex(directory.index, self.lanes)
+        self._database = SQLiteIndex(directory.index, self.lanes)
+        self.index = RememberingIndex(self._database)
         blobs = FileBlobs(directory.blobs, self.lanes)
         self.store = LayoutStore(self.index, blobs, reactor, os.urandom)
         self._sweeper = Sweeper(self.index, blobs, self.store.intents, self.store.pins)
@@ -81,6 +83,6 @@ class DiskStore(Service):
             sweeping.cancel()
             with suppress(CancelledError):
                 await sweeping
-        await self.index.close()
+        await self._database.close()
         await self.lanes.stop()
         self._directory.close()

@@ -96,6 +96,18 @@ class CommandCase(SyncCase):
                 time.sleep(0.05)
         self.fail("no answer")
 
+    def await_banner(self, process: "subprocess.Popen[str]") -> str:
+        """
+        Read what a server prints until it tells that it has started.
+        """
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if "boto3.client(" in line:
+                break
+        return "".join(printed)
+
     def stop(self, process: "subprocess.Popen[str]") -> tuple[str, str]:
         """
         Ask a process to stop, see that it does without complaint, and give what it printed.
@@ -122,9 +134,9 @@ class StartTests(CommandCase):
         printed = []
         for _ in range(2):
             process = self.serve("--address", f"127.0.0.1:{port}", str(data))
-            self.await_live(port)
-            time.sleep(0.5)
-            printed.append(self.stop(process))
+            banner = self.await_banner(process)
+            out, err = self.stop(process)
+            printed.append((banner + out, err))
         secret = re.findall("PASSWORD=(.*)", (data / "credentials").read_text())[0]
         self.assertEqual([out.count(secret) for out, _ in printed], [4, 0])
         for out, err in printed:
@@ -264,9 +276,9 @@ class TwistdTests(CommandCase):
         """
         port = free_port()
         process = self.twistd("-n", "kypello", "--address", f"127.0.0.1:{port}", "data")
-        self.await_live(port)
-        time.sleep(0.5)
+        banner = self.await_banner(process)
         out, err = self.stop(process)
+        out = banner + out
         credentials = (self.work / "data" / "credentials").read_text()
         secret = re.findall("PASSWORD=(.*)", credentials)[0]
         self.assertNotIn(secret, out + err)

@@ -219,6 +219,40 @@ class OutageTests(KeyServerCase):
         self.assertEqual(refusal(s3.put_object, **sealed), (503, "kms:KeyMismatch"))
         self.assertEqual(s3.list_objects_v2(Bucket="bucket")["KeyCount"], 1)
 
+    def test_one_of_two_wrong(self) -> None:
+        """
+        Of two key servers one holds other material: it is left out, and what is written can be
+        read with the right one alone.
+        """
+        right = self.start()
+        self.kes(right, "key", "create", "my-key")
+        server = self.object_server(right.port)
+        s3 = boto3_client(server)
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="k", Body=b"content", **_SSE)
+        server.stop()
+        self.keys = self.folder / "other-keys"
+        wrong = self.start()
+        self.kes(wrong, "key", "create", "my-key")
+        server = self.object_server(wrong.port, right.port)
+        s3 = boto3_client(server)
+        for number in range(8):
+            s3.create_bucket(Bucket=f"bucket-{number}")
+            s3.put_object(Bucket=f"bucket-{number}", Key="k", Body=b"content", **_SSE)
+        right.end()
+        s3.create_bucket(Bucket="bucket-8")
+        sealed = {"Bucket": "bucket-8", "Key": "k", "Body": b"content", **_SSE}
+        self.assertEqual(refusal(s3.put_object, **sealed)[0], 503)
+        self.assertIn(f"https://127.0.0.1:{wrong.port}: it is not used for", server.log)
+        wrong.end()
+        server.stop()
+        right = self.run_server(tuple(right.process.args), right.port)  # type: ignore[arg-type]
+        right.wait()
+        s3 = boto3_client(self.object_server(right.port))
+        for number in range(8):
+            got = s3.get_object(Bucket=f"bucket-{number}", Key="k")
+            self.assertEqual(got["Body"].read(), b"content")
+
 
 class CertificateTests(KeyServerCase):
     """

@@ -107,6 +107,21 @@ class GuardedKMSTests(AsyncCase):
         theirs = await other.generate_key("my-key", b"c")
         self.assertEqual(await guarded.decrypt_key("my-key", theirs.sealed, b"c"), theirs.plaintext)
 
+    async def test_one_of_several(self) -> None:
+        """
+        Each of several servers has to hold the key, once it was used; before that there is
+        nothing to prove.
+        """
+        guarded, other = self.guard(), MemoryKMS.with_default_key()
+        self.assertFalse(await guarded.holds(other, "my-key"))
+        await guarded.prove("my-key")
+        self.assertTrue(await guarded.holds(self.kms, "my-key"))
+        with self.assertRaises(KeyMismatch):
+            await guarded.holds(other, "my-key")
+        other.keys.clear()
+        with self.assertRaises(KeyNotFound):
+            await guarded.holds(other, "my-key")
+
     async def test_material_comes_back(self) -> None:
         """
         Once the right material is back, all goes on without a restart.

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from kypello.errors import Damaged, StorageFailed, StorageFull
 from kypello.model import Buffer
-from kypello.store.blobfile import FileCalls
+from kypello.store.blobfile import CHUNK, FileCalls
 from kypello.store.files import FileBlobs
 from kypello.store.memory import MemoryBlobs
 from kypello.testing.fakes import BytesSource
@@ -242,7 +242,7 @@ class FileBlobsTests(BlobsContract, DiskCase):
         blob = await blobs.open(NAME)
         with self.assertRaises(Damaged):
             await self.drain(blob.read(60_000, 60_001))
-        self.assertEqual(await self.drain(blob.read(65_536, 200_000)), data[65_536:])
+        self.assertEqual(await self.drain(blob.read(CHUNK, 200_000)), data[CHUNK:])
         blob.close()
 
     async def test_cut_short(self) -> None:
