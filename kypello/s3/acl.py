@@ -6,15 +6,16 @@ Access control lists: policies decide here, so that a list may only be set to wh
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from xml.etree.ElementTree import Element
 
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.s3.call import Call
 from kypello.s3.errors import invalid_argument
-from kypello.s3.owner import OWNER_ID
+from kypello.s3.owner import FULL_CONTROL, OWNER_ID
 from kypello.s3.payload import read_small
-from kypello.s3.xml import child_texts, children, read_document
+from kypello.s3.xml import CONTENT_TYPE, child_texts, children, document, read_document
 
 #: The canned lists by which the owner alone may do everything.
 _PRIVATE = frozenset({"private"})
@@ -43,6 +44,14 @@ _GRANT = frozenset({"Grantee", "Permission"})
 _GRANTEE_PARTS = frozenset({"ID", "DisplayName", "EmailAddress", "URI"})
 
 
+async def get_acl(call: Call) -> Response:
+    """
+    Show who may use a bucket or an object: its owner.
+    """
+    await _check_exists(call)
+    return Response(200, (CONTENT_TYPE,), document("AccessControlPolicy", FULL_CONTROL))
+
+
 def put_acl(canned: frozenset[str]) -> Callable[[Call], Awaitable[Response]]:
     """
     An operation that sets a list to what it is.
@@ -55,10 +64,7 @@ def put_acl(canned: frozenset[str]) -> Callable[[Call], Awaitable[Response]]:
         Check that it is, and that there is what it is about.
         """
         body = await read_small(call.payload(), _MAX_LIST)
-        if call.key:
-            await call.front.store.head(call.bucket, call.key)
-        else:
-            await call.front.store.bucket(call.bucket)
+        await _check_exists(call)
         _check(call, body, canned)
         return Response(200)
 
@@ -70,6 +76,15 @@ put_bucket_acl = put_acl(_PRIVATE)
 
 #: Sets the list of an object.
 put_object_acl = put_acl(_PRIVATE_OBJECT)
+
+
+async def _check_exists(call: Call) -> None:
+    if not call.key:
+        await call.front.store.bucket(call.bucket)
+        return
+    # It may be stored with a key that this request need not bring.
+    with suppress(Refused):
+        await call.front.store.head(call.bucket, call.key)
 
 
 def _check(call: Call, body: bytes, canned: frozenset[str]) -> None:

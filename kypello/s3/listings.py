@@ -4,10 +4,8 @@
 Listings of objects: the two forms of it, and that of versions.
 """
 
-import re
 from collections.abc import Callable
 from typing import TypeAlias
-from urllib.parse import quote
 
 from attrs import frozen
 
@@ -19,16 +17,11 @@ from kypello.s3.dates import xml_date
 from kypello.s3.errors import invalid_argument
 from kypello.s3.extensions import metadata_writer
 from kypello.s3.owner import OWNER
+from kypello.s3.paging import name_writer, read_limit
 from kypello.s3.tokens import read_token, write_token
 from kypello.s3.xml import CONTENT_TYPE, document, escape
 
-#: The most entries of a page, and how many there are unless fewer are asked for.
-MAX_KEYS = 1000
-_LARGEST = 2**31 - 1
-_MAX_DIGITS = 19
-
 _Write: TypeAlias = Callable[[str], str]
-_PLAIN = re.compile("[A-Za-z0-9_.~/-]*").fullmatch
 
 
 @frozen
@@ -38,12 +31,13 @@ class _Page:
 
     :ivar query: Starts at the prefix; each form says where it goes on.
     :ivar write: Makes a name the content of an element, as the client asked.
+    :ivar encoding: The element that tells how.
     """
 
     bucket: str
     query: ListQuery
     write: _Write
-    encoded: bool
+    encoding: str
 
     def head(self, listing: Listing) -> str:
         """
@@ -51,12 +45,11 @@ class _Page:
         """
         query, write = self.query, self.write
         delimiter = query.delimiter and f"<Delimiter>{write(query.delimiter)}</Delimiter>"
-        encoding = "<EncodingType>url</EncodingType>" if self.encoded else ""
         truncated = "true" if listing.next is not None else "false"
         return (
             f"<Name>{self.bucket}</Name><Prefix>{write(query.prefix)}</Prefix>"
             f"<MaxKeys>{query.limit}</MaxKeys>{delimiter}<IsTruncated>{truncated}</IsTruncated>"
-            f"{encoding}"
+            f"{self.encoding}"
         )
 
     def groups(self, listing: Listing) -> str:
@@ -165,41 +158,18 @@ async def _list(call: Call, start_after: Callable[[], str]) -> tuple[_Page, List
 
 
 def _read_page(bucket: str, head: RequestHead, start_after: str) -> _Page:
-    encoding = head.parameter("encoding-type")
-    if encoding and encoding.lower() != "url":
-        raise invalid_argument(
-            "encoding-type", encoding, "Invalid Encoding Method specified in Request"
-        )
+    write, encoding = name_writer(head)
     query = ListQuery(
         head.parameter("prefix") or "",
         head.parameter("delimiter") or "",
         start_after,
-        min(_number("max-keys", head.parameter("max-keys")), MAX_KEYS),
+        read_limit(head, "max-keys"),
     )
-    return _Page(bucket, query, _quote if encoding else escape, bool(encoding))
-
-
-def _number(name: str, stated: str | None) -> int:
-    if not stated:
-        return MAX_KEYS
-    digits = stated.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-        raise invalid_argument(
-            name, stated, f"Provided {name} not an integer or within integer range"
-        )
-    if not 0 <= int(stated) <= _LARGEST:
-        raise invalid_argument(
-            name, stated, "Argument maxKeys must be an integer between 0 and 2147483647"
-        )
-    return int(stated)
+    return _Page(bucket, query, write, encoding)
 
 
 def _nothing(_info: ObjectInfo) -> str:
     return ""
-
-
-def _quote(name: str) -> str:
-    return name if _PLAIN(name) else quote(name, safe="/")
 
 
 def _contents(

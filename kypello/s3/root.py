@@ -7,7 +7,7 @@ The resource that serves all of S3: every path, every method.
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qsl, unquote
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.web.resource import Resource
 
 from kypello.auth.request import RequestHead
@@ -28,6 +28,9 @@ from kypello.s3.virtualhost import bucket_of_host
 RESERVED = b"minio"
 
 _HEALTH = b"/minio/health/"
+
+#: Parameters of this prefix choose headers of the answer, which strangers may not.
+_OVERRIDES = "response-"
 
 #: Headers that say whose a bucket, or the bucket of a source, must be.
 _OWNERS = ("x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner")
@@ -143,22 +146,36 @@ class _Exchange:
         authenticated = await self._front.authenticator.authenticate(self._head)
         counts = authenticated.head
         if counts is not self._head:
-            signed = self._find_operation(counts)
-            if counts.query is not self._head.query and signed is not operation:
-                raise Refused(
-                    "AccessDenied",
-                    "There were parameters present in the request which were not signed",
-                )
-            # Settings in a signed query count as headers, and may make it another one.
-            operation = signed
+            operation = self._signed_operation(operation, counts)
         bucket, key = self._names()
         self._check_owner(counts)
         identity = authenticated.identity
         if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):
             raise access_denied()
+        if identity is None and any(name.startswith(_OVERRIDES) for name, _value in counts.query):
+            raise Refused(
+                "InvalidRequest",
+                "Request specific response headers cannot be used for anonymous GET requests.",
+            )
         request = self._request
         call = Call(self._front, authenticated, bucket, key, request.request_id, request.body)
         return operation, call
+
+    def _signed_operation(self, asked: Operation, counts: RequestHead) -> Operation:
+        """
+        The operation of what counts of the request.
+
+        Settings in a signed query count as headers, and may make it another one than at first
+        sight; what is not signed may not.
+        """
+        counted = set(counts.headers)
+        headers = tuple(pair for pair in self._head.headers if pair in counted)
+        if self._find_operation(evolve(counts, headers=headers)) is not asked:
+            raise Refused(
+                "AccessDenied",
+                "There were parameters present in the request which were not signed",
+            )
+        return self._find_operation(counts)
 
     def _names(self) -> tuple[str, str]:
         """

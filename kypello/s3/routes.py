@@ -17,14 +17,13 @@ from attrs import frozen
 from kypello.auth.request import RequestHead
 from kypello.errors import PreconditionFailed, Refused
 from kypello.http.response import Response
-from kypello.s3.acl import put_bucket_acl, put_object_acl
+from kypello.s3.acl import get_acl, put_bucket_acl, put_object_acl
 from kypello.s3.attributes import get_object_attributes
 from kypello.s3.bucketconfig import (
     absent,
     delete_absent,
     delete_encryption,
     fixed,
-    get_acl,
     get_encryption,
     put_encryption,
 )

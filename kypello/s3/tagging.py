@@ -13,6 +13,7 @@ from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import ObjectMetadata
 from kypello.s3.call import Call
+from kypello.s3.encryption import read_customer_key
 from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.xml import (
     CONTENT_TYPE,
@@ -40,18 +41,23 @@ async def get_object_tagging(call: Call) -> Response:
     """
     Tell the tags of an object.
     """
-    info = await call.front.store.head(call.bucket, call.key)
-    return Response(200, (CONTENT_TYPE,), tagging_document(info.metadata.tags))
+    return Response(200, (CONTENT_TYPE,), tagging_document(await _tags(call)))
 
 
 async def delete_object_tagging(call: Call) -> Response:
     """
     Remove the tags of an object, if it has none.
     """
-    info = await call.front.store.head(call.bucket, call.key)
-    if info.metadata.tags:
+    if await _tags(call):
         raise not_implemented("tagging")
     return Response(204)
+
+
+async def _tags(call: Call) -> Mapping[str, str]:
+    loopback = call.front.allow_insecure_customer_keys
+    key = await call.check(lambda: read_customer_key(call.head, loopback=loopback))
+    info = await call.front.store.head(call.bucket, call.key, key)
+    return info.metadata.tags
 
 
 def read_tagging_header(head: RequestHead) -> Mapping[str, str]:

@@ -103,6 +103,24 @@ class AcceptedTests(SyncCase):
         check(evolve(head, headers=(*head.headers, ("content-type", "text/plain"))))
         check(evolve(head, headers=(*head.headers, ("range", "x"), ("x-amz-cf-id", "x"))))
 
+    def test_meaningful_headers(self) -> None:
+        """
+        Headers of MinIO are not signed, so they do not count.
+        """
+        head = evolve(presigned("DELETE", "key"), headers=(("x-minio-force-delete", "true"),))
+        self.assertEqual(check(head).headers, ())
+
+    def test_virtual_host(self) -> None:
+        """
+        The signature is over the path that would name the bucket, whoever names it.
+        """
+        for key in ("key", ""):
+            head = presigned("GET", key)
+            path = head.path.removeprefix("/bucket")
+            check(evolve(head, path=path, host_bucket="bucket"))
+            with self.assertRaises(Refused):
+                check(evolve(head, path=path, host_bucket="other"))
+
     def test_bucket(self) -> None:
         """
         The path of a bucket is signed with or without its last slash.

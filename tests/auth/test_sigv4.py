@@ -323,6 +323,9 @@ class RefusedTests(SyncCase):
             with_header(head, "x-amz-acl", "private"), "AccessDenied", "not signed"
         )
         self.assertEqual(error.fields, {"HeadersNotSigned": "x-amz-acl, x-amz-copy-source"})
+        head = with_header(GET_OBJECT, "x-minio-force-delete", "true")
+        error = self.refused(head, "AccessDenied", "not signed")
+        self.assertEqual(error.fields, {"HeadersNotSigned": "x-minio-force-delete"})
 
     def test_host_unsigned(self) -> None:
         """

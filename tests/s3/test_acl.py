@@ -6,6 +6,7 @@ Tests for ``kypello.s3.acl``, over the wire.
 
 from kypello.s3.owner import OWNER_ID
 from tests.s3.front import FrontCase, read_xml, texts
+from tests.s3.secure import SecureCase, customer
 
 _ACLS = ("/bucket?acl", "/bucket/k?acl")
 _EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -169,3 +170,17 @@ class ACLTests(FrontCase):
             for target in ("/bucket/k2", "/bucket/k3", f"/bucket-{number}"):
                 self.assert_refused(self.plainly("GET", target, []), 403, "AccessDenied")
                 self.send("GET", target, status=200)
+
+
+class CustomerKeyTests(SecureCase):
+    """
+    Objects that are stored with a key of their client.
+    """
+
+    def test_without_key(self) -> None:
+        """
+        Nobody needs the key to see, or set, who may use the object.
+        """
+        self.send("PUT", "/bucket/k", b"x", customer(), status=200)
+        self.send("GET", "/bucket/k?acl", status=200)
+        self.send("PUT", "/bucket/k?acl", headers={"x-amz-acl": "private"}, status=200)

@@ -8,6 +8,7 @@ from hashlib import md5
 from xml.etree.ElementTree import Element
 
 from tests.s3.front import FrontCase, read_xml, texts
+from tests.s3.secure import SecureCase, customer
 
 _NAMES = "ETag,Checksum,ObjectParts,StorageClass,ObjectSize"
 _TARGET = "/bucket/k?attributes"
@@ -72,6 +73,19 @@ class PlainTests(AttributesCase):
         tree = self.ask("Checksum")
         self.assertEqual(texts(tree, "Checksum/ChecksumCRC32"), ["DUoRhQ=="])
         self.assertEqual(texts(tree, "Checksum/ChecksumType"), ["FULL_OBJECT"])
+
+    def test_storage_class(self) -> None:
+        """
+        The storage class is told as it was labelled; archives are no labels.
+        """
+        self.serve(storage_classes=frozenset({"STANDARD_IA"}))
+        self.put("k", x_amz_storage_class="STANDARD_IA")
+        self.assertEqual(texts(self.ask("StorageClass"), "StorageClass"), ["STANDARD_IA"])
+        listing = read_xml(self.send("GET", "/bucket", status=200))
+        self.assertEqual(texts(listing, "Contents/StorageClass"), ["STANDARD_IA"])
+        for name in ("GLACIER", "DEEP_ARCHIVE", "ONEZONE_IA", "standard"):
+            headers = {"x-amz-storage-class": name}
+            self.refused("PUT", "/bucket/k", 400, "InvalidStorageClass", headers=headers)
 
     def test_encrypted(self) -> None:
         """
@@ -166,3 +180,21 @@ class PartsTests(AttributesCase):
             tree = self.ask(**headers)
             self.assertEqual(texts(tree, "ObjectParts/Part"), [])
             self.assertEqual(texts(tree, "ObjectParts/IsTruncated"), ["false"])
+
+
+class CustomerKeyTests(SecureCase):
+    """
+    Objects that are stored with a key of their client.
+    """
+
+    def test_key(self) -> None:
+        """
+        Their attributes are told to whoever has the key.
+        """
+        self.send("PUT", "/bucket/k", b"content", customer(), status=200)
+        headers = {"x-amz-object-attributes": "ObjectSize"}
+        answer = self.send("GET", _TARGET, headers={**headers, **customer()}, status=200)
+        self.assertEqual(texts(read_xml(answer), "ObjectSize"), ["7"])
+        self.refused("GET", _TARGET, 400, "InvalidRequest", headers=headers)
+        wrong = {**headers, **customer(b"w" * 32)}
+        self.refused("GET", _TARGET, 403, "AccessDenied", headers=wrong)

@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Answer, Harness
 from tests.s3.front import CREDENTIALS, FrontCase, at, signed
+from tests.s3.secure import SecureCase, customer
 from tests.s3.test_formdata import BOUNDARY, form, part
 
 _TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
@@ -293,6 +294,25 @@ class UploadTests(FormCase):
         self.assertEqual(answer.status, 204, answer.body)
         self.assertEqual(answer.header("Location"), "http://bucket.s3.test/k")
 
+    def test_key_of_the_kms(self) -> None:
+        """
+        A form may ask for a key of the KMS; the answer says so.
+        """
+        fields = {"key": "k", "x-amz-server-side-encryption": "aws:kms"}
+        answer = self.upload(fields)
+        self.assertEqual(answer.header("x-amz-server-side-encryption"), "aws:kms")
+        got = self.send("GET", "/bucket/k", status=200)
+        self.assertEqual((got.body, got.header("ETag")), (b"content", answer.header("ETag")))
+
+    def test_storage_class(self) -> None:
+        """
+        The label of the storage class is kept, if it is one that is accepted.
+        """
+        self.serve(storage_classes=frozenset({"ONEZONE_IA"}))
+        self.upload({"key": "k", "x-amz-storage-class": "ONEZONE_IA"})
+        head = self.send("HEAD", "/bucket/k", status=200)
+        self.assertEqual(head.header("x-amz-storage-class"), "ONEZONE_IA")
+
     def test_large(self) -> None:
         """
         A large file passes without being held.
@@ -383,6 +403,22 @@ class SignatureTests(FormCase):
         self.serve(signature_v2=False)
         self.assert_refused(self.upload({"key": "k"}, version=2, status=400), 400, "InvalidRequest")
         self.upload({"key": "k"})
+
+    def test_refused_early(self) -> None:
+        """
+        Who may not upload need not send all of the file.
+        """
+        fields = sign({"key": "k"}, [{"key": "k"}], life=-1)
+        head = b"".join(part(name, value.encode()) for name, value in fields.items())
+        client = self.harness.connect()
+        client.send(
+            b"POST /bucket HTTP/1.1\r\nHost: kypello.test\r\nContent-Length: %d\r\n"
+            b"Content-Type: %b\r\n\r\n" % (10**9, _TYPE.encode())
+        )
+        client.send(head + part("file", b"x" * 2_000_000)[:-2])
+        answer = client.take()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 403 "), answer)
+        self.assertIn(b"Policy expired", answer)
 
     def test_not_allowed(self) -> None:
         """
@@ -614,3 +650,21 @@ class RefusedTests(FormCase):
         fields = {"key": "k", **{f"x-amz-meta-{n}": "x" * 1000 for n in range(21)}}
         answer = self.upload(fields, status=400)
         self.assert_refused(answer, 400, "MaxPostPreDataLengthExceeded")
+
+
+class SecureTests(SecureCase, FormCase):
+    """
+    Forms over TLS.
+    """
+
+    def test_customer_key(self) -> None:
+        """
+        A form may bring a key along, which reading needs again.
+        """
+        answer = self.upload({"key": "k", **customer()})
+        name = "x-amz-server-side-encryption-customer-algorithm"
+        self.assertEqual(answer.header(name), "AES256")
+        self.assertTrue((answer.header("Location") or "").startswith("https://"))
+        got = self.send("GET", "/bucket/k", headers=customer(), status=200)
+        self.assertEqual(got.body, b"content")
+        self.refused("GET", "/bucket/k", 400, "InvalidRequest")

@@ -222,6 +222,40 @@ class AdmissionTests(FrontCase):
             target = presigned_plainly(method, "/bucket/k")
             self.assertEqual(self.plainly(method, target, []).status, status)
 
+    def test_settings_in_queries(self) -> None:
+        """
+        A setting in a signed query may make another operation of a request: a copy.
+        """
+        self.put("k")
+        source = {"x-amz-copy-source": "/bucket/k"}
+        query = urlencode(source)
+        for target in (
+            presigned("PUT", f"/bucket/copy?{query}"),
+            presigned_plainly("PUT", "/bucket/copy", source),
+        ):
+            answer = self.plainly("PUT", target, [])
+            self.assertEqual(answer.status, 200, answer.body)
+            self.assertIn(b"<CopyObjectResult", answer.body)
+            self.assertEqual(self.send("GET", "/bucket/copy").body, b"content")
+            self.send("DELETE", "/bucket/copy", status=204)
+        added = presigned("PUT", "/bucket/copy") + f"&{query}"
+        self.assert_refused(self.plainly("PUT", added, []), 403, "SignatureDoesNotMatch")
+        added = presigned_plainly("PUT", "/bucket/copy") + f"&{query}"
+        self.assert_refused(self.plainly("PUT", added, []), 403, "SignatureDoesNotMatch")
+        for target in (presigned("PUT", "/bucket/c"), presigned_plainly("PUT", "/bucket/c")):
+            self.assertEqual(self.plainly("PUT", target, list(source.items())).status, 403)
+
+    def test_anonymous_overrides(self) -> None:
+        """
+        Strangers may read what is public, and not choose the headers of the answer.
+        """
+        self.put("k")
+        front = evolve(self.front, authorize=lambda identity, action, resource: True)
+        self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
+        self.assertEqual(self.plainly("GET", "/bucket/k", []).body, b"content")
+        answer = self.plainly("GET", "/bucket/k?response-content-type=text%2Fhtml", [])
+        self.assert_refused(answer, 400, "InvalidRequest")
+
     def test_version_2_covers_little(self) -> None:
         """
         A URL of version 2 cannot be made one for another operation, nor for chunks.

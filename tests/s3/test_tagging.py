@@ -21,6 +21,7 @@ from kypello.s3.tagging import (
 )
 from tests.cases import SyncCase
 from tests.s3.front import FrontCase, read_xml, texts
+from tests.s3.secure import SecureCase, customer
 
 _LEGAL = st.text(st.sampled_from("aZ09é本 _.:/=+-@\u00a0"), max_size=20)
 
@@ -150,6 +151,34 @@ class GetTaggingTests(FrontCase):
         self.refused("GET", "/bucket/absent?tagging", 404, "NoSuchKey")
         self.refused("GET", "/absent/k?tagging", 404, "NoSuchBucket")
 
+    def test_shown(self) -> None:
+        """
+        Tags that came with an object are counted on every read, and shown by their keys.
+        """
+        self.put("k", x_amz_tagging="b=2+3&a=")
+        for method in ("GET", "HEAD"):
+            answer = self.send(method, "/bucket/k", status=200)
+            self.assertEqual(answer.header("x-amz-tagging-count"), "2")
+        tree = read_xml(self.send("GET", "/bucket/k?tagging", status=200))
+        self.assertEqual(texts(tree, "TagSet/Tag/Key"), ["a", "b"])
+        self.assertEqual(texts(tree, "TagSet/Tag/Value"), ["", "2 3"])
+        self.refused("DELETE", "/bucket/k?tagging", 501, "NotImplemented")
+        self.put("k")
+        self.assertIsNone(self.send("HEAD", "/bucket/k").header("x-amz-tagging-count"))
+
+    def test_refused(self) -> None:
+        """
+        An object with wrong tags is not stored.
+        """
+        for tagging, code in (
+            ("a=1&a=2", "InvalidArgument"),
+            (f"{'a' * 129}=b", "InvalidTag"),
+            ("&".join(f"k{n}=" for n in range(11)), "BadRequest"),
+        ):
+            headers = {"x-amz-tagging": tagging}
+            self.refused("PUT", "/bucket/k", 400, code, body=b"x", headers=headers)
+        self.send("HEAD", "/bucket/k", status=404)
+
     def test_changes(self) -> None:
         """
         Tags of an object that exists cannot be set yet; where there are none, none need be
@@ -159,3 +188,19 @@ class GetTaggingTests(FrontCase):
         self.refused("PUT", "/bucket/k?tagging", 501, "NotImplemented", body=b"<Tagging/>")
         self.send("DELETE", "/bucket/k?tagging", status=204)
         self.refused("DELETE", "/bucket/absent?tagging", 404, "NoSuchKey")
+
+
+class CustomerKeyTests(SecureCase):
+    """
+    Objects that are stored with a key of their client.
+    """
+
+    def test_key(self) -> None:
+        """
+        Their tags are sealed with that key, too.
+        """
+        headers = {**customer(), "x-amz-tagging": "a=1"}
+        self.send("PUT", "/bucket/k", b"x", headers, status=200)
+        shown = self.send("GET", "/bucket/k?tagging", headers=customer(), status=200)
+        self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), ["a"])
+        self.refused("GET", "/bucket/k?tagging", 400, "InvalidRequest")
