@@ -23,6 +23,7 @@ from kypello.http.response import Response
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, EncryptionRequest, Identity, ObjectInfo, ObjectMetadata
 from kypello.s3.authenticate import Authenticated
+from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
 from kypello.s3.errors import access_denied, invalid_argument
@@ -134,6 +135,7 @@ async def post_object(call: Call) -> Response:
     head = await call.check(lambda: _as_put(call.head, fields))
     authenticated = Authenticated(identity, head, PayloadMode())
     form = await call.check(lambda: _read_form(call, authenticated, file))
+    await check_blocked(call, form.encryption)
     if form.tags:
         _require(call, identity, "s3:PutObjectTagging", key)
     info = await call.front.store.put(

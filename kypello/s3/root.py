@@ -223,7 +223,6 @@ def _read_head(request: StreamingRequest, domains: Sequence[str]) -> RequestHead
     headers = tuple(
         (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in head.headers
     )
-    hosts = [value for name, value in headers if name == "host"]
     return RequestHead(
         head.method.decode("ascii"),
         path.decode("latin-1"),
@@ -232,7 +231,7 @@ def _read_head(request: StreamingRequest, domains: Sequence[str]) -> RequestHead
         # Twisted has no annotations here.
         request.isSecure(),  # type: ignore[no-untyped-call]
         host_of(request.client),
-        bucket_of_host(hosts[0], domains) if hosts and domains else "",
+        bucket_of_host(dict(headers).get("host", ""), domains) if domains else "",
     )
 
 

@@ -39,12 +39,19 @@ class MCCase(ClientCase):
         self.mc("alias", "set", "k", self.server.endpoint, ACCESS_KEY, SECRET_KEY)
         self.mc("mb", self.bucket)
 
-    def mc(self, *arguments: str | Path, given: bytes = b"", fails: bool = False) -> bytes:
+    def mc(
+        self,
+        *arguments: str | Path,
+        given: bytes = b"",
+        fails: bool = False,
+        debug: bool = False,
+    ) -> bytes:
         """
         Run a command and give what it printed.
 
         :param given: What it reads.
         :param fails: Whether it must fail.
+        :param debug: Whether to give what it sent, too.
         """
         done = subprocess.run(
             [self.program, "--config-dir", self.work / "mc", *arguments],
@@ -61,7 +68,7 @@ class MCCase(ClientCase):
             return output
         self.assertEqual(done.returncode, 0, f"{arguments}: {output!r}\n{self.server.log}")
         self.assertNotIn(b"<ERROR>", output)
-        return done.stdout
+        return output if debug else done.stdout
 
     def told(self, *arguments: str | Path) -> list[Any]:
         """
@@ -344,6 +351,34 @@ class BucketTests(MCCase):
         """
         self.mc("ping", "-c", "1", "k")
         self.assertIn(b"is ready", self.mc("ready", "k"))
+
+
+class VirtualHostTests(MCCase):
+    """
+    Buckets that hosts name.
+    """
+
+    environment = {**MCCase.environment, "MINIO_DOMAIN": "example.net,s3.test"}  # noqa: RUF012
+
+    def test_objects(self) -> None:
+        """
+        ``mc`` finds bucket and objects under the host of the bucket.
+        """
+        names = ("s3.test", "dots.in.it.s3.test")
+        resolve = [
+            word for name in names for word in ("--resolve", f"{name}:{self.server.port}=127.0.0.1")
+        ]
+        self.mc("mb", "k/dots.in.it")
+        endpoint = f"http://s3.test:{self.server.port}"
+        self.mc(*resolve, "alias", "set", "--path", "off", "v", endpoint, ACCESS_KEY, SECRET_KEY)
+        source = self.write("source", b"content\n")
+        self.mc(*resolve, "cp", source, "v/dots.in.it/a/ü b")
+        self.assertEqual(self.mc(*resolve, "cat", "v/dots.in.it/a/ü b"), b"content\n")
+        self.assertIn("a/ü b", self.mc(*resolve, "ls", "-r", "v/dots.in.it").decode())
+        self.assertIn(b"dots.in.it/", self.mc(*resolve, "ls", "v"))
+        self.assertEqual(self.mc("cat", "k/dots.in.it/a/ü b"), b"content\n")
+        sent = self.mc(*resolve, "--debug", "ls", "v/dots.in.it", debug=True).decode()
+        self.assertIn(f"Host: dots.in.it.s3.test:{self.server.port}", sent)
 
 
 class ShareTests(MCCase):

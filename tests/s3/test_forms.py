@@ -15,6 +15,8 @@ from xml.etree.ElementTree import fromstring
 from attrs import evolve
 from botocore.auth import HmacV1PostAuth, S3SigV4PostAuth
 from botocore.awsrequest import AWSRequest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Answer, Harness
@@ -668,3 +670,55 @@ class SecureTests(SecureCase, FormCase):
         got = self.send("GET", "/bucket/k", headers=customer(), status=200)
         self.assertEqual(got.body, b"content")
         self.refused("GET", "/bucket/k", 400, "InvalidRequest")
+
+    def test_blocked(self) -> None:
+        """
+        A bucket that takes no such objects takes none from forms.
+        """
+        body = (
+            b"<ServerSideEncryptionConfiguration><Rule><BlockedEncryptionTypes>"
+            b"<EncryptionType>SSE-C</EncryptionType></BlockedEncryptionTypes></Rule>"
+            b"</ServerSideEncryptionConfiguration>"
+        )
+        self.send("PUT", "/bucket?encryption", body, status=200)
+        answer = self.upload({"key": "k", **customer()}, status=403)
+        self.assert_refused(answer, 403, "AccessDenied")
+        self.assert_nothing()
+
+
+class AnyFormTests(FormCase):
+    """
+    Whatever else is sent.
+    """
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    part("key", b"k"),
+                    part("key", b""),
+                    part("policy", b"e30="),
+                    part("policy", b"\xe9"),
+                    part("x-amz-signature", b"0"),
+                    part("x-amz-algorithm", b"AWS4-HMAC-SHA256"),
+                    part("x-amz-date", b"20200101T000000Z"),
+                    part("x-amz-credential", b"root-user/20200101/r/s3/aws4_request"),
+                    part("awsaccesskeyid", b"root-user"),
+                    part("signature", b"0"),
+                    part("file", b"content", "${filename}"),
+                    b"--" + BOUNDARY + b"\r\n\r\n",
+                    b"\r\n",
+                    b"\0",
+                ]
+            ),
+            max_size=10,
+        )
+    )
+    @settings(deadline=None, max_examples=50)
+    def test_no_internal_error(self, pieces: list[bytes]) -> None:
+        """
+        Nothing that a client sends is an error of the server, or stored without a signature.
+        """
+        lines = [("Content-Type", _TYPE)]
+        answer = self.plainly("POST", "/bucket", lines, form(*pieces))
+        self.assertIn(answer.status, (400, 403), answer.body)
