@@ -17,9 +17,12 @@ from botocore.auth import HmacV1PostAuth, S3SigV4PostAuth
 from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
+from kypello.interfaces import IBodySource, IObjectStore
+from kypello.model import ObjectInfo
 from kypello.s3.root import S3Resource
-from kypello.testing.harness import Answer, Harness
+from kypello.testing.harness import Answer, Harness, RawClient
 from tests.s3.front import CREDENTIALS, FrontCase, at, signed
 from tests.s3.secure import SecureCase, customer
 from tests.s3.test_formdata import BOUNDARY, form, part
@@ -684,6 +687,91 @@ class SecureTests(SecureCase, FormCase):
         answer = self.upload({"key": "k", **customer()}, status=403)
         self.assert_refused(answer, 403, "AccessDenied")
         self.assert_nothing()
+
+
+class _StuckStore:
+    """
+    A store that takes one block of an object, and then waits.
+
+    :ivar taken: How many bytes it has taken.
+    :ivar waiting: Who waits.
+    """
+
+    def __init__(self, store: IObjectStore) -> None:
+        """
+        Do the rest as *store*.
+        """
+        self._store = store
+        self.taken = 0
+        self.waiting: Deferred[None] = Deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        """
+        Be the other store.
+        """
+        return getattr(self._store, name)
+
+    async def put(self, bucket: str, key: str, body: IBodySource, *rest: Any) -> ObjectInfo:
+        """
+        Begin.
+        """
+        self.taken += len(await body.read())
+        await self.waiting
+        info = await self._store.put(bucket, key, body, *rest)
+        assert isinstance(info, ObjectInfo)
+        return info
+
+
+class StreamTests(FormCase):
+    """
+    The file on its way.
+    """
+
+    def begin(self, size: int) -> RawClient:
+        """
+        Send all of a form but its end.
+
+        :param size: Of the file.
+        """
+        fields = sign({"key": "k"}, [{"key": "k"}])
+        start = b"".join(part(name, value.encode()) for name, value in fields.items())
+        start += part("file", b"")[:-2]
+        self.end = b"\r\n--%b--\r\n" % BOUNDARY
+        client = self.harness.connect()
+        client.send(
+            b"POST /bucket HTTP/1.1\r\nHost: kypello.test\r\nContent-Length: %d\r\n"
+            b"Content-Type: %b\r\n\r\n" % (len(start) + size + len(self.end), _TYPE.encode())
+        )
+        client.send(start)
+        client.send(b"x" * size)
+        return client
+
+    def test_pressure(self) -> None:
+        """
+        While the store is busy the client has to wait: little of the file is held.
+        """
+        store = _StuckStore(self.store)
+        front = evolve(self.front, store=store)
+        self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
+        size = 30_000_000
+        client = self.begin(size)
+        self.assertGreater(store.taken, 0)
+        self.assertGreater(client.transport.waiting, size - 6_000_000)
+        client.send(self.end)
+        store.waiting.callback(None)
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 204 "))
+
+    def test_gone(self) -> None:
+        """
+        A client that goes away leaves nothing behind.
+        """
+        client = self.begin(3_000_000)
+        client.go_away()
+        self.assert_nothing()
+        client = self.begin(3_000_000)
+        client.send(self.end)
+        self.assertTrue(client.take().startswith(b"HTTP/1.1 204 "))
+        self.send("HEAD", "/bucket/k", status=200)
 
 
 class AnyFormTests(FormCase):
