@@ -37,7 +37,7 @@ setup(
     packages=[*find_packages(include=["kypello", "kypello.*"]), "twisted.plugins"],
     install_requires=[
         "attrs>=24.2",
-        "awscrt>=0.27",
+        "awscrt>=0.31",
         "cryptography>=46",
         "msgspec>=0.19",
         "pyOpenSSL>=25.3",

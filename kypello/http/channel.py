@@ -366,6 +366,9 @@ class StreamingChannel(BufferedReceiver):
             self._exchange.persistent = False
         elif not self._lingering:
             self.loseConnection()
+            if self.isSecure():
+                # The end is told; an idle client may take for ever to tell its own.
+                self.transport.transport.loseConnection()
 
     def abortConnection(self) -> None:
         """

@@ -22,6 +22,9 @@ from kypello.store.undisturbed import undisturbed
 #: How much is remembered, in bytes.
 LIMIT = 32 * 1024 * 1024
 
+#: Longer records are not remembered, in bytes: one would take the place of many.
+LONGEST = 64 * 1024
+
 #: What an entry takes beside its key and its value, about, in bytes.
 _ENTRY = 300
 
@@ -158,8 +161,9 @@ class RememberingIndex:
             return  # it was dropped meanwhile
         for key, value in records:
             self._forget(space, key)
-            space.values[key] = value
-            self._size += _size(key, value)
+            if value is None or len(value) <= LONGEST:
+                space.values[key] = value
+                self._size += _size(key, value)
         self._shrink()
 
     def _forget(self, space: _Space, key: bytes) -> None:

@@ -344,6 +344,19 @@ class HTTPSTests(CommandCase):
         s3.put_object(Bucket="bucket", Key="k", Body=content, ServerSideEncryption="AES256")
         self.assertEqual(s3.get_object(Bucket="bucket", Key="k")["Body"].read(), content)
 
+    def test_stop(self) -> None:
+        """
+        An idle client does not keep the server from stopping.
+        """
+        server = self.server()
+        context = ssl.create_default_context(cafile=str(self.work / "certs" / "public.crt"))
+        raw = socket.create_connection(("127.0.0.1", server.port), _WAIT)
+        with context.wrap_socket(raw, server_hostname="127.0.0.1") as connection:
+            connection.sendall(b"GET /minio/health/live HTTP/1.1\r\nHost: kypello\r\n\r\n")
+            self.assertTrue(connection.recv(4096).startswith(b"HTTP/1.1 200 "))
+            # Less than the time that a request under way would get.
+            self.assertEqual(server.stop(), 0)
+
     def test_versions(self) -> None:
         """
         TLS before 1.2 is refused.

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from kypello.errors import Conflict, StorageFailed
 from kypello.model import Write
 from kypello.store.memory import MemoryIndex
-from kypello.store.remembering import RememberingIndex
+from kypello.store.remembering import LONGEST, RememberingIndex
 from tests.cases import AsyncCase, SyncCase
 from tests.contracts.index import IndexContract
 
@@ -199,6 +199,15 @@ class RememberingTests(SyncCase):
         self.failureResultOf(committing, CancelledError)
         self.assertEqual(self.get(b"a"), [b"2"])
         self.assertEqual(self.below.asked, [])
+
+    def test_long(self) -> None:
+        """
+        Long records are asked for each time.
+        """
+        self.commit(b"a", bytes(LONGEST + 1))
+        self.assertEqual(self.get(b"a"), [bytes(LONGEST + 1)])
+        self.assertEqual(self.get(b"a"), [bytes(LONGEST + 1)])
+        self.assertEqual(len(self.below.asked), 2)
 
     def test_dropped(self) -> None:
         """
