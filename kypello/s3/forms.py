@@ -21,12 +21,12 @@ from kypello.auth.request import RequestHead, as_header
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.interfaces import IBodySource
-from kypello.model import Buffer, EncryptionRequest, Identity, ObjectInfo, ObjectMetadata
+from kypello.model import Buffer, EncryptionRequest, ObjectInfo, ObjectMetadata
 from kypello.s3.authenticate import Authenticated
 from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
-from kypello.s3.errors import access_denied, invalid_argument
+from kypello.s3.errors import invalid_argument
 from kypello.s3.formdata import read_boundary
 from kypello.s3.formfile import FormFile, open_form
 from kypello.s3.headers import StoredHeaders, checksum_headers, read_stored_headers
@@ -124,29 +124,35 @@ async def post_object(call: Call) -> Response:
         )
     boundary = read_boundary(call.head.header("content-type") or "")
     file = await open_form(call.payload(), boundary)
+    put = await _admit(call, file)
+    form = await call.check(lambda: _read_form(put, file))
+    await check_blocked(put, form.encryption)
+    if form.tags:
+        put.require("s3:PutObjectTagging")
+    info = await put.front.store.put(
+        put.bucket, put.key, _Content(form.payload), form.describe, form.encryption
+    )
+    return _answer(call, file.fields, info)
+
+
+async def _admit(call: Call, file: FormFile) -> Call:
+    """
+    See who sent a form, and whether it may be done; tell the file what size it may have.
+
+    :return: The PUT that would do the same.
+    """
     fields, key = file.fields, _read_key(file)
     identity = await call.front.authenticator.authenticate_form(fields)
-    _require(call, identity, "s3:PutObject", key)
+    put = evolve(call, key=key, authenticated=Authenticated(identity, call.head, PayloadMode()))
+    put.require("s3:PutObject")
+    file.largest = call.front.max_object
     if identity is not None:
-        policy = await call.check(lambda: _read_policy(call, fields, key))
-        file.smallest, file.largest = policy.smallest, policy.largest
-    limit = call.front.max_object
-    file.largest = limit if file.largest is None else min(file.largest, limit)
+        policy = await call.check(lambda: _read_policy(put, fields))
+        file.smallest = policy.smallest
+        if policy.largest is not None:
+            file.largest = min(file.largest, policy.largest)
     head = await call.check(lambda: _as_put(call.head, fields))
-    authenticated = Authenticated(identity, head, PayloadMode())
-    form = await call.check(lambda: _read_form(call, authenticated, file))
-    await check_blocked(call, form.encryption)
-    if form.tags:
-        _require(call, identity, "s3:PutObjectTagging", key)
-    info = await call.front.store.put(
-        call.bucket, key, _Content(form.payload), form.describe, form.encryption
-    )
-    return _answer(call, fields, info)
-
-
-def _require(call: Call, identity: Identity | None, action: str, key: str) -> None:
-    if not call.front.authorize(identity, action, f"arn:aws:s3:::{call.bucket}/{key}"):
-        raise access_denied()
+    return evolve(put, authenticated=evolve(put.authenticated, head=head))
 
 
 def _read_key(file: FormFile) -> str:
@@ -166,9 +172,10 @@ def _read_key(file: FormFile) -> str:
     return key
 
 
-def _read_policy(call: Call, fields: Mapping[str, str], key: str) -> FormPolicy:
+def _read_policy(call: Call, fields: Mapping[str, str]) -> FormPolicy:
     policy = read_policy(fields["policy"])
-    policy.check({**fields, "key": key, "bucket": call.bucket}, call.front.clock.seconds())
+    meant = {**fields, "key": call.key, "bucket": call.bucket}
+    policy.check(meant, call.front.clock.seconds())
     return policy
 
 
@@ -189,13 +196,14 @@ def _as_put(head: RequestHead, fields: Mapping[str, str]) -> RequestHead:
     return evolve(head, method="PUT", query=(), headers=tuple(headers))
 
 
-def _read_form(call: Call, authenticated: Authenticated, file: FormFile) -> _Form:
-    front, head, fields = call.front, authenticated.head, file.fields
+def _read_form(call: Call, file: FormFile) -> _Form:
+    front, head = call.front, call.head
     headers = read_stored_headers(head, front.storage_classes)
-    tagging = fields.get("tagging")
+    tagging = file.fields.get("tagging")
     tags = read_tagging_document(tagging.encode()) if tagging else {}
     encryption = read_write_encryption(head, loopback=front.allow_insecure_customer_keys)
-    payload = open_payload(authenticated, file, front.lanes, want_md5=not is_opaque(encryption))
+    opaque = is_opaque(encryption)
+    payload = open_payload(call.authenticated, file, front.lanes, want_md5=not opaque)
     return _Form(headers, tags, encryption, payload)
 
 

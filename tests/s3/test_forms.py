@@ -514,6 +514,9 @@ class PolicyTests(FormCase):
             answer = self.upload({"key": "bad"}, b"x" * size, more=[sizes], status=400)
             self.assert_refused(answer, 400, code)
         self.send("GET", "/bucket/bad", status=404)
+        nothing = ["content-length-range", 0, 0]
+        self.upload({"key": "empty"}, b"", more=[nothing])
+        self.upload({"key": "bad"}, b"x", more=[nothing], status=400)
 
     def test_limit(self) -> None:
         """
