@@ -7,8 +7,8 @@ What a person reads when the server has started.
 from collections.abc import Iterator
 from shlex import quote
 
-from kypello.config import KESSettings, StaticKeySettings
 from kypello.embedded import NOTICE
+from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.service import Server
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # to be recognized, not listened on

@@ -46,6 +46,7 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
 
 And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
+  KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.application.service import IService
 from twisted.logger import Logger
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
@@ -31,6 +30,7 @@ from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
 from kypello.kes_service import log_failed_start, make_key_server
+from kypello.kmsconfig import KESSettings
 from kypello.store.directory import write_private
 
 #: The master key that is used when none is named.

@@ -21,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kypello.config import Config, KESSettings, StaticKeySettings
+from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
 from kypello.http.listener import Listener
@@ -33,6 +33,7 @@ from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
 from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
+from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
 from kypello.monitor.health import Health
 from kypello.objects.canary import GuardedKMS
@@ -284,11 +285,18 @@ class Server(MultiService):
 
 
 def _make_site(
-    reactor: Any, prepared: Prepared, disk: DiskStore, store: EncryptedStore, kms: IKMS
+    reactor: Any, prepared: Prepared, disk: DiskStore, store: EncryptedStore, kms: GuardedKMS
 ) -> StreamingSite:
     config = prepared.config
     region = config.region
     root = Root(prepared.root)
+
+    async def test_key(name: str) -> None:
+        """
+        See that a master key can be used.
+        """
+        await kms.prove(name)
+
     front = Front(
         store=store,
         authenticator=Authenticator(root, region, reactor, config.signature_v2),
@@ -301,6 +309,8 @@ def _make_site(
         domains=config.domains,
         account_id=config.account_id,
         storage_classes=config.storage_classes,
+        allow_insecure_customer_keys=config.loopback_customer_keys,
+        test_key=test_key,
     )
     health = Health(store, kms, reactor)
     return StreamingSite(

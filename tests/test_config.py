@@ -6,8 +6,9 @@ Tests for ``kypello.config``.
 
 from pathlib import Path
 
-from kypello.config import Arguments, Config, KESSettings, StaticKeySettings, parse_config
+from kypello.config import Arguments, Config, parse_config
 from kypello.errors import ConfigurationError
+from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
 from tests.cases import SyncCase
 
@@ -273,6 +274,14 @@ class FrontTests(ConfigCase):
         self.assertTrue(self.parse(KYPELLO_API_SIGNATURE_V2="").signature_v2)
         self.assertTrue(self.parse(KYPELLO_API_SIGNATURE_V2="on").signature_v2)
         self.assertFalse(self.parse(KYPELLO_API_SIGNATURE_V2="off").signature_v2)
+
+    def test_customer_keys(self) -> None:
+        """
+        Keys of clients over plain HTTP are taken only when it is allowed.
+        """
+        self.assertFalse(self.parse().loopback_customer_keys)
+        config = self.parse(KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP="on")
+        self.assertTrue(config.loopback_customer_keys)
         self.assertIn("on or off", self.mistakes(KYPELLO_API_SIGNATURE_V2="maybe"))
 
     def test_account(self) -> None:

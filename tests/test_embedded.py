@@ -13,11 +13,11 @@ from twisted.application.service import IService
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.embedded import DEFAULT_KEY, Embedded, free_port, make_embedded, provision
 from kypello.errors import ConfigurationError
 from kypello.http.tls import load
+from kypello.kmsconfig import KESSettings
 from tests.cases import SyncCase
 
 _NOW = 1_800_000_000.0

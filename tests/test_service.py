@@ -16,8 +16,9 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from kypello.banner import banner
-from kypello.config import Config, KESSettings, StaticKeySettings
+from kypello.config import Config
 from kypello.errors import ConfigurationError
+from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
 from kypello.service import Prepared, Server, default_certs_dir, prepare
 from tests.cases import AsyncCase, SyncCase

@@ -12,7 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from zope.interface.verify import verifyObject
 
-from kypello.config import StaticKeySettings
+from kypello.kmsconfig import StaticKeySettings
 from kypello.service import Server
 from kypello.tap import Options, application_service, makeService
 from tests.cases import SyncCase

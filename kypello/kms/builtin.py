@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from attrs import define, field
 from zope.interface import implementer
 
-from kypello.config import StaticKeySettings
 from kypello.crypto.masterkey import MasterKey
 from kypello.crypto.randomness import Random
 from kypello.errors import KeyExists, KeyNotFound, KMSNotSupported, NotAuthentic
 from kypello.interfaces import IKMS
 from kypello.kms.wire import UNKNOWN_TIME, bound
+from kypello.kmsconfig import StaticKeySettings
 from kypello.model import DataKey, KeyInfo, KMSStatus
 
 _DATA_KEY_SIZE = 32

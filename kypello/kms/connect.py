@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from kypello.config import KESSettings
 from kypello.crypto.randomness import Random
 from kypello.errors import KypelloError
 from kypello.interfaces import IKMS, ILanes
@@ -25,6 +24,7 @@ from kypello.kms.failover import Admit, FailoverAgent
 from kypello.kms.proofs import Proofs, Prove
 from kypello.kms.tls import ClientTLS, Loaded, expired, load
 from kypello.kms.wire import key_path, repeatable
+from kypello.kmsconfig import KESSettings
 
 #: How often the files are looked at, in seconds.
 RELOAD = 60.0

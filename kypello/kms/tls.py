@@ -23,7 +23,6 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.errors import ConfigurationError
 from kypello.kms.certificates import (
@@ -33,6 +32,7 @@ from kypello.kms.certificates import (
     public_key,
 )
 from kypello.kms.verification import VerifiedServer
+from kypello.kmsconfig import KESSettings
 
 _KEY_FILE = "MINIO_KMS_KES_KEY_FILE"
 _CERT_FILE = "MINIO_KMS_KES_CERT_FILE"

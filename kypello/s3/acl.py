@@ -6,11 +6,11 @@ Access control lists: policies decide here, so that a list may only be set to wh
 
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from xml.etree.ElementTree import Element
 
 from kypello.errors import Refused
 from kypello.http.response import Response
+from kypello.s3.bucketconfig import check_exists
 from kypello.s3.call import Call
 from kypello.s3.errors import invalid_argument
 from kypello.s3.owner import FULL_CONTROL, OWNER_ID
@@ -48,7 +48,7 @@ async def get_acl(call: Call) -> Response:
     """
     Show who may use a bucket or an object: its owner.
     """
-    await _check_exists(call)
+    await check_exists(call)
     return Response(200, (CONTENT_TYPE,), document("AccessControlPolicy", FULL_CONTROL))
 
 
@@ -64,7 +64,7 @@ def put_acl(canned: frozenset[str]) -> Callable[[Call], Awaitable[Response]]:
         Check that it is, and that there is what it is about.
         """
         body = await read_small(call.payload(), _MAX_LIST)
-        await _check_exists(call)
+        await check_exists(call)
         _check(call, body, canned)
         return Response(200)
 
@@ -76,15 +76,6 @@ put_bucket_acl = put_acl(_PRIVATE)
 
 #: Sets the list of an object.
 put_object_acl = put_acl(_PRIVATE_OBJECT)
-
-
-async def _check_exists(call: Call) -> None:
-    if not call.key:
-        await call.front.store.bucket(call.bucket)
-        return
-    # It may be stored with a key that this request need not bring.
-    with suppress(Refused):
-        await call.front.store.head(call.bucket, call.key)
 
 
 def _check(call: Call, body: bytes, canned: frozenset[str]) -> None:

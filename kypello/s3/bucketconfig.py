@@ -5,6 +5,7 @@ Configurations of buckets: default encryption, and what is told of all that cann
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from xml.etree.ElementTree import Element
 
 from attrs import frozen
@@ -15,7 +16,6 @@ from kypello.http.response import Response
 from kypello.model import SSE_C, CustomerKey, EncryptionRequest
 from kypello.s3.call import Call
 from kypello.s3.errors import access_denied, not_implemented
-from kypello.s3.owner import FULL_CONTROL
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -137,7 +137,7 @@ def fixed(root: str, content: str = "") -> Callable[[Call], Awaitable[Response]]
         """
         Show it, if there is what it is about.
         """
-        await _check_exists(call)
+        await check_exists(call)
         return Response(200, (CONTENT_TYPE,), body)
 
     return show
@@ -152,7 +152,7 @@ def absent(code: str, message: str) -> Callable[[Call], Awaitable[Response]]:
         """
         Tell so, if there is what it is about.
         """
-        await _check_exists(call)
+        await check_exists(call)
         raise Refused(code, message)
 
     return refuse
@@ -162,19 +162,22 @@ async def delete_absent(call: Call) -> Response:
     """
     Remove a configuration that cannot be there.
     """
-    await _check_exists(call)
+    await check_exists(call)
     return Response(204)
 
 
-#: Shows who may use a bucket or an object.
-get_acl = fixed("AccessControlPolicy", FULL_CONTROL)
+async def check_exists(call: Call) -> None:
+    """
+    See that there is what a request is about.
 
-
-async def _check_exists(call: Call) -> None:
-    if call.key:
-        await call.front.store.head(call.bucket, call.key)
-    else:
+    :raises KypelloError: There is not.
+    """
+    if not call.key:
         await call.front.store.bucket(call.bucket)
+        return
+    # It may be stored with a key that this request need not bring.
+    with suppress(Refused):
+        await call.front.store.head(call.bucket, call.key)
 
 
 async def _change(call: Call, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:

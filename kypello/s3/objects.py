@@ -181,8 +181,6 @@ def _read_get(call: Call) -> tuple[dict[str, str], CustomerKey | None]:
 
 def _read_delete(head: RequestHead) -> Condition | None:
     check_version(head)
-    if (head.header("x-minio-force-delete") or "").lower() == "true":
-        raise not_implemented("x-minio-force-delete")
     for name in _UNSUPPORTED_CONDITIONS:
         if head.header(name) is not None:
             raise not_implemented(name)

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from kypello.config import KESSettings, StaticKeySettings
 from kypello.errors import KMSForbidden
 from kypello.interfaces import IKMS
 from kypello.kms.builtin import StaticKMS
+from kypello.kmsconfig import KESSettings, StaticKeySettings
 from tests.contracts.kms import CONTEXT, KEY, CreatingKMSContract
 from tests.integration import tools
 from tests.integration.server import base_environment

@@ -21,7 +21,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey
 from kypello.http.tls import Clients, ServerTLS, TLSFiles
 from kypello.http.tls import load as load_server
@@ -31,6 +30,7 @@ from kypello.kes_service import KeyServer
 from kypello.kms.connect import KESClient
 from kypello.kms.endpoints import Patience
 from kypello.kms.tls import load
+from kypello.kmsconfig import KESSettings
 from kypello.store.lanes import Lanes
 from tests.cases import AsyncCase
 from tests.integration.tools import free_port

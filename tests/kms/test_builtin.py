@@ -6,11 +6,11 @@ A static key as a key service.
 
 import os
 
-from kypello.config import StaticKeySettings
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import KMSNotSupported, NotAuthentic
 from kypello.interfaces import IKMS
 from kypello.kms.builtin import StaticKMS
+from kypello.kmsconfig import StaticKeySettings
 from tests.cases import AsyncCase
 from tests.contracts.kms import CONTEXT, KEY, KMSContract
 

@@ -14,7 +14,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import LogLevel, globalLogPublisher
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import identity_of_spki
 from kypello.errors import (
     KeyMismatch,
@@ -28,6 +27,7 @@ from kypello.interfaces import IKMS
 from kypello.kms.certificates import certificates, public_key
 from kypello.kms.connect import connect
 from kypello.kms.tls import load
+from kypello.kmsconfig import KESSettings
 from kypello.model import DataKey
 from tests.contracts.kms import CONTEXT
 from tests.integration.tools import free_port

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from kypello.config import KESSettings
 from kypello.crypto.apikey import APIKey, identity_of_spki
 from kypello.errors import ConfigurationError
 from kypello.kms.certificates import make_certificate, public_key
 from kypello.kms.tls import load
+from kypello.kmsconfig import KESSettings
 from tests.cases import SyncCase
 from tests.integration.tools import missing
 from tests.kes.certificates import certificate, key_pem, new_key, pem

@@ -1,0 +1,201 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Where keys come from: the variables of KES and of the static key.
+"""
+
+import re
+from base64 import b64decode
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from kypello.ellipses import expand
+from kypello.environment import Environment
+
+#: Whether what asks for nothing is encrypted.
+AUTO_ENCRYPTION = "MINIO_KMS_AUTO_ENCRYPTION"
+
+_KES = "MINIO_KMS_KES_"
+_ENDPOINT, _KEY_NAME, _API_KEY = _KES + "ENDPOINT", _KES + "KEY_NAME", _KES + "API_KEY"
+_KEY_FILE, _CERT_FILE = _KES + "KEY_FILE", _KES + "CERT_FILE"
+_KEY_PASSWORD, _CAPATH = _KES + "KEY_PASSWORD", _KES + "CAPATH"
+_STATIC = "MINIO_KMS_SECRET_KEY"
+_MINKMS = ("MINIO_KMS_SERVER", "MINIO_KMS_ENCLAVE", "MINIO_KMS_SSE_KEY", "MINIO_KMS_API_KEY")
+_KMS_OTHERS = (_STATIC, f"{_STATIC}_FILE", AUTO_ENCRYPTION, "MINIO_KMS_REPLICATE_KEYID", *_MINKMS)
+_KMS_KES = (_ENDPOINT, _KEY_NAME, _API_KEY, _KEY_FILE, _CERT_FILE, _KEY_PASSWORD, _CAPATH)
+_KEY_NAMES = re.compile(r"(?!_\Z)[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,78}[0-9A-Za-z_])?")
+_KEY_SIZE = 32
+_KES_PORT = 7373
+
+
+@frozen
+class KESSettings:
+    """
+    How to reach KES servers.
+
+    Either *api_key*, or *key_file* with *cert_file*, authenticates us.
+
+    :ivar endpoints: URLs such as ``https://kes.example:7373``, patterns expanded.
+    :ivar key_name: The default master key.
+    :ivar api_key: ``kes:v1:...``.
+    :ivar key_password: For an encrypted *key_file*.
+    :ivar ca_path: A file or a directory of CA certificates in PEM, trusted in addition to
+        those of the system; ``None`` for the system's alone.
+    """
+
+    endpoints: tuple[str, ...]
+    key_name: str
+    api_key: str | None = field(default=None, repr=False)
+    key_file: Path | None = None
+    cert_file: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+    ca_path: Path | None = None
+
+
+@frozen
+class StaticKeySettings:
+    """
+    One master key given in the environment (``MINIO_KMS_SECRET_KEY``).
+
+    :ivar key: 32 bytes.
+    """
+
+    name: str
+    key: bytes = field(repr=False)
+
+
+def read_kms(environment: Environment) -> KESSettings | StaticKeySettings | None:
+    known = {*_KMS_KES, *_KMS_OTHERS}
+    for name in environment.named("MINIO_KMS_"):
+        if name not in known:
+            environment.warnings.append(f"{name} is unknown, so it is ignored.")
+    if environment.given(*_MINKMS):
+        environment.mistakes.append(
+            f"{', '.join(environment.given(*_MINKMS))} is of MinIO KMS, a closed product that"
+            " Kypello does not speak to: use KES servers (MINIO_KMS_KES_ENDPOINT)."
+        )
+    static = environment.secret(_STATIC)
+    kes = environment.given(*_KMS_KES)
+    if kes and static:
+        environment.mistakes.append(
+            f"{', '.join(kes)} is of KES, and {_STATIC} is a static key: keep one of them."
+        )
+        return None
+    if kes:
+        return _kes(environment)
+    return _static(environment, static) if static else None
+
+
+def _kes(environment: Environment) -> KESSettings | None:
+    mistakes = environment.mistakes
+    before = len(mistakes)
+    endpoints = _endpoints(environment)
+    key_name = environment.text(_KEY_NAME) or ""
+    if not key_name:
+        mistakes.append(f"{_KEY_NAME} is missing: it names the master key to use.")
+    elif not _KEY_NAMES.fullmatch(key_name):
+        mistakes.append(f"{_KEY_NAME}: {_no_key_name(key_name)}")
+    api_key = environment.text(_API_KEY) or None
+    files = [name for name in (_KEY_FILE, _CERT_FILE, _KEY_PASSWORD) if environment.text(name)]
+    if api_key and files:
+        mistakes.append(
+            f"{_API_KEY} and {', '.join(files)} say twice who we are: keep one of them."
+        )
+    elif not api_key and not files:
+        mistakes.append(
+            f"KES must know who we are: set {_API_KEY}, or {_KEY_FILE} and {_CERT_FILE}."
+        )
+    elif not api_key:
+        mistakes += [
+            f"{name} is missing: a certificate and its private key go together."
+            for name in (_CERT_FILE, _KEY_FILE)
+            if name not in files
+        ]
+    if len(mistakes) > before:
+        return None
+    return KESSettings(
+        endpoints,
+        key_name,
+        api_key,
+        _path(environment, _KEY_FILE),
+        _path(environment, _CERT_FILE),
+        environment.text(_KEY_PASSWORD) or None,
+        _path(environment, _CAPATH),
+    )
+
+
+def _path(environment: Environment, name: str) -> Path | None:
+    text = environment.text(name)
+    return Path(text) if text else None
+
+
+def _endpoints(environment: Environment) -> tuple[str, ...]:
+    mistakes = environment.mistakes
+    patterns = [one.strip() for one in (environment.text(_ENDPOINT) or "").split(",")]
+    endpoints: list[str] = []
+    for pattern in filter(None, patterns):
+        try:
+            expanded = expand(pattern)
+        except ValueError as error:
+            mistakes.append(f"{_ENDPOINT}: {pattern}: {error}.")
+            continue
+        endpoints += [one.rstrip("/") for one in expanded]
+        for one in expanded:
+            problem = _no_endpoint(one)
+            if problem:
+                mistakes.append(f"{_ENDPOINT}: {problem}.")
+                break
+    if not any(patterns):
+        mistakes.append(
+            f"{_ENDPOINT} is missing: the URLs of the KES servers, such as"
+            f" https://kes.example:{_KES_PORT}."
+        )
+    return tuple(dict.fromkeys(endpoints))
+
+
+def _no_endpoint(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return f"{url} is no URL"
+    if parts.username is not None or parts.password is not None:
+        return "a URL must not hold credentials"
+    if parts.scheme == "http":
+        return f"{url} must begin with https://: KES is spoken over mutual TLS"
+    if parts.scheme != "https" or not host or port == 0:
+        return f"{url} is no URL such as https://kes.example:{_KES_PORT}"
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return f"{url} must end after host and port"
+    return None
+
+
+def _static(environment: Environment, text: str) -> StaticKeySettings | None:
+    name, colon, encoded = text.partition(":")
+    # The value is never repeated: it is a secret.
+    if not colon:
+        environment.mistakes.append(f"{_STATIC} must be NAME:BASE64.")
+        return None
+    if not _KEY_NAMES.fullmatch(name):
+        environment.mistakes.append(f"{_STATIC}: {_no_key_name(name)}")
+        return None
+    try:
+        key = b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        environment.mistakes.append(f"{_STATIC}: what follows {name}: is not base64.")
+        return None
+    if len(key) != _KEY_SIZE:
+        environment.mistakes.append(
+            f"{_STATIC}: the key {name} has {len(key)} bytes instead of {_KEY_SIZE}. Make one"
+            " with `openssl rand -base64 32`."
+        )
+        return None
+    return StaticKeySettings(name, key)
+
+
+def _no_key_name(name: str) -> str:
+    if len(name) > 80 or not name.isprintable():
+        return "the key name is longer than 80 characters, or not printable."
+    return f"{name!r} is no key name: up to 80 letters, digits, - and _."
