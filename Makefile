@@ -28,7 +28,7 @@ help:
 	@echo "              (ADDRESS=HOST:PORT and DIR=FOLDER change that)"
 	@echo "make demo     show in a minute that what is stored encrypted is encrypted"
 	@echo "make test     run all tests (TESTS='tests.s3 tests.kes': only these)"
-	@echo "make tools    build the clients and servers that the tests run against: mc and kes"
+	@echo "make tools    build or install the clients and servers that the tests run against"
 	@echo "make check    style, types and layers"
 	@echo "make bench    measure speed against the limits of this machine (BENCH=--help: what else)"
 	@echo "make clean    remove everything that is not data: $(VENV), caches"
@@ -56,6 +56,7 @@ check: $(VENV)/check.stamp
 
 tools:
 	.ci/tools
+	.ci/clients
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -25,6 +25,8 @@ _RECIPES = {
     "nginx": "apt-get install nginx-light",
     "systemd-analyze": "apt-get install systemd",
 }
+#: Clients without which the matrix of clients says little; each of them is required in CI.
+CORE = frozenset({"boto3-2024", "curl", "rclone", "s3cmd"})
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _HOST = "127.0.0.1"
 _PORTS = range(20000, 32768)  # below those that the kernel hands out
@@ -56,6 +58,23 @@ def missing(name: str, environment: Mapping[str, str] = os.environ) -> NoReturn:
     raise AssertionError(message) if environment.get("KYPELLO_REQUIRE") else SkipTest(message)
 
 
+def client(name: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """
+    The folder or program of a client that ``.ci/clients`` installs.
+
+    :raises SkipTest: It is not there.
+    :raises AssertionError: The same, when ``KYPELLO_REQUIRE`` is set and the client is one that
+        the tests cannot do without.
+    """
+    path = _tools(environment) / "clients" / name
+    # The stamp tells that it is there as a whole.
+    if path.exists() and path.with_name(f".{name}").exists():
+        return path.absolute()
+    message = f"{name} is not installed: .ci/clients {name}"
+    required = name in CORE and environment.get("KYPELLO_REQUIRE")
+    raise AssertionError(message) if required else SkipTest(message)
+
+
 def free_port() -> int:
     """
     A port of loopback that nobody listens on.
@@ -68,9 +87,12 @@ def free_port() -> int:
     raise OSError("no port is free")
 
 
+def _tools(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("KYPELLO_TOOLS") or Path.home() / ".cache" / "kypello-tools")
+
+
 def _find(name: str, environment: Mapping[str, str]) -> Path | None:
-    folder = environment.get("KYPELLO_TOOLS") or Path.home() / ".cache" / "kypello-tools"
-    built = Path(folder) / name
+    built = _tools(environment) / name
     if os.access(built, os.X_OK):
         return built.absolute()
     path = os.pathsep.join((environment.get("PATH", os.defpath), *_SYSTEM))

@@ -4,12 +4,30 @@
 boto3.
 """
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.cases import SyncCase
+from tests.integration.clients.document import block
 from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, PLAIN, SSE_C, SSE_S3, ClientStory
-from tests.integration.test_clients import boto3_client
+
+SETTINGS = """
+```python
+import boto3
+
+s3 = boto3.client(
+    "s3",
+    endpoint_url="http://127.0.0.1:9000",
+    aws_access_key_id="ACCESS_KEY",
+    aws_secret_access_key="SECRET_KEY",
+    region_name="us-east-1",
+)
+```
+
+SSE-C needs HTTPS. A certificate of your own is trusted with `verify="/path/to/public.crt"`, or with
+the environment variable `AWS_CA_BUNDLE`.
+"""
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     PLAIN: {},
@@ -28,9 +46,14 @@ class Boto3Tests(ClientStory, SyncCase):
 
     def connect(self) -> None:
         """
-        Make a client.
+        Make a client that trusts the server, and does not try again.
         """
-        self.s3 = boto3_client(self.server, verify=str(self.certificate))
+        for name, value in (("AWS_CA_BUNDLE", str(self.certificate)), ("AWS_MAX_ATTEMPTS", "1")):
+            os.environ[name] = value
+            self.addCleanup(os.environ.pop, name)
+        names: dict[str, Any] = {}
+        exec(block(SETTINGS, self.server), names)
+        self.s3 = names["s3"]
         self.addCleanup(self.s3.close)
 
     def reading(self, kind: str) -> dict[str, Any]:
