@@ -23,17 +23,26 @@ def log_request(request: "StreamingRequest", now: float) -> None:
 
     :param now: Seconds of the clock that measured ``request.started``.
     """
+    status = request.code if request.startedWriting else 0
+    outcome = "aborted" if request.aborted else "done"
+    received, sent = request.body.received, request.sentLength
+    duration, peer = now - request.started, host_of(request.client)
+    # The logger's own formatting of so many fields costs a tenth of a small request.
+    line = (
+        f"{request.request_id} {request.operation} {status} {outcome} in={received} out={sent}"
+        f" {duration:.3f}s {peer}"
+    )
     _log.info(
-        "{request_id} {operation} {status} {outcome} in={received} out={sent}"
-        " {duration:.3f}s {peer}",
+        "{line}",
+        line=line,
         request_id=request.request_id,
         operation=request.operation,
-        status=request.code if request.startedWriting else 0,
-        outcome="aborted" if request.aborted else "done",
-        received=request.body.received,
-        sent=request.sentLength,
-        duration=now - request.started,
-        peer=host_of(request.client),
+        status=status,
+        outcome=outcome,
+        received=received,
+        sent=sent,
+        duration=duration,
+        peer=peer,
     )
 
 

@@ -82,7 +82,7 @@ def read_write_encryption(
 
 def read_customer_key(head: RequestHead, *, loopback: bool = False) -> CustomerKey | None:
     """
-    The key that a read, or the end of an upload, brings along; how it is used is stored.
+    The key that a read brings along; how it is used is stored.
 
     :param loopback: As in :func:`read_write_encryption`.
     :raises Refused: As there; also when the request asks for an encryption.
@@ -118,13 +118,24 @@ def read_part_key(
     :raises Refused: As there.
     """
     asked = read_write_encryption(head, loopback=loopback, copying=copying)
+    check_repeated(asked, sealing)
+    return None if asked is None else asked.customer_key
+
+
+def check_repeated(asked: EncryptionRequest | None, sealing: Sealing | None) -> None:
+    """
+    See that a part, or the end of an upload, asks for no other encryption than its upload did;
+    some clients repeat that.  Keys of clients are compared where they are used.
+
+    :param sealing: Of the upload.
+    :raises Refused: It asks for another one.
+    """
     if asked is None or asked.algorithm == SSE_C:
-        return None if asked is None else asked.customer_key
+        return
     if sealing is None or asked.algorithm != sealing.algorithm:
         raise invalid_argument(
             SSE, asked.algorithm, f"{SSE} header is not supported for this operation."
         )
-    return None
 
 
 def read_source_key(head: RequestHead) -> CustomerKey | None:

@@ -5,6 +5,7 @@ Uploads in parts: begun, completed, aborted and listed.
 """
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from urllib.parse import quote
 
@@ -15,9 +16,10 @@ from kypello.crypto.checksums import COMBINABLE
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import (
-    CustomerKey,
+    Assembly,
     EncryptionRequest,
     ObjectMetadata,
+    PartInfo,
     UploadInfo,
     UploadQuery,
 )
@@ -27,7 +29,7 @@ from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
 from kypello.s3.conditions import write_condition
 from kypello.s3.dates import xml_date
-from kypello.s3.encryption import read_customer_key, read_write_encryption, sealing_headers
+from kypello.s3.encryption import check_repeated, read_write_encryption, sealing_headers
 from kypello.s3.errors import invalid_argument
 from kypello.s3.headers import StoredHeaders, checksum_elements, read_stored_headers
 from kypello.s3.owner import OWNER
@@ -98,13 +100,13 @@ async def complete_upload(call: Call) -> Response:
     head, front = call.head, call.front
     try:
         body = await call.read_document(MAX_LIST, about_object=True)
-        key = read_customer_key(head, loopback=front.allow_insecure_customer_keys)
+        asked = read_write_encryption(head, loopback=front.allow_insecure_customer_keys)
         wanted = read_completion(body, head, front.min_part, front.max_object)
     except Refused:
         # That there is no such upload is told before what is wrong with the list.
         await front.store.upload(call.bucket, call.key, _upload_id(head))
         raise
-    return await answer_patiently(call, _complete(call, wanted, key))
+    return await answer_patiently(call, _complete(call, wanted, asked))
 
 
 async def abort_upload(call: Call) -> Response:
@@ -141,14 +143,20 @@ async def list_uploads(call: Call) -> Response:
     return Response(200, (CONTENT_TYPE,), body)
 
 
-async def _complete(call: Call, wanted: Completion, key: CustomerKey | None) -> Response:
+async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | None) -> Response:
     head = call.head
+    key = None if asked is None else asked.customer_key
+
+    def assemble(upload: UploadInfo, parts: Sequence[PartInfo]) -> Assembly:
+        check_repeated(asked, upload.metadata.sealing)
+        return wanted.assemble(upload, parts)
+
     info = await call.front.store.complete_upload(
         call.bucket,
         call.key,
         _upload_id(head),
         wanted.digest,
-        wanted.assemble,
+        assemble,
         write_condition(head, call.bucket, call.key),
         key,
     )

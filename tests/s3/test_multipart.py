@@ -729,6 +729,21 @@ class EncryptedUploadTests(SecureCase, UploadCase):
             with_md5 = etags[0][1] == f'"{md5(b"part").hexdigest()}"'
             self.assertEqual(with_md5, headers[SSE] == "AES256")
 
+    def test_repeated_at_the_end(self) -> None:
+        """
+        The end may repeat what its upload has asked for, also when it is sent again; nothing else.
+        """
+        s3, kms = {SSE: "AES256"}, {SSE: "aws:kms", f"{SSE}-aws-kms-key-id": "my-key"}
+        for headers, others in (({}, (s3, kms)), (s3, (kms,)), (kms, (s3,)), (customer(), (s3,))):
+            upload_id = self.begin("k", headers)
+            parts = headers if headers not in (s3, kms) else {}
+            listed = part_list((1, self.part(upload_id, 1, b"one", parts)))
+            for other in others:
+                self.not_completed(upload_id, listed, 400, "InvalidArgument", other)
+            for _ in range(2):
+                answer = self.complete(upload_id, listed, headers)
+                self.assertEqual(answer.header(SSE), headers.get(SSE))
+
     def test_bucket_default(self) -> None:
         """
         An upload follows its bucket as it was when the upload began.
