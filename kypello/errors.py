@@ -8,6 +8,7 @@ The exceptions carry data for messages and never a secret.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from attrs import define, field
 
@@ -206,6 +207,12 @@ class KeyNotFound(KypelloError):
 
     name: str
 
+    def __str__(self) -> str:
+        """
+        Tell it to people.
+        """
+        return f"there is no key {self.name}"
+
 
 @define(eq=False)
 class KeyExists(KypelloError):
@@ -230,6 +237,16 @@ class KeyMismatch(KypelloError):
     since: float
     expected: str
 
+    def __str__(self) -> str:
+        """
+        Tell it to people.
+        """
+        since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return (
+            f"the key server holds other material under {self.name} than the data is encrypted"
+            f" with: that has the fingerprint {self.expected} and is in use since {since}"
+        )
+
 
 @define(eq=False)
 class KMSUnavailable(KypelloError):
@@ -243,6 +260,12 @@ class KMSUnavailable(KypelloError):
     reason: str
     retry_after: float = 5.0
 
+    def __str__(self) -> str:
+        """
+        Tell it to people.
+        """
+        return f"no key server answers: {self.reason}"
+
 
 @define(eq=False)
 class KMSForbidden(KypelloError):
@@ -251,6 +274,15 @@ class KMSForbidden(KypelloError):
     """
 
     operation: str
+
+    def __str__(self) -> str:
+        """
+        Tell it to people.
+        """
+        return (
+            f"the key server forbids us to {self.operation}: its policy for our identity must"
+            " allow that"
+        )
 
 
 @define(eq=False)
@@ -299,3 +331,9 @@ class ConfigurationError(KypelloError):
     """
 
     mistakes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """
+        Tell all of them.
+        """
+        return " ".join(self.mistakes)
