@@ -173,9 +173,10 @@ class Access:
             """
             Open one.
             """
-            if not is_encrypted(each.metadata.internal):
+            entries = each.metadata.internal
+            if not is_encrypted(entries):
                 return each
-            if metadata_key is not None and _is_by_kms(each.metadata.internal):
+            if metadata_key is not None and not is_customers(entries):
                 try:
                     return how(metadata_key, each)
                 except NotAuthentic as error:
