@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 #: How much is received ahead of the request that is being answered, in bytes.
 _AHEAD = 64 * 1024
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 
 @implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableProtocol)
 class StreamingChannel(BufferedReceiver):
@@ -201,6 +203,11 @@ class StreamingChannel(BufferedReceiver):
         self._deadline.clear()
         request = StreamingRequest(self, head)
         self._exchange = exchange = Exchange(head, request)
+        if head.expects_continue and exchange.complete:
+            # Nothing is to come, but boto3 of 2024 takes the answer that follows a final one
+            # for a part of it, and waits for ever.
+            exchange.continued = True
+            self.transport.write(_CONTINUE)
         data = bytes(self._input)
         self._input.clear()
         self._input += exchange.feed(data)
@@ -239,7 +246,7 @@ class StreamingChannel(BufferedReceiver):
         if exchange.head.expects_continue and not exchange.continued:
             exchange.continued = True
             if not exchange.request.startedWriting:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.transport.write(_CONTINUE)
         self._progress = exchange.body.received
         self._deadline.set(self.site.limits.body_time)
 
