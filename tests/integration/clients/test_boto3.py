@@ -25,8 +25,8 @@ s3 = boto3.client(
 )
 ```
 
-SSE-C needs HTTPS. A certificate of your own is trusted with `verify="/path/to/public.crt"`, or with
-the environment variable `AWS_CA_BUNDLE`.
+A certificate of your own is trusted with `verify="/path/to/public.crt"`, or with the environment
+variable `AWS_CA_BUNDLE`.
 """
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -38,11 +38,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 class Boto3Tests(ClientStory, SyncCase):
     """
-    The newest boto3, with its managed transfers.
+    The newest boto3, with its managed transfers, over HTTP: it signs bodies.
     """
 
     kinds: ClassVar[tuple[str, ...]] = (PLAIN, SSE_S3, SSE_C)
-    secure: ClassVar[bool] = True
 
     def connect(self) -> None:
         """
@@ -124,3 +123,11 @@ class Boto3Tests(ClientStory, SyncCase):
             Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key in keys]}
         )
         self.assertEqual(answer.get("Errors", []), [])
+
+
+class Boto3SecureTests(Boto3Tests):
+    """
+    The same over HTTPS, where checksums follow the bodies.
+    """
+
+    secure: ClassVar[bool] = True
