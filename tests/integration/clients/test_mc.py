@@ -7,16 +7,14 @@ mc.
 import base64
 import json
 import shlex
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from tests.cases import SyncCase
 from tests.integration import tools
+from tests.integration.clients.command import CommandStory
 from tests.integration.clients.document import block
-from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, PLAIN, SSE_C, SSE_S3, ClientStory
-from tests.integration.server import base_environment
+from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, PLAIN, SSE_C, SSE_S3
 
 SETTINGS = """
 ```sh
@@ -29,36 +27,9 @@ bytes in Base64 without `=`. SSE-C needs HTTPS; a certificate of your own goes t
 """
 
 _ALIAS = "kypello"
-_TIMEOUT = 180
 
 
-def run(
-    *command: str | Path, environment: Mapping[str, str], work: Path, given: bytes = b""
-) -> bytes:
-    """
-    Run a client and give what it printed.
-
-    :param environment: Its settings beside those of this process.
-    :param work: Its home and working directory.
-    :param given: What it reads.
-
-    :raises AssertionError: It failed.
-    """
-    done = subprocess.run(
-        command,
-        env={**base_environment(), "HOME": str(work), **environment},
-        cwd=work,
-        input=given,
-        capture_output=True,
-        timeout=_TIMEOUT,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"{command}: {done.returncode}, {done.stdout!r} {done.stderr!r}")
-    return done.stdout
-
-
-class MCTests(ClientStory, SyncCase):
+class MCTests(CommandStory, SyncCase):
     """
     mc over HTTPS.
     """
@@ -94,16 +65,8 @@ class MCTests(ClientStory, SyncCase):
         elif kind == SSE_S3 and not reads:
             protection = ("--enc-s3", f"{_ALIAS}/{BUCKET}")
         command, *rest = arguments
-        return run(
-            self.program,
-            "--config-dir",
-            self.work / "mc",
-            command,
-            *protection,
-            *rest,
-            environment={},
-            work=self.work,
-        )
+        config = ("--config-dir", self.work / "mc")
+        return self.run_command(self.program, *config, command, *protection, *rest)
 
     def place(self, key: str = "") -> str:
         """

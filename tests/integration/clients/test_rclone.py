@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from tests.cases import SyncCase
 from tests.integration import tools
+from tests.integration.clients.command import CommandStory
 from tests.integration.clients.document import block
-from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, PLAIN, SSE_C, SSE_S3, ClientStory
-from tests.integration.clients.test_mc import run
+from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, PLAIN, SSE_C, SSE_S3
 
 SETTINGS = """
 In `~/.config/rclone/rclone.conf`:
@@ -49,7 +49,7 @@ _PARTS = {
 }
 
 
-class RcloneTests(ClientStory, SyncCase):
+class RcloneTests(CommandStory, SyncCase):
     """
     rclone over HTTPS, which compares what it has sent with entity tags.
     """
@@ -80,7 +80,7 @@ class RcloneTests(ClientStory, SyncCase):
             "RCLONE_LOW_LEVEL_RETRIES": "1",
         }
         environment = {**options, **_PARTS, **_OPTIONS[kind]}
-        return run(self.program, *arguments, environment=environment, work=self.work)
+        return self.run_command(self.program, *arguments, **environment)
 
     def place(self, key: str = "") -> str:
         """

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from tests.cases import SyncCase
 from tests.integration import tools
+from tests.integration.clients.command import CommandStory
 from tests.integration.clients.document import block
-from tests.integration.clients.story import KIB, MIB, content, digest
-from tests.integration.clients.test_mc import run
-from tests.integration.server import STATIC_KEY, ServerProcess
+from tests.integration.clients.story import KIB, MIB, PLAIN, SSE_S3, content, digest
+from tests.integration.server import STATIC_KEY
 from tests.integration.test_clients import boto3_client
 
 SETTINGS = """
@@ -26,7 +26,8 @@ export AWS_SECRET_ACCESS_KEY=SECRET_KEY
 export RESTIC_PASSWORD=...
 ```
 
-`restic init` makes the bucket.
+`restic init` makes the bucket. What it stores it has encrypted itself; to let the server encrypt it
+once more, let it or the bucket encrypt everything (`MINIO_KMS_AUTO_ENCRYPTION=on`).
 """
 
 _BUCKET = "backup"
@@ -40,24 +41,25 @@ _FILES = {
 }
 
 
-class ResticTests(SyncCase):
+class ResticTests(CommandStory, SyncCase):
     """
-    A folder is backed up, and comes back.
+    Not the story of the others: a folder is backed up, and comes back.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = (PLAIN,)
     environment: ClassVar[dict[str, str]] = {}
     encryption: ClassVar[str | None] = None
 
-    def setUp(self) -> None:
+    def prepare(self) -> None:
         """
-        Start a server, and point restic at it.
+        Find restic.
         """
         self.program = tools.client("restic")
-        self.work = Path(self.mktemp()).resolve()
-        self.work.mkdir(parents=True)
-        self.server = ServerProcess(self.work / "data", self.environment)
-        self.server.start()
-        self.addCleanup(self.server.stop)
+
+    def connect(self) -> None:
+        """
+        Prepare its environment.
+        """
         words = shlex.split(block(SETTINGS, self.server))
         self.settings = dict(word.split("=", 1) for word in words if word != "export")
 
@@ -66,7 +68,7 @@ class ResticTests(SyncCase):
         Run a command.
         """
         options = ("--cache-dir", self.work / "cache", "--retry-lock", "0s")
-        printed = run(self.program, *options, *arguments, environment=self.settings, work=self.work)
+        printed = self.run_command(self.program, *options, *arguments, **self.settings)
         return printed.decode()
 
     def plant(self) -> Path:
@@ -88,7 +90,7 @@ class ResticTests(SyncCase):
         self.restic("restore", snapshot, "--target", target)
         self.assertEqual(_digests(target / (self.work / "folder").relative_to("/")), wanted)
 
-    def test_backup(self) -> None:
+    def test_story(self) -> None:
         """
         Two backups of a folder that changes are sound and restore what was there; without the
         first and its data, the second still is and does.
@@ -130,6 +132,7 @@ class EncryptedResticTests(ResticTests):
     The same when the server encrypts everything.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = (SSE_S3,)
     environment: ClassVar[dict[str, str]] = {
         "MINIO_KMS_SECRET_KEY": STATIC_KEY,
         "MINIO_KMS_AUTO_ENCRYPTION": "on",

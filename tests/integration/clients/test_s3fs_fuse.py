@@ -16,9 +16,9 @@ from unittest import SkipTest
 
 from tests.cases import SyncCase
 from tests.integration import tools
+from tests.integration.clients.command import CommandStory
 from tests.integration.clients.document import block
-from tests.integration.clients.story import BUCKET, PLAIN, SSE_C, SSE_S3, ClientStory
-from tests.integration.clients.test_mc import run
+from tests.integration.clients.story import BUCKET, PLAIN, SSE_C, SSE_S3
 from tests.integration.server import base_environment
 from tests.integration.test_clients import boto3_client
 
@@ -46,7 +46,7 @@ _KEY = bytes(range(1, 33))
 _PATIENCE = 20
 
 
-class S3fsTests(ClientStory, SyncCase):
+class S3fsTests(CommandStory, SyncCase):
     """
     Files and folders that s3fs-fuse shows, one folder for each kind of encryption.
     """
@@ -66,7 +66,7 @@ class S3fsTests(ClientStory, SyncCase):
         """
         Write its credentials, and a key; make what makes the bucket.
         """
-        run("sh", "-c", block(SETTINGS, self.server), environment={}, work=self.work)
+        self.run_command("sh", "-c", block(SETTINGS, self.server))
         self.key = self.work / "key"
         self.key.touch(0o600)
         self.key.write_bytes(base64.b64encode(_KEY) + b"\n")

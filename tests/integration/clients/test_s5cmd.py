@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.cases import SyncCase
 from tests.integration import tools
+from tests.integration.clients.command import CommandStory
 from tests.integration.clients.document import block
-from tests.integration.clients.story import BUCKET, PLAIN, SSE_S3, ClientStory
-from tests.integration.clients.test_mc import run
+from tests.integration.clients.story import BUCKET, PLAIN, SSE_S3
 
 SETTINGS = """
 ```sh
@@ -27,7 +27,7 @@ whose keys have blanks within the server: it writes them as `+`, which stands fo
 """
 
 
-class S5cmdTests(ClientStory, SyncCase):
+class S5cmdTests(CommandStory, SyncCase):
     """
     s5cmd, which sends and reads parts at once.
     """
@@ -49,15 +49,8 @@ class S5cmdTests(ClientStory, SyncCase):
         """
         Run a command, and let no failure be hidden by another try.
         """
-        return run(
-            self.program,
-            "--retry-count",
-            "0",
-            "--json",
-            *arguments,
-            environment=self.settings,
-            work=self.work,
-        )
+        options = ("--retry-count", "0", "--json")
+        return self.run_command(self.program, *options, *arguments, **self.settings)
 
     def place(self, key: str = "") -> str:
         """
