@@ -43,7 +43,7 @@ class CommandStory(ClientStory):
         )
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode("utf-8", "replace")
-            self.fail(f"{command}: {done.returncode}, {said}\n{self.server.log}")
+            self.fail(f"{command}: {done.returncode}, {said}\n{self.server.log[-2000:]}")
         return done.stdout
 
 
@@ -108,7 +108,7 @@ class LibraryStory(ClientStory):
         print(json.dumps([operation, arguments]), file=self.script.stdin, flush=True)
         line = self.script.stdout.readline()
         if not line:
-            self.fail(f"{operation}: {(self.work / 'said').read_text()}\n{self.server.log}")
+            self.fail(f"{operation}: {(self.work / 'said').read_text()}\n{self.server.log[-2000:]}")
         return json.loads(line)
 
     def make_bucket(self) -> None:
