@@ -128,9 +128,12 @@ class RcloneTests(CommandStory, SyncCase):
 
     def copy(self, source: str, target: str, kind: str) -> bool:
         """
-        Copy on the server, in parts.
+        Copy on the server, in parts, and then onto itself, to set its time.
         """
         self.rclone("copyto", self.place(source), self.place(target), kind=kind)
+        self.rclone("touch", "-t", "2020-02-02T02:02:02", self.place(target), kind=kind)
+        (told,) = json.loads(self.rclone("lsjson", self.place(target), kind=kind))
+        self.assertEqual(told["ModTime"][:10], "2020-02-02")
         return True
 
     def sync(self, folder: Path, prefix: str, kind: str) -> bool:

@@ -67,8 +67,8 @@ class ResticTests(CommandStory, SyncCase):
         """
         Run a command.
         """
-        options = ("--cache-dir", self.work / "cache", "--retry-lock", "0s")
-        printed = self.run_command(self.program, *options, *arguments, **self.settings)
+        cache = ("--cache-dir", self.work / "cache")
+        printed = self.run_command(self.program, *cache, *arguments, **self.settings)
         return printed.decode()
 
     def plant(self) -> Path:
