@@ -44,10 +44,10 @@ class NodeStory(LibraryStory):
 
     def prepare(self) -> None:
         """
-        Find Node, and the library.
+        Find the library first: it is not there where Node is not.
         """
-        self.node = tools.require("node")
         self.modules = tools.client(self.name) / "node_modules"
+        self.node = tools.require("node")
 
     def connect(self) -> None:
         """
