@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import ObjectMetadata
+from kypello.model import ListQuery, ObjectMetadata
 from kypello.s3.call import Call
 from kypello.s3.encryption import read_customer_key
 from kypello.s3.errors import invalid_argument, not_implemented
@@ -56,7 +56,14 @@ async def delete_object_tagging(call: Call) -> Response:
 async def _tags(call: Call) -> Mapping[str, str]:
     loopback = call.front.allow_insecure_customer_keys
     key = await call.check(lambda: read_customer_key(call.head, loopback=loopback))
-    info = await call.front.store.head(call.bucket, call.key, key)
+    store = call.front.store
+    try:
+        info = await store.head(call.bucket, call.key, key)
+    except Refused:
+        if key is not None:
+            raise
+        # Tags are told without the key that its client keeps: a listing tells them, too.
+        (info,) = (await store.list(call.bucket, ListQuery(prefix=call.key, limit=1))).objects
     return info.metadata.tags
 
 

@@ -197,10 +197,11 @@ class CustomerKeyTests(SecureCase):
 
     def test_key(self) -> None:
         """
-        Their tags are sealed with that key, too.
+        Their tags are told with and without that key, as long as there is such an object.
         """
         headers = {**customer(), "x-amz-tagging": "a=1"}
         self.send("PUT", "/bucket/k", b"x", headers, status=200)
-        shown = self.send("GET", "/bucket/k?tagging", headers=customer(), status=200)
-        self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), ["a"])
-        self.refused("GET", "/bucket/k?tagging", 400, "InvalidRequest")
+        for key in ({}, customer()):
+            shown = self.send("GET", "/bucket/k?tagging", headers=key, status=200)
+            self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), ["a"])
+        self.refused("GET", "/bucket/absent?tagging", 404, "NoSuchKey")
