@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from tests.integration import tools
 from tests.integration.clients.document import block
-from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, ClientStory
+from tests.integration.clients.story import BUCKET, CUSTOMER_KEY, SSE_S3, ClientStory
 from tests.integration.server import base_environment
+from tests.integration.test_clients import boto3_client
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 _TIMEOUT = 120
@@ -54,10 +55,12 @@ class LibraryStory(ClientStory):
 
     :cvar name: The client, as ``.ci/clients`` names it; ``use_NAME.py`` is its script.
     :cvar settings: What makes the client; the first block is run by the script.
+    :cvar by_default: It cannot ask for SSE-S3, so that the bucket must be set to it.
     """
 
     name: ClassVar[str]
     settings: ClassVar[str]
+    by_default: ClassVar[bool] = False
 
     def prepare(self) -> None:
         """
@@ -76,8 +79,8 @@ class LibraryStory(ClientStory):
                 env={
                     **base_environment(),
                     "HOME": str(self.work),
-                    "AWS_CA_BUNDLE": str(self.certificate) if self.secure else "",
                     "AWS_MAX_ATTEMPTS": "1",
+                    **({"AWS_CA_BUNDLE": str(self.certificate)} if self.secure else {}),
                 },
                 cwd=self.work,
                 stdin=subprocess.PIPE,
@@ -86,6 +89,9 @@ class LibraryStory(ClientStory):
                 text=True,
             )
         self.addCleanup(self.end)
+        # For what is not the business of such a client.
+        self.boto3 = boto3_client(self.server, str(self.certificate) if self.secure else None)
+        self.addCleanup(self.boto3.close)
         self.ask(
             "connect",
             code=block(self.settings, self.server),
@@ -110,6 +116,17 @@ class LibraryStory(ClientStory):
         if not line:
             self.fail(f"{operation}: {(self.work / 'said').read_text()}\n{self.server.log[-2000:]}")
         return json.loads(line)
+
+    def live(self, kind: str) -> None:
+        """
+        Set the bucket to SSE-S3 if need be, and go through the story.
+        """
+        if self.by_default and kind == SSE_S3:
+            rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+            self.boto3.put_bucket_encryption(
+                Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]}
+            )
+        super().live(kind)
 
     def make_bucket(self) -> None:
         """
@@ -137,9 +154,10 @@ class LibraryStory(ClientStory):
 
     def get_range(self, key: str, first: int, last: int, kind: str) -> bytes | None:
         """
-        Read a range.
+        Read a range, if the script can.
         """
-        return bytes.fromhex(self.ask("get_range", key=key, first=first, last=last, kind=kind))
+        found = self.ask("get_range", key=key, first=first, last=last, kind=kind)
+        return None if found is None else bytes.fromhex(found)
 
     def keys(self, prefix: str) -> dict[str, int]:
         """

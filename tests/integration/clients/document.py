@@ -6,9 +6,9 @@
     python -m tests.integration.clients.document >docs/clients.md
 
 Each test module of a client begins its docstring with the client's name, and has a constant
-``SETTINGS``: Markdown with fenced blocks for a server at ``http://127.0.0.1:9000`` and the
-credentials ``ACCESS_KEY`` and ``SECRET_KEY``.  The tests take their settings from these blocks
-with :func:`block`.
+``SETTINGS``: Markdown with fenced blocks for a server at ``http://127.0.0.1:9000``, the credentials
+``ACCESS_KEY`` and ``SECRET_KEY``, and the bucket ``BUCKET``.  The tests take their settings from
+these blocks with :func:`block`.
 """
 
 import pkgutil
@@ -18,7 +18,7 @@ from importlib import import_module
 from types import ModuleType
 
 from tests.integration import clients
-from tests.integration.clients.story import PLAIN, SSE_C, SSE_S3, ClientStory
+from tests.integration.clients.story import BUCKET, PLAIN, SSE_C, SSE_S3, ClientStory
 from tests.integration.server import ACCESS_KEY, SECRET_KEY, ServerProcess
 
 _HEAD = """\
@@ -48,6 +48,7 @@ def block(settings: str, server: ServerProcess, number: int = 0) -> str:
         ("127.0.0.1:9000", server.endpoint.partition("://")[2]),
         ("ACCESS_KEY", ACCESS_KEY),
         ("SECRET_KEY", SECRET_KEY),
+        ("BUCKET", BUCKET),
     ):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", value, text)
     return text

@@ -24,7 +24,7 @@ curl --fail-with-body --aws-sigv4 aws:amz:us-east-1:s3 --user ACCESS_KEY:SECRET_
     --header "x-amz-content-sha256: UNSIGNED-PAYLOAD" http://127.0.0.1:9000/
 ```
 
-curl 7.75 or newer signs requests, and this header spares it the digest of the body. Older ones sign
+curl 7.76 or newer signs requests, and this header spares it the digest of the body. Older ones sign
 a query as it is written: write its parameters in alphabetical order, and escape what is no letter.
 `--upload-file FILE` stores a file, `--header "x-amz-server-side-encryption: AES256"` with SSE-S3.
 """

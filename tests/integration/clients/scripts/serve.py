@@ -6,6 +6,7 @@ Does what a story asks for, on standard input, with a client in a Python of its 
 
 import json
 import sys
+from typing import Any
 
 
 class Client:
@@ -18,28 +19,32 @@ class Client:
     :ivar customer_key: The key of SSE-C.
     """
 
-    def connect(self, code, bucket, customer_key):
+    def connect(self, code: str, bucket: str, customer_key: str) -> None:
         """
         Run the settings.
         """
-        self.names = {}
+        self.names: dict[str, Any] = {}
         exec(code, self.names)
         self.bucket = bucket
         self.customer_key = bytes.fromhex(customer_key)
-        return True
 
-    def copy(self, source, target, kind):
+    def get_range(self, key: str, first: int, last: int, kind: str) -> str | None:
         """
         Cannot.
         """
 
-    def sync(self, folder, prefix, kind):
+    def copy(self, source: str, target: str, kind: str) -> bool | None:
+        """
+        Cannot.
+        """
+
+    def sync(self, folder: str, prefix: str, kind: str) -> bool | None:
         """
         Cannot.
         """
 
 
-def serve(client):
+def serve(client: Client) -> None:
     """
     Answer until there are no more questions; an error ends everything.
     """

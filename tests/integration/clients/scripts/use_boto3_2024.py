@@ -12,7 +12,7 @@ class Boto3(Client):
     Managed transfers, and what a client has.
     """
 
-    def connect(self, code, bucket, customer_key):
+    def connect(self, code: str, bucket: str, customer_key: str) -> None:
         """
         Prepare the arguments for each kind of protection.
         """
@@ -26,31 +26,31 @@ class Boto3(Client):
         }
         self.reading = {"plain": {}, "sse-s3": {}, "sse-c": customer}
 
-    def make_bucket(self):
+    def make_bucket(self) -> None:
         """
         Make the bucket.
         """
         self.s3.create_bucket(Bucket=self.bucket)
 
-    def remove_bucket(self):
+    def remove_bucket(self) -> None:
         """
         Remove the bucket.
         """
         self.s3.delete_bucket(Bucket=self.bucket)
 
-    def put(self, source, key, kind):
+    def put(self, source: str, key: str, kind: str) -> None:
         """
         Upload a file, in parts if it is large.
         """
         self.s3.upload_file(source, self.bucket, key, ExtraArgs=self.writing[kind])
 
-    def get(self, key, target, kind):
+    def get(self, key: str, target: str, kind: str) -> None:
         """
         Download to a file, in ranges if it is large.
         """
         self.s3.download_file(self.bucket, key, target, ExtraArgs=self.reading[kind])
 
-    def get_range(self, key, first, last, kind):
+    def get_range(self, key: str, first: int, last: int, kind: str) -> str:
         """
         Read a range.
         """
@@ -59,14 +59,14 @@ class Boto3(Client):
         )
         return got["Body"].read().hex()
 
-    def keys(self, prefix):
+    def keys(self, prefix: str) -> dict[str, int]:
         """
         List with the older of the two listings.
         """
         pages = self.s3.get_paginator("list_objects").paginate(Bucket=self.bucket, Prefix=prefix)
         return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
 
-    def copy(self, source, target, kind):
+    def copy(self, source: str, target: str, kind: str) -> bool:
         """
         Copy, in parts if it is large.
         """
@@ -79,7 +79,7 @@ class Boto3(Client):
         )
         return True
 
-    def delete(self, keys):
+    def delete(self, keys: list[str]) -> None:
         """
         Remove all with one request.
         """
