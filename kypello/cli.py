@@ -13,7 +13,7 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import kes_cli
+from kypello import kes_cli, store_cli
 from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["kes"]:
         return kes_cli.main(given[1:])
+    if given[:1] == ["store"]:
+        return store_cli.main(given[1:])
     options = _parser().parse_args(given)
     try:
         return serve(options)
@@ -145,6 +147,9 @@ def _parser() -> ArgumentParser:
         "--console-address", metavar="HOST:PORT", help="accepted for MinIO's sake: no console yet"
     )
     commands.add_parser("kes", help="the key server: see kypello kes --help", add_help=False)
+    commands.add_parser(
+        "store", help="check a data directory: see kypello store --help", add_help=False
+    )
     return parser
 
 

@@ -291,6 +291,7 @@ class Checker:
     :ivar figures: Grow while it runs.
     :ivar _turns: Gives the reactor a turn.
     :ivar _unread: Buckets with records that cannot be read; an empty name stands for any.
+    :ivar _failed: Spaces of which that was told.
     """
 
     _index: IIndex
@@ -305,6 +306,7 @@ class Checker:
     _turns: ILane = field(init=False)
     _table: ILane = field(init=False)
     _unread: set[str] = field(init=False, factory=set)
+    _failed: set[str] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -357,7 +359,7 @@ class Checker:
         try:
             (raw,) = await self._index.get(place.space, [META])
         except (Damaged, StorageFailed) as error:
-            self._unreadable(where, f"its records cannot be read: {_told(error)}")
+            self._torn(place, error)
             return
         if raw is None:
             self._unreadable(where, f"its space {place.space} is not there")
@@ -437,7 +439,7 @@ class Checker:
             return
         starts = [b"", *(bytes([kind + 1]) for kind in kinds)]
         stops = [*(bytes([kind]) for kind in kinds), None]
-        gaps = list(zip(starts, stops, strict=True))
+        gaps = [gap for gap in zip(starts, stops, strict=True) if gap[0] != gap[1]]
         if META[0] in kinds:
             gaps.append((META + b"\x00", b"n"))
         for gap in gaps:
@@ -482,8 +484,7 @@ class Checker:
             try:
                 rows = await self._index.scan(place.space, OBJECTS[0] + begin, OBJECTS[1], _PAGE)
             except (Damaged, StorageFailed) as error:
-                where = Problem(bucket=place.bucket)
-                self._unreadable(where, f"objects cannot be read: {_told(error)}")
+                self._torn(place, error)
                 return
             # No key holds NUL, with which goes on whatever belongs to one.
             end = rows[-1][0][1:] + b"\x01" if len(rows) == _PAGE else None
@@ -752,8 +753,7 @@ class Checker:
             try:
                 rows = await self._index.scan(place.space, start, stop, limit)
             except (Damaged, StorageFailed) as error:
-                where = Problem(bucket=place.bucket)
-                self._unreadable(where, f"records cannot be read: {_told(error)}")
+                self._torn(place, error)
                 return
             if rows:
                 yield rows
@@ -769,6 +769,15 @@ class Checker:
         except (Damaged, ValueError):
             self._unreadable(where, f"{what} cannot be read ({kind.__name__})")
             return None
+
+    def _torn(self, place: _Place, error: KypelloError) -> None:
+        """
+        Tell, once, that not all of a space can be read.
+        """
+        if place.space not in self._failed:
+            self._failed.add(place.space)
+            where = Problem(bucket=place.bucket)
+            self._unreadable(where, f"not all records can be read: {_told(error)}")
 
     def _unreadable(self, where: Problem, what: str) -> None:
         """

@@ -542,11 +542,11 @@ class DamageTests(CheckCase):
         """
         await self.put("k", BIG)
         self.index.failing = b"o"
-        await self.only("objects cannot be read: rows of the index")
+        await self.only("not all records can be read: rows of the index")
         figures, _ = await self.check()
         self.assertEqual((figures.undecided, figures.orphans), (1, 0))
         self.index.failing = b"p"
-        await self.only("records cannot be read: rows of the index")
+        await self.only("not all records can be read: rows of the index")
 
     async def test_unlisted(self) -> None:
         """
