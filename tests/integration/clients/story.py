@@ -10,6 +10,7 @@ SHA-256, and nothing that was to be encrypted is found on the server's disk.
 
 import hashlib
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -161,6 +162,13 @@ class ClientStory:
         """
         return False
 
+    def fetch(self, prefix: str, folder: Path, kind: str) -> bool:
+        """
+        Read all keys under a prefix into a folder; ``False`` when the client reads only one
+        after the other.
+        """
+        return False
+
     def delete(self, keys: list[str]) -> None:
         """
         Remove objects.
@@ -237,13 +245,21 @@ class ClientStory:
         if not self.sync(folder, prefix, kind):
             return
         for _ in range(2):
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            wanted = {
-                prefix + path.relative_to(folder).as_posix(): path.stat().st_size for path in files
+            files = {
+                path.relative_to(folder).as_posix(): path
+                for path in folder.rglob("*")
+                if path.is_file()
             }
+            wanted = {prefix + name: path.stat().st_size for name, path in files.items()}
             self.assertEqual(self.keys(prefix), wanted)
-            for path in files:
-                self.same(prefix + path.relative_to(folder).as_posix(), path, kind)
+            back = self.work / "back"
+            shutil.rmtree(back, ignore_errors=True)
+            if self.fetch(prefix, back, kind):
+                for name, path in files.items():
+                    self.assertEqual(digest(back / name), digest(path), name)
+            else:
+                for name, path in files.items():
+                    self.same(prefix + name, path, kind)
             (folder / "a").write_bytes(content(2000, kind))
             (folder / "new").write_bytes(b"new")
             self.assertTrue(self.sync(folder, prefix, kind))

@@ -149,6 +149,13 @@ class AWSTests(CommandStory, SyncCase):
         self.aws("s3", "sync", folder, f"s3://{BUCKET}/{prefix}", *self.protection(kind))
         return True
 
+    def fetch(self, prefix: str, folder: Path, kind: str) -> bool:
+        """
+        Synchronize the other way.
+        """
+        self.aws("s3", "sync", f"s3://{BUCKET}/{prefix}", folder, *self.reading(kind))
+        return True
+
     def delete(self, keys: list[str]) -> None:
         """
         Remove all with one request.

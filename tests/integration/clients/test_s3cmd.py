@@ -116,6 +116,14 @@ class S3cmdTests(CommandStory, SyncCase):
         self.s3cmd("sync", f"{folder}/", f"s3://{BUCKET}/{prefix}", kind=kind)
         return True
 
+    def fetch(self, prefix: str, folder: Path, kind: str) -> bool:
+        """
+        Synchronize the other way.
+        """
+        folder.mkdir()
+        self.s3cmd("sync", f"s3://{BUCKET}/{prefix}", f"{folder}/")
+        return True
+
     def delete(self, keys: list[str]) -> None:
         """
         Remove all with one request.
