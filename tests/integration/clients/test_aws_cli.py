@@ -30,20 +30,16 @@ Versions before 1.29 and 2.13, such as Debian's of 2022, do not know `AWS_ENDPOI
 `--endpoint-url http://127.0.0.1:9000` with each command.
 
 `aws s3` takes `--sse AES256` for SSE-S3, `--sse-c AES256 --sse-c-key fileb://KEY` for SSE-C with a
-file of 32 bytes. Version 2 reads the tags of what it copies in parts, without that key: with SSE-C
-say `--copy-props metadata-directive`.
+file of 32 bytes.
 """
 
 
 class AWSTests(CommandStory, SyncCase):
     """
     aws-cli 1.
-
-    :cvar copies: What it says besides to copy with SSE-C.
     """
 
     kinds: ClassVar[tuple[str, ...]] = (PLAIN, SSE_S3, SSE_C)
-    copies: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self) -> None:
         """
@@ -138,7 +134,7 @@ class AWSTests(CommandStory, SyncCase):
         self.aws(
             *("s3", "cp", f"s3://{BUCKET}/{source}", f"s3://{BUCKET}/{target}"),
             *self.protection(kind),
-            *((*customer, *self.copies) if kind == SSE_C else ()),
+            *(customer if kind == SSE_C else ()),
         )
         return True
 
@@ -171,8 +167,6 @@ class AWS2Tests(AWSTests):
     """
     aws-cli 2 of Debian.
     """
-
-    copies: ClassVar[tuple[str, ...]] = ("--copy-props", "metadata-directive")
 
     def prepare(self) -> None:
         """
