@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl
 
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
+from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.model import ListQuery, ObjectMetadata
 from kypello.s3.call import Call
@@ -63,7 +63,11 @@ async def _tags(call: Call) -> Mapping[str, str]:
         if key is not None:
             raise
         # Tags are told without the key that its client keeps: a listing tells them, too.
-        (info,) = (await store.list(call.bucket, ListQuery(prefix=call.key, limit=1))).objects
+        listing = await store.list(call.bucket, ListQuery(prefix=call.key, limit=1))
+        found = [info for info in listing.objects if info.key == call.key]
+        if not found:
+            raise NoSuchKey(call.bucket, call.key) from None
+        info = found[0]
     return info.metadata.tags
 
 

@@ -366,7 +366,7 @@ def unpack(kind: type[R], value: bytes) -> R:
     """
     try:
         record: R = _DECODE[kind, value[0]](memoryview(value)[1:])
-    except (IndexError, KeyError, msgspec.DecodeError) as error:
+    except (IndexError, KeyError, ValueError) as error:
         raise Damaged(f"{kind.__name__} in the index") from error
     return record
 

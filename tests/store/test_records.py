@@ -92,7 +92,9 @@ class RecordsTests(SyncCase):
         """
         good = pack(BucketRecord(1, "space", {"a": b"b"}))
         self.assertEqual(good[0], 1)
-        for value in (b"", b"\x01", b"\x02" + good[1:], good[:-1], good + b"x", b"\xff" * 9):
+        bad_text = good.replace(b"space", b"s\xfface")
+        others = (b"", b"\x01", b"\x02" + good[1:], good[:-1], good + b"x", b"\xff" * 9)
+        for value in (*others, bad_text):
             with self.assertRaises(Damaged):
                 unpack(BucketRecord, value)
         with self.assertRaises(Damaged):
