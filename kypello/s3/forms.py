@@ -69,7 +69,6 @@ class _Form:
     """
 
     headers: StoredHeaders
-    tags: Mapping[str, str]
     encryption: EncryptionRequest | None
     payload: Payload
 
@@ -77,16 +76,7 @@ class _Form:
         """
         The metadata, once the file is read and verified.
         """
-        payload, headers = self.payload, self.headers
-        return ObjectMetadata(
-            etag=payload.md5 or "",
-            headers=headers.system,
-            user=headers.user,
-            checksums=payload.checksums,
-            checksum_type="FULL_OBJECT" if payload.checksums else "",
-            tags=self.tags,
-            storage_class=headers.storage_class,
-        )
+        return self.headers.describe(self.payload.md5 or "", self.payload.checksums)
 
 
 @implementer(IBodySource)
@@ -204,7 +194,7 @@ def _read_form(call: Call, file: FormFile) -> _Form:
     encryption = read_write_encryption(head, loopback=front.allow_insecure_customer_keys)
     opaque = is_opaque(encryption)
     payload = open_payload(call.authenticated, file, front.lanes, want_md5=not opaque)
-    return _Form(headers, tags, encryption, payload)
+    return _Form(evolve(headers, tags=tags), encryption, payload)
 
 
 def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response:

@@ -77,6 +77,22 @@ class StoredHeaders:
     storage_class: str
     tags: Mapping[str, str]
 
+    def describe(self, etag: str, checksums: Mapping[str, str]) -> ObjectMetadata:
+        """
+        The metadata of an object that came in one piece.
+
+        :param etag: Empty when no MD5 was computed.
+        """
+        return ObjectMetadata(
+            etag=etag,
+            headers=self.system,
+            user=self.user,
+            checksums=checksums,
+            checksum_type="FULL_OBJECT" if checksums else "",
+            tags=self.tags,
+            storage_class=self.storage_class,
+        )
+
 
 def read_stored_headers(head: RequestHead, storage_classes: Container[str] = ()) -> StoredHeaders:
     """

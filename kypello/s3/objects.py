@@ -56,16 +56,7 @@ class _Put:
         """
         The metadata, once the payload is read and verified.
         """
-        payload, headers = self.payload, self.headers
-        return ObjectMetadata(
-            etag=payload.md5 or "",
-            headers=headers.system,
-            user=headers.user,
-            checksums=payload.checksums,
-            checksum_type="FULL_OBJECT" if payload.checksums else "",
-            tags=headers.tags,
-            storage_class=headers.storage_class,
-        )
+        return self.headers.describe(self.payload.md5 or "", self.payload.checksums)
 
 
 async def put_object(call: Call) -> Response:
