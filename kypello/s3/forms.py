@@ -117,7 +117,7 @@ async def post_object(call: Call) -> Response:
     put = await _admit(call, file)
     form = await call.check(lambda: _read_form(put, file))
     await check_blocked(put, form.encryption)
-    if form.tags:
+    if form.headers.tags:
         put.require("s3:PutObjectTagging")
     info = await put.front.store.put(
         put.bucket, put.key, _Content(form.payload), form.describe, form.encryption
