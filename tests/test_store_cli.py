@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.store_cli``.
+Tests for ``kypello.store_cli``, with its keys and its report.
 """
 
 import io
@@ -22,23 +22,15 @@ from kypello.keystore.memory import MemoryKeyStore
 from kypello.kms.wire import bound
 from kypello.kmsconfig import StaticKeySettings
 from kypello.model import ObjectMetadata
-from kypello.store.check import Figures, Problem
 from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
+from kypello.store.findings import Figures, Problem
 from kypello.store.layout import LayoutStore
+from kypello.store.readonly import ReadOnly, held
 from kypello.store.sqlite import SQLiteIndex
-from kypello.store_cli import (
-    Keys,
-    LocalKMS,
-    ReadOnly,
-    Report,
-    amount,
-    check_directory,
-    describe,
-    find_keys,
-    held,
-    main,
-)
+from kypello.store_cli import check_directory, main
+from kypello.storekeys import Keys, LocalKMS, find_keys
+from kypello.storereport import Report, amount, describe
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase, SyncCase
 from tests.integration.server import STATIC_KEY

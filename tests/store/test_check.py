@@ -15,8 +15,9 @@ from kypello.model import SSE_C, Assembly, CustomerKey, EncryptionRequest, Objec
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
-from kypello.store import check
-from kypello.store.check import Checker, Figures, Problem
+from kypello.store import check, checkedobjects
+from kypello.store.check import Checker
+from kypello.store.findings import Figures, Problem
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.store.records import (
@@ -27,6 +28,7 @@ from kypello.store.records import (
     Intent,
     ObjectRecord,
     PartRecord,
+    PartsRecord,
     SpaceRecord,
     bucket_key,
     content_key,
@@ -266,8 +268,9 @@ class SoundTests(CheckCase):
         """
         Objects are found with what belongs to them, however they lie in pages.
         """
-        for name in ("_PAGE", "_FEW_CONTENTS", "_FEW_LISTS", "_NAMES"):
-            self.patch(check, name, 2)
+        for name in ("PAGE", "_FEW_CONTENTS", "_FEW_LISTS"):
+            self.patch(checkedobjects, name, 2)
+        self.patch(check, "_NAMES", 2)
         for key in ("a", "a\x01", "aa", "a/b", "b", "b\x7f", "ü"):
             await self.put(key, SMALL)
             await self.put(key + "big", BIG)
@@ -356,7 +359,7 @@ class DamageTests(CheckCase):
         upload = await self.upload("unfinished", 2)
         (raw,) = await self.index.get(await self.space(), [parts_key("many", "null")])
         assert raw is not None
-        parts = unpack(check.PartsRecord, raw).parts
+        parts = unpack(PartsRecord, raw).parts
         name = await self.blob("few", 1)
         for blob in (name, parts[18].blob):
             await self.damage(blob, b"short")
@@ -427,10 +430,10 @@ class DamageTests(CheckCase):
         self.assertEqual((figures.undecided, figures.orphans), (20, 0))
         await self.write(where, b"\x01\xc1")
         await self.only("list of parts cannot be read")
-        parts = unpack(check.PartsRecord, raw).parts
-        await self.write(where, pack(check.PartsRecord((*parts[:19], parts[0]))))
+        parts = unpack(PartsRecord, raw).parts
+        await self.write(where, pack(PartsRecord((*parts[:19], parts[0]))))
         self.assertIn("something else", " ".join(each.what for each in await self.problems()))
-        await self.write(where, pack(check.PartsRecord(parts[:19])))
+        await self.write(where, pack(PartsRecord(parts[:19])))
         told = " ".join(each.what for each in await self.problems())
         self.assertIn("19 parts instead of 20", told)
         await self.write(where, raw)

@@ -1,0 +1,148 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A data directory that is read, and in which nothing is changed.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError
+
+from kypello.errors import ConfigurationError
+from kypello.interfaces import ILanes
+
+#: What ``store/directory.py`` writes into a directory of this version.
+_FORMAT = b"kypello 1\n"
+
+#: How much a database tells of what is wrong with itself.
+_FINDINGS = 20
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """
+    Hold a data directory, so that no server uses it, and change nothing.
+
+    :raises ConfigurationError: It is none, or in use.
+    """
+    try:
+        if (directory / "format").read_bytes() != _FORMAT:
+            raise ConfigurationError(
+                (f"{directory} holds data in a format that this version does not know.",)
+            )
+        for part in ("index", "blobs"):
+            os.listdir(directory / part)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigurationError(
+            (f"{directory} is no data directory of Kypello: {error.filename} is not there.",)
+        ) from error
+    except OSError as error:
+        raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+    try:
+        lock = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # A copy without it, which nobody uses.
+        yield
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise ConfigurationError(
+            (
+                f"{directory} is in use by a server (process {holder or 'unknown'}): stop it, or"
+                " check a copy.",
+            )
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@define(eq=False)
+class ReadOnly:
+    """
+    Opens databases that nobody uses, and changes none.
+
+    A server that was killed leaves its last commits in a ``-wal`` file beside the database.
+    SQLite reads them, too, with the help of a ``-shm`` file, which holds nothing of its own.
+
+    :ivar _made: Such files that were not there before.
+    """
+
+    _made: set[Path] = field(init=False, factory=set)
+
+    def connect(self, database: str, **options: Any) -> sqlite3.Connection:
+        """
+        Do as ``sqlite3.connect`` does, but for reading; blocking.
+
+        :param database: A URI that ends with ``?mode=rw``.
+        """
+        path = unquote(urlsplit(database).path)
+        wal, shm = Path(f"{path}-wal"), Path(f"{path}-shm")
+        mode = "?mode=ro"
+        if not wal.exists() or not wal.stat().st_size:
+            # SQLite would make both files.
+            mode += "&immutable=1"
+        elif not shm.exists():
+            self._made.add(shm)
+        connection: sqlite3.Connection = sqlite3.connect(
+            database.removesuffix("?mode=rw") + mode, **options
+        )
+        return connection
+
+    def connect_to(self, path: Path) -> sqlite3.Connection:
+        """
+        Open the database in a file; blocking.
+        """
+        return self.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False
+        )
+
+    def clean(self) -> None:
+        """
+        Remove what was made, when all is closed.
+        """
+        for path in self._made:
+            path.unlink(missing_ok=True)
+
+
+async def examine(path: Path, databases: ReadOnly, lanes: ILanes, deep: bool) -> Sequence[str]:
+    """
+    What a database tells of what is wrong with itself.
+
+    :param deep: Whether it looks at everything, its indexes, too.
+    """
+    lane = lanes.lane()
+    try:
+        connection: sqlite3.Connection = await lane.run(databases.connect_to, path)
+    except sqlite3.Error as error:
+        return [str(error)]
+    try:
+        findings: Sequence[str] = await lane.run(_findings, connection, deep)
+        return findings
+    except CancelledError:
+        # The lane would be busy for long.
+        connection.interrupt()
+        raise
+    finally:
+        await lane.run(connection.close)
+
+
+def _findings(connection: sqlite3.Connection, deep: bool) -> Sequence[str]:
+    kind = "integrity_check" if deep else "quick_check"
+    try:
+        rows = connection.execute(f"PRAGMA {kind}({_FINDINGS})").fetchall()
+    except sqlite3.Error as error:
+        return [str(error)]
+    return [" ".join(text.split()) for (text,) in rows if text != "ok"]
