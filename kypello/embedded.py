@@ -7,19 +7,15 @@ It is a key server like any other: on loopback, with a CA of its own and mutual 
 the ordinary agent.  Its keys lie in the data directory.
 """
 
-import os
 import socket
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from twisted.application.service import IService
 from twisted.logger import Logger
 
 from kypello.crypto.apikey import APIKey
@@ -29,7 +25,6 @@ from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
-from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kmsconfig import KESSettings
 from kypello.store.directory import write_private
 
@@ -77,22 +72,6 @@ class Embedded:
 
     config: KeyServerConfig
     settings: KESSettings
-
-
-def make_embedded(
-    reactor: Any, directory: Path, port: int | None = None
-) -> tuple[IService, KESSettings]:
-    """
-    A key server that keeps everything in a data directory, and how to reach it.
-
-    A server that cannot start is logged; the object server lives on without it.
-
-    :param port: ``None`` for a free one, which is another one with each start.
-    :raises ConfigurationError: The directory cannot be used, or no port is free.
-    """
-    chosen = free_port(os.urandom) if port is None else port
-    made = provision(directory, time.time(), os.urandom, chosen)
-    return make_key_server(reactor, made.config, log_failed_start), made.settings
 
 
 def provision(directory: Path, now: float, random: Random, port: int) -> Embedded:

@@ -97,16 +97,6 @@ class PreconditionFailed(KypelloError):
     condition: str
 
 
-@define(eq=False)
-class NotModified(KypelloError):
-    """
-    The object is the one that the caller has already.
-    """
-
-    etag: str
-    modified: int
-
-
 # Storage
 
 

@@ -14,9 +14,10 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from kypello.crypto.apikey import APIKey
-from kypello.embedded import DEFAULT_KEY, Embedded, free_port, make_embedded, provision
+from kypello.embedded import DEFAULT_KEY, Embedded, free_port, provision
 from kypello.errors import ConfigurationError
 from kypello.http.tls import load
+from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kmsconfig import KESSettings
 from tests.cases import SyncCase
 
@@ -151,25 +152,20 @@ class ProvisionTests(SyncCase):
         self.assertNotIn("kes:v1:", repr(self.provision()))
 
 
-class MakeEmbeddedTests(SyncCase):
+class ServerTests(SyncCase):
     """
-    ``make_embedded`` gives a service and its settings.
+    The server that comes of it.
     """
 
     def test_make(self) -> None:
         """
         Nothing listens before the service is started.
         """
-        service, settings = make_embedded(Clock(), Path(self.mktemp()))
+        made = provision(Path(self.mktemp()), _NOW, os.urandom, 20002)
+        service = make_key_server(Clock(), made.config, log_failed_start)
         self.assertTrue(verifyObject(IService, service))
-        self.assertIsInstance(settings, KESSettings)
-
-    def test_fixed_port(self) -> None:
-        """
-        The port may be given.
-        """
-        _service, settings = make_embedded(Clock(), Path(self.mktemp()), 20002)
-        self.assertEqual(settings.endpoints, ("https://127.0.0.1:20002",))
+        self.assertIsInstance(made.settings, KESSettings)
+        self.assertEqual(made.settings.endpoints, ("https://127.0.0.1:20002",))
 
     def test_free_port(self) -> None:
         """

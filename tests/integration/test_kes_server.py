@@ -25,10 +25,10 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from kypello.embedded import make_embedded
+from kypello.embedded import Embedded, free_port, provision
 from kypello.kes.config import parse_config
 from kypello.kes.identity import identity_of_certificate
-from kypello.kes_service import KeyServer
+from kypello.kes_service import KeyServer, log_failed_start, make_key_server
 from tests.cases import AsyncCase, SyncCase
 from tests.integration import tools
 from tests.integration.server import base_environment
@@ -541,11 +541,19 @@ class ServiceTests(AsyncCase):
         found: str = await deferToThread(ssl.get_server_certificate, ("127.0.0.1", port))
         return found
 
+    def provisioned(self) -> Embedded:
+        """
+        What an embedded server and its client need, in a fresh directory.
+        """
+        port = free_port(os.urandom)
+        return provision(Path(self.mktemp()), time.time(), os.urandom, port)
+
     async def test_embedded(self) -> None:
         """
         An embedded server is reached with the settings that came with it, by its CA and API key.
         """
-        service, settings = make_embedded(reactor, Path(self.mktemp()))
+        made = self.provisioned()
+        service, settings = make_key_server(reactor, made.config, log_failed_start), made.settings
         service.startService()
         self.addCleanup(service.stopService)
         host = settings.endpoints[0].removeprefix("https://")
@@ -581,7 +589,8 @@ class ServiceTests(AsyncCase):
         A server that is stopped while it starts leaves nothing behind.
         """
         for _ in range(3):
-            service, _settings = make_embedded(reactor, Path(self.mktemp()))
+            config = self.provisioned().config
+            service = make_key_server(reactor, config, log_failed_start)
             service.startService()
             await service.stopService()
 

@@ -28,7 +28,6 @@ _INTERNAL = {
     errors.KeyExists,
     errors.KeyStoreFailed,
     errors.KeyStoreUnreachable,
-    errors.NotModified,
 }
 
 
