@@ -395,6 +395,17 @@ class IBlob(Interface):
         """
 
 
+class IPin(Interface):
+    """
+    A reason to keep a blob.  It ends with the process, too.
+    """
+
+    def release() -> None:
+        """
+        Let go.  Idempotent.
+        """
+
+
 class IBlobs(Interface):
     """
     Immutable byte objects under names that the caller makes at random.
@@ -428,9 +439,18 @@ class IBlobs(Interface):
         :raises Damaged:
         """
 
-    async def delete(name: str) -> None:
+    async def pin(name: str) -> IPin:
         """
-        Remove it; one that is absent is removed already.
+        Keep it from being removed by any process, until the pin is released.
+
+        :raises Damaged: It is missing, or just being removed.
+        """
+
+    async def delete(name: str) -> bool:
+        """
+        Remove it, unless it is pinned; one that is absent is removed already.
+
+        :return: Whether it is gone.
         """
 
     async def names(after: str, limit: int) -> Sequence[str]:

@@ -8,6 +8,7 @@ described, and a footer of fixed size that tells the sizes and has a checksum of
 """
 
 import ctypes
+import fcntl
 import os
 import struct
 from collections.abc import Callable
@@ -327,6 +328,55 @@ def open_blob(path: Path, calls: FileCalls) -> BlobFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def pin_blob(path: Path) -> int:
+    """
+    Keep a blob from :func:`remove_blob` in any process, as long as a descriptor is open.
+
+    :return: The descriptor.
+    :raises Damaged: It is missing, or just being removed.
+    :raises StorageFailed:
+    """
+    missing = Damaged(f"blob {path.name} is missing")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise missing from error
+    except OSError as error:
+        raise storage_error(error, str(path)) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not os.fstat(descriptor).st_nlink:
+            raise missing
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise missing from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def remove_blob(path: Path, calls: FileCalls) -> bool:
+    """
+    Remove a blob durably, unless it is pinned.
+
+    :return: Whether it is gone.
+    :raises OSError: It may be there still.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        calls.remove(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def blocking(call: Callable[[], Any], what: str) -> Any:

@@ -49,7 +49,7 @@ class DiskStore(Service):
         self.index = RememberingIndex(self._database)
         blobs = FileBlobs(directory.blobs, self.lanes)
         self.store = LayoutStore(self.index, blobs, reactor, os.urandom)
-        self._sweeper = Sweeper(self.index, blobs, self.store.intents, self.store.pins)
+        self._sweeper = Sweeper(self.index, blobs, self.store.intents)
         self._sweeping: Deferred[None] | None = None
 
     def startService(self) -> None:

@@ -18,9 +18,18 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kypello.buffers import Recycler
-from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes
+from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes, IPin
 from kypello.model import Buffer
-from kypello.store.blobfile import CHUNK, BlobFile, BlobWriter, FileCalls, blocking, open_blob
+from kypello.store.blobfile import (
+    CHUNK,
+    BlobFile,
+    BlobWriter,
+    FileCalls,
+    blocking,
+    open_blob,
+    pin_blob,
+    remove_blob,
+)
 from kypello.store.undisturbed import undisturbed
 
 #: Bytes of the first block that is read, so that it comes soon, and of the others.
@@ -89,7 +98,7 @@ class FileBlobs:
         lane = self._lanes.lane()
         file: BlobFile
         file, cancelled = await undisturbed(lane.run(open_blob, self._path(name), self._calls))
-        blob = _FileBlob(_Pin(lane, file))
+        blob = _FileBlob(_Shared(lane, file))
         if cancelled:
             blob.close()
             raise CancelledError()
@@ -115,14 +124,32 @@ class FileBlobs:
         described: bytes = await self._lanes.lane().run(read, self._path(name))
         return described
 
-    async def delete(self, name: str) -> None:
+    async def pin(self, name: str) -> IPin:
         """
-        Remove a blob durably.
+        Keep a blob, by a lock that ends with the process.
+
+        :raises StorageFailed:
+        """
+        lane = self._lanes.lane()
+        descriptor: int
+        descriptor, cancelled = await undisturbed(lane.run(pin_blob, self._path(name)))
+        pin = _Lock(lane, descriptor)
+        if cancelled:
+            pin.release()
+            raise CancelledError()
+        return pin
+
+    async def delete(self, name: str) -> bool:
+        """
+        Remove a blob durably, unless it is pinned.
 
         :raises StorageFailed: It may be there still.
         """
         path = self._path(name)
-        await self._lanes.lane().run(blocking, lambda: self._calls.remove(path), str(path))
+        gone: bool = await self._lanes.lane().run(
+            blocking, lambda: remove_blob(path, self._calls), str(path)
+        )
+        return gone
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """
@@ -147,8 +174,30 @@ class FileBlobs:
         return self._directory / name[:2] / name
 
 
+@implementer(IPin)
 @define(eq=False)
-class _Pin:
+class _Lock:
+    """
+    A lock on a blob, held by an open descriptor.
+
+    :ivar _descriptor: ``None`` when it was released.
+    """
+
+    _lane: ILane
+    _descriptor: int | None
+
+    def release(self) -> None:
+        """
+        Close the descriptor, in the lane: whoever closes a removed file last has to free it.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            closing = Deferred.fromCoroutine(self._lane.run(os.close, descriptor))
+            closing.addErrback(lambda failure: _log.failure("releasing a blob", failure=failure))
+
+
+@define(eq=False)
+class _Shared:
     """
     An open file that several share; the last one who lets go closes it.
 
@@ -182,7 +231,7 @@ class _FileBlob:
     An open blob.
     """
 
-    _pin: _Pin
+    _shared: _Shared
     size: int = field(init=False)
     _closed: bool = field(init=False, default=False)
 
@@ -190,14 +239,14 @@ class _FileBlob:
         """
         Hold the file.
         """
-        self._pin.hold()
-        self.size = self._pin.file.size
+        self._shared.hold()
+        self.size = self._shared.file.size
 
     def read(self, start: int, stop: int) -> IBodySource:
         """
         Read a range.
         """
-        return _FileSource(self._pin, start, stop)
+        return _FileSource(self._shared, start, stop)
 
     def close(self) -> None:
         """
@@ -205,7 +254,7 @@ class _FileBlob:
         """
         if not self._closed:
             self._closed = True
-            self._pin.release()
+            self._shared.release()
 
 
 @implementer(IBodySource)
@@ -221,7 +270,7 @@ class _FileSource:
     :ivar _ahead: Blocks that were asked for and not given out.
     """
 
-    _pin: _Pin
+    _shared: _Shared
     _at: int
     _stop: int
     size: int | None = field(init=False)
@@ -234,7 +283,7 @@ class _FileSource:
         """
         Hold the file.
         """
-        self._pin.hold()
+        self._shared.hold()
         self.size = self._stop - self._at
 
     async def read(self) -> Buffer:
@@ -272,10 +321,10 @@ class _FileSource:
             # Nobody wants it any more.
             block.addErrback(lambda _: None)
         self._ahead.clear()
-        self._pin.release()
+        self._shared.release()
 
     def _read_cached(self) -> Buffer | None:
-        return self._pin.file.read_cached(self._at, self._block_end(), self._buffers)
+        return self._shared.file.read_cached(self._at, self._block_end(), self._buffers)
 
     def _block_end(self) -> int:
         return min(self._at // CHUNK * CHUNK + self._next, self._stop)
@@ -285,7 +334,7 @@ class _FileSource:
         self._next = BLOCK
 
     def _fetch(self) -> None:
-        file = self._pin.file
-        reading = self._pin.lane.run(file.read, self._at, self._block_end(), self._buffers)
+        file = self._shared.file
+        reading = self._shared.lane.run(file.read, self._at, self._block_end(), self._buffers)
         self._advance()
         self._ahead.append(Deferred.fromCoroutine(reading))

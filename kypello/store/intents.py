@@ -27,8 +27,8 @@ from kypello.store.records import (
 )
 from kypello.store.undisturbed import undisturbed
 
-#: After how many nanoseconds an intent of any process counts as abandoned: one day.
-MAX_AGE = 24 * 3600 * 10**9
+#: Bytes of an intent's name that tell who made it.
+_PREFIX = 2
 
 
 @frozen
@@ -50,8 +50,10 @@ class Intents:
     The intents of this process.
 
     :ivar _now: Nanoseconds since the epoch.
-    :ivar _worker: Which of the processes over the same data this is; no two at once have the
-        same number, so that what an earlier one with this number left is known to be abandoned.
+    :ivar _worker: The number of this process, from 0, of those that share the data.  Only one
+        at a time has it, so that what an earlier one left is known to be abandoned.
+    :ivar _workers: How many there are.  What those above left, of a time when there were more,
+        is for number 0.
     :ivar left: Spaces in which this process left something for the sweeper.
     """
 
@@ -59,7 +61,8 @@ class Intents:
     _blobs: IBlobs
     _random: Random
     _now: Callable[[], int]
-    _worker: int
+    _worker: int = 0
+    _workers: int = 1
     left: set[str] = field(init=False, factory=set)
     _underway: set[bytes] = field(init=False, factory=set)
     _log: Logger = field(init=False, factory=Logger)
@@ -84,7 +87,7 @@ class Intents:
             intent: a sweeper has given it up.
         :raises KypelloError: As :meth:`IIndex.commit`.
         """
-        id_ = self._prefix() + self._random(16)
+        id_ = self._worker.to_bytes(_PREFIX, "big") + self._random(16)
         key, value = intent_key(id_), pack(Intent(self._now(), blobs, made_space))
         self._underway.add(id_)
         try:
@@ -129,13 +132,14 @@ class Intents:
             if any(write.key.startswith(GARBAGE[0]) for write in writes):
                 self.left.add(space)
 
-    def abandoned(self, id_: bytes, intent: Intent) -> bool:
+    def abandoned(self, id_: bytes) -> bool:
         """
-        Whether nobody works on an intent any more.
+        Whether nobody works on an intent any more, and it is for this process to give it up.
         """
-        if id_.startswith(self._prefix()):
+        worker = int.from_bytes(id_[:_PREFIX], "big")
+        if worker == self._worker:
             return id_ not in self._underway
-        return intent.began < self._now() - MAX_AGE
+        return self._worker == 0 and worker >= self._workers
 
     async def _undo(self, space: str, id_: bytes, value: bytes, garbage: Garbage) -> None:
         intent, queued, packed = intent_key(id_), garbage_key(id_), pack(garbage)
@@ -169,6 +173,3 @@ class Intents:
             await self._blobs.delete(blob)
         if garbage.space:
             await self._index.drop(garbage.space)
-
-    def _prefix(self) -> bytes:
-        return self._worker.to_bytes(2, "big")

@@ -46,8 +46,7 @@ from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
 from kypello.store.intents import Intents
 from kypello.store.listing import page, scanning
-from kypello.store.opened import BlobObject, PartsObject, SmallObject
-from kypello.store.pins import Pins
+from kypello.store.opened import BlobObject, PartsObject, SharedPin, SmallObject
 from kypello.store.records import (
     META,
     OBJECTS,
@@ -75,10 +74,9 @@ class LayoutStore:
 
     :ivar _clock: Tells when a version was committed.
     :ivar _random: Names spaces and blobs.
-    :ivar _worker: Which of the processes over the same data this is; no two at once have the
-        same number.
+    :ivar _worker: The number of this process, from 0, of those that share the data.
+    :ivar _workers: How many there are.
     :ivar intents: What this process is making, and where it left something for the sweeper.
-    :ivar pins: What this process has open, which the sweeper must not remove.
     """
 
     _index: IIndex
@@ -86,8 +84,8 @@ class LayoutStore:
     _clock: IReactorTime
     _random: Random
     _worker: int = 0
+    _workers: int = 1
     intents: Intents = field(init=False)
-    pins: Pins = field(init=False, factory=Pins)
     _buckets: Buckets = field(init=False)
     _versions: Versions = field(init=False)
     _uploads: Uploads = field(init=False)
@@ -97,7 +95,9 @@ class LayoutStore:
         """
         Nothing is being made.
         """
-        self.intents = Intents(self._index, self._blobs, self._random, self._now, self._worker)
+        self.intents = Intents(
+            self._index, self._blobs, self._random, self._now, self._worker, self._workers
+        )
         self._buckets = Buckets(self._index, self.intents, self._random, self._now)
         self._versions = Versions(self._buckets, self.intents, self._now)
         self._uploads = Uploads(
@@ -225,25 +225,26 @@ class LayoutStore:
     ) -> IOpenObject:
         """
         Pin the current version of an object: its only blob is open, or its content at hand, or
-        the sweeper knows of it.
+        its first blob is pinned.
         """
-        with self.pins.opening():
-            version = await self._versions.current(bucket, key, content=True)
-            refuse_key(customer_key)
-            while True:
-                try:
-                    return await self._open(bucket, version)
-                except Damaged:
-                    # It may just have been replaced, and its blob removed.
-                    before = version
-                    version = await self._versions.current(bucket, key, content=True)
-                    if version.raw == before.raw:
-                        raise
+        version = await self._versions.current(bucket, key, content=True)
+        refuse_key(customer_key)
+        while True:
+            try:
+                return await self._open(bucket, version)
+            except Damaged:
+                # It may just have been replaced, and its blob removed.
+                before = version
+                version = await self._versions.current(bucket, key, content=True)
+                if version.raw == before.raw:
+                    raise
 
     async def _open(self, bucket: str, version: Version) -> IOpenObject:
         info, blobs = version.info(bucket), version.record.parts
         if version.record.apart or len(blobs) > 1:
-            return PartsObject(info, self._blobs, version.parts, self.pins.hold(blobs[0].blob))
+            # The sweeper removes the first blob of a version before the others.
+            pin = SharedPin(await self._blobs.pin(blobs[0].blob))
+            return PartsObject(info, self._blobs, version.parts, pin)
         if blobs:
             return BlobObject(info, await self._blobs.open(blobs[0].blob))
         content = version.small if info.size else b""

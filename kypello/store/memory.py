@@ -5,13 +5,14 @@ Both seams of the layout in memory: for tests, and the reference of what they me
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, field, frozen
 from zope.interface import implementer
 
 from kypello.errors import Conflict, Damaged, StorageFailed
-from kypello.interfaces import IBlob, IBlobs, IBodySource, IIndex
+from kypello.interfaces import IBlob, IBlobs, IBodySource, IIndex, IPin
 from kypello.model import Write
 from kypello.store.sources import BufferSource
 
@@ -138,6 +139,33 @@ class _MemoryBlob:
         """
 
 
+@implementer(IPin)
+@define(eq=False)
+class _MemoryPin:
+    """
+    One of the reasons to keep a blob.
+    """
+
+    _pinned: Counter[str]
+    _name: str
+    _released: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Count it.
+        """
+        self._pinned[self._name] += 1
+
+    def release(self) -> None:
+        """
+        Count it no more.
+        """
+        if not self._released:
+            self._released = True
+            self._pinned[self._name] -= 1
+            self._pinned += Counter()  # drops what counts zero
+
+
 @implementer(IBlobs)
 @define(eq=False)
 class MemoryBlobs:
@@ -146,6 +174,7 @@ class MemoryBlobs:
     """
 
     _blobs: dict[str, _MemoryBlob] = field(init=False, factory=dict, repr=False)
+    _pinned: Counter[str] = field(init=False, factory=Counter)
 
     async def write(self, name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
         """
@@ -174,11 +203,21 @@ class MemoryBlobs:
         """
         return self._blob(name).described
 
-    async def delete(self, name: str) -> None:
+    async def pin(self, name: str) -> IPin:
         """
-        Remove it.
+        Keep it from being removed.
         """
+        self._blob(name)
+        return _MemoryPin(self._pinned, name)
+
+    async def delete(self, name: str) -> bool:
+        """
+        Remove it, unless it is pinned.
+        """
+        if name in self._pinned:
+            return False
         self._blobs.pop(name, None)
+        return True
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """

@@ -12,10 +12,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kypello.errors import Damaged
-from kypello.interfaces import IBlob, IBlobs, IBodySource, IOpenObject
+from kypello.interfaces import IBlob, IBlobs, IBodySource, IOpenObject, IPin
 from kypello.model import Buffer, ByteRange, ObjectInfo
 from kypello.store.parts import Parts
-from kypello.store.pins import Pin
 from kypello.store.records import PartRecord
 from kypello.store.sources import BufferSource
 
@@ -69,6 +68,40 @@ class BlobObject:
         self._blob.close()
 
 
+@define(eq=False)
+class SharedPin:
+    """
+    A pin of several holders, of which this is one.
+
+    :ivar _pin: Released by the last of them.
+    :ivar _holders: All of them.
+    """
+
+    _pin: IPin
+    _holders: "set[SharedPin]" = field(factory=set, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Be one more.
+        """
+        self._holders.add(self)
+
+    def share(self) -> "SharedPin":
+        """
+        Another holder.
+        """
+        return SharedPin(self._pin, self._holders)
+
+    def release(self) -> None:
+        """
+        Hold it no more.  Idempotent.
+        """
+        if self in self._holders:
+            self._holders.remove(self)
+            if not self._holders:
+                self._pin.release()
+
+
 @implementer(IOpenObject)
 @frozen(eq=False)
 class PartsObject:
@@ -79,7 +112,7 @@ class PartsObject:
     info: ObjectInfo
     _blobs: IBlobs
     _parts: Parts
-    _pin: Pin
+    _pin: SharedPin
 
     async def read(self, wanted: ByteRange | None) -> IBodySource:
         """
@@ -96,7 +129,7 @@ class PartsObject:
                 pieces.append(_Piece(part, start - begin, until - begin))
             start = until
             number += 1
-        return _PartsSource(self._blobs, pieces, self._pin.again(), size)
+        return _PartsSource(self._blobs, pieces, self._pin.share(), size)
 
     def close(self) -> None:
         """
@@ -129,7 +162,7 @@ class _PartsSource:
 
     _blobs: IBlobs
     _pieces: deque[_Piece]
-    _pin: Pin
+    _pin: SharedPin
     size: int | None
     _reading: IBodySource | None = field(init=False, default=None)
     _ahead: "Deferred[IBodySource] | None" = field(init=False, default=None)

@@ -4,11 +4,12 @@
 An index that remembers records, so that reading them again asks nobody.
 
 To ask a database in a lane and to come back costs more than all else that a small request
-needs.  What is remembered is exact as long as this process alone changes the index.
+needs.  What is remembered counts only while it is the same as in the index, whichever process
+changes that (``changes.py``).
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError
@@ -17,6 +18,7 @@ from zope.interface import implementer
 from kypello.errors import Conflict
 from kypello.interfaces import IIndex
 from kypello.model import Write
+from kypello.store.changes import Changes
 from kypello.store.undisturbed import undisturbed
 
 #: How much is remembered, in bytes.
@@ -26,30 +28,21 @@ LIMIT = 32 * 1024 * 1024
 LONGEST = 64 * 1024
 
 #: What an entry takes beside its key and its value, about, in bytes.
-_ENTRY = 300
+_ENTRY = 400
 
 
 @define(eq=False)
-class _Space:
+class _Entry:
     """
-    What is known of one space.
+    A record in memory.
 
-    :ivar values: The record that was used last comes last; ``None`` for a key without one.
-    :ivar changing: How many commits that are under way write a key.
-    :ivar readings: For each read that is under way, the keys that commits have written since
-        it began, or were about to.
+    :ivar value: ``None`` when the key has none.
+    :ivar stamp: Of its group of keys, when this was true.
     """
 
-    values: "OrderedDict[bytes, bytes | None]" = field(factory=OrderedDict)
-    changing: Counter[bytes] = field(factory=Counter)
-    readings: list[set[bytes]] = field(factory=list)
-
-    @property
-    def idle(self) -> bool:
-        """
-        Whether nothing refers to it.
-        """
-        return not self.values and not self.changing and not self.readings
+    value: bytes | None
+    group: int
+    stamp: bytes
 
 
 @implementer(IIndex)
@@ -58,36 +51,35 @@ class RememberingIndex:
     """
     Remembers what was read from, or written to, another index.
 
-    A key that a commit under way writes is not given from memory: somebody may have seen the
-    new record already.
-
+    :ivar _spaces: What is remembered of each space; the record that was used last comes last,
+        and so does the space.
     :ivar _size: Of all that is remembered, in bytes.
     """
 
     _index: IIndex
     _limit: int = LIMIT
-    _spaces: "OrderedDict[str, _Space]" = field(init=False, factory=OrderedDict)
+    _changes: Changes = field(factory=Changes)
+    _spaces: "OrderedDict[str, OrderedDict[bytes, _Entry]]" = field(init=False, factory=OrderedDict)
     _size: int = field(init=False, default=0)
 
     async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """
         Read several keys, from memory if all of them are there.
         """
-        known = self._space(space)
-        values, changing = known.values, known.changing
-        if all(key in values and key not in changing for key in keys):
-            for key in keys:
-                values.move_to_end(key)
-            return [values[key] for key in keys]
-        changed = {key for key in keys if key in changing}
-        known.readings.append(changed)
-        try:
-            found = await self._index.get(space, keys)
-        finally:
-            # By identity: two reads may have met the same changes.
-            known.readings[:] = [each for each in known.readings if each is not changed]
-        exact = [pair for pair in zip(keys, found, strict=True) if pair[0] not in changed]
-        self._remember(space, known, exact)
+        known = self._known(space, keys)
+        if known is not None:
+            return known
+        changes = self._changes
+        groups = [changes.group(space, key) for key in keys]
+        # Before the index is asked: what changes afterwards changes them.
+        stamps = [changes.stamp(group) for group in groups]
+        entries = self._space(space)
+        found = await self._index.get(space, keys)
+        if self._spaces.get(space) is entries:
+            for key, value, group, stamp in zip(keys, found, groups, stamps, strict=True):
+                if changes.quiet(stamp):
+                    self._remember(entries, key, _Entry(value, group, stamp))
+            self._shrink()
         return found
 
     async def scan(
@@ -108,32 +100,26 @@ class RememberingIndex:
         """
         Make all changes or none, and remember them.
         """
-        known = self._space(space)
-        keys = [write.key for write in writes]
-        self._begin(known, keys)
+        entries = self._space(space)
+        before = self._changes.begin(space, writes)
+        made = False
         try:
             commit = self._index.commit(space, writes, expect, empty)
             _, cancelled = await undisturbed(commit)
+            made = True
         except Conflict as conflict:
-            self._forget(known, conflict.key)
-            raise
-        except BaseException:
-            # It may have happened.
-            for key in keys:
-                self._forget(known, key)
+            self._forget(entries, conflict.key)
             raise
         finally:
-            known.changing.subtract(keys)
-            for key in keys:
-                if not known.changing[key]:
-                    del known.changing[key]
-        self._remember(space, known, [(write.key, write.value) for write in writes])
+            alone = self._changes.end(before)
+            if made and self._spaces.get(space) is entries:
+                self._written(space, entries, writes, alone)
         if cancelled:
             raise CancelledError()
 
     async def drop(self, space: str) -> None:
         """
-        Remove a space.
+        Remove a space.  Other processes have seen by its records that it was closed before.
         """
         self._forget_space(space)
         try:
@@ -147,51 +133,75 @@ class RememberingIndex:
         """
         return await self._index.spaces()
 
-    def _space(self, name: str) -> _Space:
+    def _known(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """
+        The values of *keys*, if all of them are in memory and true.
+        """
+        entries = self._space(space)
+        values: list[bytes | None] = []
+        for key in keys:
+            entry = entries.get(key)
+            if entry is None:
+                return None
+            if self._changes.stamp(entry.group) != entry.stamp:
+                self._forget(entries, key)
+                return None
+            values.append(entry.value)
+        for key in keys:
+            entries.move_to_end(key)
+        return values
+
+    def _space(self, name: str) -> "OrderedDict[bytes, _Entry]":
         space = self._spaces.get(name)
         if space is None:
-            space = self._spaces[name] = _Space()
+            space = self._spaces[name] = OrderedDict()
         self._spaces.move_to_end(name)
         return space
 
-    def _remember(
-        self, name: str, space: _Space, records: Sequence[tuple[bytes, bytes | None]]
+    def _written(
+        self,
+        space: str,
+        entries: "OrderedDict[bytes, _Entry]",
+        writes: Iterable[Write],
+        alone: Mapping[int, bytes],
     ) -> None:
-        if self._spaces.get(name) is not space:
-            return  # it was dropped meanwhile
-        for key, value in records:
-            self._forget(space, key)
-            if value is None or len(value) <= LONGEST:
-                space.values[key] = value
-                self._size += _size(key, value)
+        for write in writes:
+            group = self._changes.group(space, write.key)
+            stamp = alone.get(group)
+            if stamp is None:
+                # Somebody else may have written it after us.
+                self._forget(entries, write.key)
+            else:
+                self._remember(entries, write.key, _Entry(write.value, group, stamp))
         self._shrink()
 
-    def _forget(self, space: _Space, key: bytes) -> None:
-        if key in space.values:
-            self._size -= _size(key, space.values.pop(key))
+    def _remember(self, entries: "OrderedDict[bytes, _Entry]", key: bytes, entry: _Entry) -> None:
+        self._forget(entries, key)
+        if entry.value is None or len(entry.value) <= LONGEST:
+            entries[key] = entry
+            self._size += _size(key, entry)
 
-    def _begin(self, space: _Space, keys: Sequence[bytes]) -> None:
-        space.changing.update(keys)
-        for changed in space.readings:
-            changed.update(keys)
+    def _forget(self, entries: "OrderedDict[bytes, _Entry]", key: bytes) -> None:
+        entry = entries.pop(key, None)
+        if entry is not None:
+            self._size -= _size(key, entry)
 
     def _forget_space(self, name: str) -> None:
         # What is under way there goes on with a space that nobody knows any more.
-        space = self._spaces.pop(name, None)
-        if space is not None:
-            for key in list(space.values):
-                self._forget(space, key)
+        entries = self._spaces.pop(name, None)
+        if entries is not None:
+            for key in list(entries):
+                self._forget(entries, key)
 
     def _shrink(self) -> None:
         # The space that was used least recently gives first.
         while self._size > self._limit:
-            for name, space in list(self._spaces.items()):
-                if space.values:
-                    self._forget(space, next(iter(space.values)))
+            for name, entries in list(self._spaces.items()):
+                if entries:
+                    self._forget(entries, next(iter(entries)))
                     break
-                if space.idle:
-                    del self._spaces[name]
+                del self._spaces[name]
 
 
-def _size(key: bytes, value: bytes | None) -> int:
-    return len(key) + (0 if value is None else len(value)) + _ENTRY
+def _size(key: bytes, entry: _Entry) -> int:
+    return len(key) + (0 if entry.value is None else len(entry.value)) + _ENTRY

@@ -19,7 +19,7 @@ An intent is given up by a commit that expects it, and the commit that it stands
 too: one of both happens.  A write that is given up by mistake fails, and loses nothing.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -30,7 +30,6 @@ from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
 from kypello.store.buckets import all_records, forgetting, is_open
 from kypello.store.intents import Intents
-from kypello.store.pins import Pins
 from kypello.store.records import (
     BUCKETS,
     GARBAGE,
@@ -63,13 +62,11 @@ class Sweeper:
     others where this process left something.
 
     :ivar _intents: Those of the store of this process.
-    :ivar _pins: Those of the store of this process.
     """
 
     _index: IIndex
     _blobs: IBlobs
     _intents: Intents
-    _pins: Pins
     _first: bool = field(init=False, default=True)
     _log: Logger = field(init=False, factory=Logger)
 
@@ -124,9 +121,10 @@ class Sweeper:
 
     async def _give_up(self, space: str) -> None:
         for key, value in await all_records(self._index, space, INTENTS):
-            id_, intent = key[1:], unpack(Intent, value)
-            if not self._intents.abandoned(id_, intent):
+            id_ = key[1:]
+            if not self._intents.abandoned(id_):
                 continue
+            intent = unpack(Intent, value)
             garbage = pack(Garbage(intent.blobs, intent.space))
             writes = [Write(key, None), Write(garbage_key(id_), garbage)]
             try:
@@ -140,7 +138,6 @@ class Sweeper:
         start, stop = GARBAGE
         while True:
             rows = await self._index.scan(space, start, stop, _BATCH)
-            await self._pins.opened()
             removed: dict[bytes, bytes] = {}
             for key, value in rows:
                 if not await self._entry(space, key, value, removed):
@@ -165,11 +162,9 @@ class Sweeper:
         :return: Whether all of it is removed.
         """
         garbage = unpack(Garbage, value)
-        if self._pins.held(garbage.blobs):
-            return False
         while len(garbage.blobs) > _BLOBS:
-            for blob in garbage.blobs[:_BLOBS]:
-                await self._blobs.delete(blob)
+            if not await self._delete(garbage.blobs[:_BLOBS]):
+                return False
             garbage, before = Garbage(garbage.blobs[_BLOBS:], garbage.space), value
             value = pack(garbage)
             try:
@@ -182,8 +177,8 @@ class Sweeper:
         return True
 
     async def _remove(self, garbage: Garbage) -> bool:
-        for blob in garbage.blobs:
-            await self._blobs.delete(blob)
+        if not await self._delete(garbage.blobs):
+            return False
         if not garbage.space:
             return True
         await self._space(garbage.space)
@@ -194,6 +189,15 @@ class Sweeper:
         if not await self._remove_parts(garbage.space):
             return False
         await self._index.drop(garbage.space)
+        return True
+
+    async def _delete(self, blobs: Sequence[str]) -> bool:
+        """
+        Delete blobs, the first one first: while it is pinned, the others stay, too.
+        """
+        for blob in blobs:
+            if not await self._blobs.delete(blob):
+                return False
         return True
 
     async def _remove_parts(self, space: str) -> bool:

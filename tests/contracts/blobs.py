@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
 from kypello.errors import BodyTruncated, Damaged, Refused, StorageFailed
-from kypello.interfaces import IBlob, IBlobs, IBodySource
+from kypello.interfaces import IBlob, IBlobs, IBodySource, IPin
 from kypello.testing.fakes import BytesSource
 from tests.contracts.object_store import StuckSource, blocks, pattern
 
@@ -154,6 +154,31 @@ class BlobsContract:
         self.assertEqual(begun + await self.drain(first), data)
         self.assertEqual(await self.drain(second), data[5:10])
         self.assertEqual(list(await blobs.names("", 10)), [])
+
+    async def test_kept(self) -> None:
+        """
+        A blob is not removed while anybody pins it.
+        """
+        blobs = await self.make_blobs()
+        data = pattern(3000)
+        await self.write(blobs, name_of(1), data)
+        pins = [await blobs.pin(name_of(1)) for _ in range(2)]
+        for pin in pins:
+            self.assertTrue(verifyObject(IPin, pin))
+            self.assertEqual(await blobs.delete(name_of(1)), False)
+            blob = await blobs.open(name_of(1))
+            self.assertEqual(await self.drain(blob.read(0, len(data))), data)
+            blob.close()
+            pin.release()
+            pin.release()
+        for _ in range(1000):
+            # It may be let go of in a thread.
+            if await blobs.delete(name_of(1)):
+                break
+            await self.turn()
+        self.assertEqual(await blobs.delete(name_of(1)), True)
+        with self.assertRaises(Damaged):
+            await blobs.pin(name_of(1))
 
     async def test_close_early(self) -> None:
         """

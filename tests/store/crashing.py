@@ -42,7 +42,7 @@ def parts(path: Path, lanes: Lanes) -> tuple[SQLiteIndex, FileBlobs, LayoutStore
         (path / name).mkdir(exist_ok=True)
     index, blobs = SQLiteIndex(path / "index", lanes), FileBlobs(path / "blobs", lanes)
     store = LayoutStore(index, blobs, IReactorTime(reactor), os.urandom)
-    return index, blobs, store, Sweeper(index, blobs, store.intents, store.pins)
+    return index, blobs, store, Sweeper(index, blobs, store.intents)
 
 
 async def say(key: str, size: int, number: int, work: Awaitable[object]) -> None:

@@ -111,14 +111,14 @@ class FailingBlobs(MemoryBlobs):
     deletions: int = 0
     broken_at: int = 0
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str) -> bool:
         """
         Delete, or fail.
         """
         self.deletions += 1
         if self.broken or 0 < self.broken_at <= self.deletions:
             raise StorageFailed("the device")
-        await super().delete(name)
+        return await super().delete(name)
 
 
 async def live_blobs(index: IIndex) -> list[str]:

@@ -51,7 +51,7 @@ class DiskLayoutTests(ObjectStoreContract, UploadsContract, DiskCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(index.close()))
         blobs = FileBlobs(path / "blobs", self.lanes)
         store = LayoutStore(index, blobs, Clock(), os.urandom)
-        self.sweeper = Sweeper(index, blobs, store.intents, store.pins)
+        self.sweeper = Sweeper(index, blobs, store.intents)
         return store
 
     async def settle(self, store: IObjectStore) -> None:

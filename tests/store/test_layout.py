@@ -35,7 +35,7 @@ class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
         """
         self.index, self.blobs, self.clock = MemoryIndex(), MemoryBlobs(), Clock()
         store = LayoutStore(self.index, self.blobs, self.clock, os.urandom)
-        self.sweeper = Sweeper(self.index, self.blobs, store.intents, store.pins)
+        self.sweeper = Sweeper(self.index, self.blobs, store.intents)
         return store
 
     async def settle(self, store: IObjectStore) -> None:

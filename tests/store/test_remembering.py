@@ -4,15 +4,20 @@
 Tests for ``kypello.store.remembering``.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
-from attrs import define, field
+from attrs import define, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from zope.interface import implementer
 
 from kypello.errors import Conflict, StorageFailed
+from kypello.interfaces import IIndex
 from kypello.model import Write
+from kypello.store.changes import Changes, shared_table
 from kypello.store.memory import MemoryIndex
 from kypello.store.remembering import LONGEST, RememberingIndex
 from tests.cases import AsyncCase, SyncCase
@@ -62,6 +67,57 @@ class WatchedIndex(MemoryIndex):
             raise self.failure
 
 
+@implementer(IIndex)
+@frozen
+class InTurn:
+    """
+    Several ways to one index, taken in turn.
+    """
+
+    _turns: Iterator[IIndex]
+
+    async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """
+        Read several keys.
+        """
+        return await next(self._turns).get(space, keys)
+
+    async def scan(
+        self, space: str, start: bytes, stop: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """
+        The first records of a range.
+        """
+        return await next(self._turns).scan(space, start, stop, limit)
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Make all changes or none.
+        """
+        await next(self._turns).commit(space, writes, expect, empty)
+
+    async def drop(self, space: str) -> None:
+        """
+        Remove a space, of which the others know nothing any more.
+        """
+        index = next(self._turns)
+        for key, _ in await index.scan(space, b"", None, 1000):
+            await index.commit(space, [Write(key, None)], {}, ())
+        await index.drop(space)
+
+    async def spaces(self) -> Sequence[str]:
+        """
+        The names of all spaces that exist.
+        """
+        return await next(self._turns).spaces()
+
+
 class RememberingContractTests(IndexContract, AsyncCase):
     """
     The contract of an index.
@@ -84,6 +140,23 @@ class ForgetfulContractTests(IndexContract, AsyncCase):
         An empty index.
         """
         return RememberingIndex(MemoryIndex(), 700)
+
+
+class SharedContractTests(IndexContract, AsyncCase):
+    """
+    The contract of an index of which each call comes to another of several processes.
+    """
+
+    async def make_index(self) -> IIndex:
+        """
+        An empty index.
+        """
+        below, descriptor = MemoryIndex(), shared_table(3)
+        self.addCleanup(os.close, descriptor)
+        turns = cycle(
+            [RememberingIndex(below, changes=Changes(n, 3, descriptor)) for n in range(3)]
+        )
+        return InTurn(turns)
 
 
 class RememberingTests(SyncCase):
@@ -222,6 +295,61 @@ class RememberingTests(SyncCase):
         self.below.asked.clear()
         self.assertEqual(self.get(b"a", b"z"), [None, None])
         self.assertEqual(len(self.below.asked), 1)
+
+    def processes(self) -> tuple[RememberingIndex, RememberingIndex]:
+        """
+        Two processes over one index.
+        """
+        descriptor = shared_table(2)
+        self.addCleanup(os.close, descriptor)
+        first, second = (
+            RememberingIndex(self.below, changes=Changes(number, 2, descriptor))
+            for number in range(2)
+        )
+        return first, second
+
+    def test_changed_by_another(self) -> None:
+        """
+        What another process changes is asked for again; the rest is still known.
+        """
+        self.index, other = self.processes()
+        self.assertEqual(self.get(b"a", b"x"), [b"1", None])
+        committing = other.commit("s", [Write(b"x", b"2")], {}, ())
+        self.successResultOf(Deferred.fromCoroutine(committing))
+        self.below.asked.clear()
+        self.assertEqual((self.get(b"x"), self.get(b"x"), self.get(b"a")), ([b"2"], [b"2"], [b"1"]))
+        self.assertEqual(self.below.asked, [(b"x",)])
+
+    def test_being_changed_by_another(self) -> None:
+        """
+        What another process is changing is asked for each time, and so it is when that dies,
+        until its successor has started.
+        """
+        self.index, other = self.processes()
+        self.get(b"a")
+        writes = [Write(b"a", b"2")]
+        other._changes.begin("s", writes)
+        self.successResultOf(Deferred.fromCoroutine(self.below.commit("s", writes, {}, ())))
+        self.below.asked.clear()
+        self.assertEqual([self.get(b"a") for _ in range(3)], [[b"2"]] * 3)
+        self.assertEqual(len(self.below.asked), 3)
+        Changes(1, 2, other._changes._descriptor)
+        self.assertEqual([self.get(b"a") for _ in range(3)], [[b"2"]] * 3)
+        self.assertEqual(len(self.below.asked), 4)
+
+    def test_both_change(self) -> None:
+        """
+        What two processes changed at the same time is not taken for what one of them wrote.
+        """
+        self.index, other = self.processes()
+        slow = self.below.committing = Deferred()
+        ours = self.start_commit(b"a", b"2")
+        self.below.committing = None
+        theirs = other.commit("s", [Write(b"a", b"3")], {}, ())
+        self.successResultOf(Deferred.fromCoroutine(theirs))
+        slow.callback(None)
+        self.successResultOf(ours)
+        self.assertEqual(self.get(b"a"), [b"3"])
 
     @given(
         st.integers(0, 5000),

@@ -35,12 +35,12 @@ class SweeperTests(AsyncCase):
         self.index, self.blobs, self.clock = FailingIndex(), FailingBlobs(), Clock()
         self.store, self.sweeper = self.process()
 
-    def process(self, worker: int = 0) -> tuple[LayoutStore, Sweeper]:
+    def process(self, worker: int = 0, workers: int = 1) -> tuple[LayoutStore, Sweeper]:
         """
         A process that starts over the same data.
         """
-        store = LayoutStore(self.index, self.blobs, self.clock, os.urandom, worker)
-        return store, Sweeper(self.index, self.blobs, store.intents, store.pins)
+        store = LayoutStore(self.index, self.blobs, self.clock, os.urandom, worker, workers)
+        return store, Sweeper(self.index, self.blobs, store.intents)
 
     async def put(self, key: str = "k", size: int = BIG, store: LayoutStore | None = None) -> None:
         """
@@ -116,21 +116,36 @@ class SweeperTests(AsyncCase):
         """
         await self.store.create_bucket("b", {})
         body, putting = self.put_slowly()
-        for sweeper in (self.sweeper, self.process(worker=1)[1]):
+        for sweeper in (self.sweeper, self.process(1, 2)[1]):
             await sweeper.sweep()
         self.assertEqual(len(await self.residue()), 1)
         body.waiting.callback(b"")
         await putting
         await self.assert_clean(1)
 
+    async def test_successor(self) -> None:
+        """
+        What a process left is for the next one of its number, or for the first when there are
+        fewer now; the others leave it alone.
+        """
+        await self.store.create_bucket("b", {})
+        for quiet, successor in (((0, 3), (2, 3)), ((1, 2), (0, 2))):
+            store, _ = self.process(2, 3)
+            _, putting = self.put_slowly(store)
+            await self.process(*quiet)[1].sweep()
+            self.assertEqual(len(await self.residue()), 1)
+            await self.process(*successor)[1].sweep()
+            await self.assert_clean(0)
+            putting.addErrback(lambda _: None)
+            putting.cancel()
+
     async def test_given_up(self) -> None:
         """
         A write whose intent was given up fails and leaves nothing.
         """
         await self.store.create_bucket("b", {})
-        body, putting = self.put_slowly()
-        self.clock.advance(2 * 24 * 3600)
-        await self.process(worker=1)[1].sweep()
+        body, putting = self.put_slowly(self.process(1, 2)[0])
+        await self.process(0, 1)[1].sweep()
         body.waiting.callback(b"")
         with self.assertRaises(StorageFailed):
             await putting
