@@ -9,23 +9,24 @@ from shlex import quote
 
 from kypello.embedded import NOTICE
 from kypello.kmsconfig import KESSettings, StaticKeySettings
-from kypello.service import Server
+from kypello.service import Prepared, Running
+from kypello.supervisor import worker_count
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # to be recognized, not listened on
 
 
-def banner(server: Server, *, show_secrets: bool) -> str:
+def banner(running: Running, *, show_secrets: bool) -> str:
     """
     Tell where the server is, who may use it, what encrypts, and how to begin.
 
     :param show_secrets: Whether credentials that were made just now are shown.
     """
-    return "\n".join(["", *_lines(server, show_secrets), ""])
+    return "\n".join(["", *_lines(running, show_secrets), ""])
 
 
-def _lines(server: Server, show_secrets: bool) -> Iterator[str]:
-    prepared = server.prepared
-    config, port = prepared.config, server.listener.port
+def _lines(running: Running, show_secrets: bool) -> Iterator[str]:
+    prepared = running.prepared
+    config, port = prepared.config, running.port
     scheme = "http" if prepared.tls_files is None else "https"
     host = "127.0.0.1" if config.host in _EVERYWHERE else config.host
     endpoint = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -34,8 +35,9 @@ def _lines(server: Server, show_secrets: bool) -> Iterator[str]:
         "  (on all addresses of this machine)" if config.host in _EVERYWHERE else ""
     )
     yield f"Data         {config.directory.resolve()}"
-    yield from _credentials(server, show_secrets)
-    yield from _keys(server)
+    yield f"Workers      {worker_count(config)}"
+    yield from _credentials(prepared, show_secrets)
+    yield from _keys(running)
     yield f"Encryption   {_encryption(config.auto_encryption)}"
     yield ""
     password = "PASSWORD"  # noqa: S105  # stands for it
@@ -54,8 +56,7 @@ def _lines(server: Server, show_secrets: bool) -> Iterator[str]:
     )
 
 
-def _credentials(server: Server, show_secrets: bool) -> Iterator[str]:
-    prepared = server.prepared
+def _credentials(prepared: Prepared, show_secrets: bool) -> Iterator[str]:
     file = prepared.directory.credentials_file.resolve()
     if prepared.config.root is not None:
         yield f"Credentials  {prepared.root.access_key}, from the environment"
@@ -66,9 +67,9 @@ def _credentials(server: Server, show_secrets: bool) -> Iterator[str]:
         yield f"Credentials  {prepared.root.access_key}, from {file}"
 
 
-def _keys(server: Server) -> Iterator[str]:
-    prepared = server.prepared
-    kms, watch = prepared.kms, server.watch
+def _keys(running: Running) -> Iterator[str]:
+    prepared = running.prepared
+    kms = prepared.kms
     if prepared.embedded is not None:
         yield "Key server   embedded, over mutual TLS on loopback"
         name = prepared.embedded.settings.key_name
@@ -79,11 +80,11 @@ def _keys(server: Server) -> Iterator[str]:
         assert isinstance(kms, StaticKeySettings)
         yield "Key server   none: one static key, from the environment"
         name = kms.name
-    if watch.fingerprint:
-        yield f"Master key   {name}, fingerprint {watch.fingerprint}"
+    if running.fingerprint:
+        yield f"Master key   {name}, fingerprint {running.fingerprint}"
     else:
         yield f"Master key   {name}, which cannot be used yet; the server goes on trying:"
-        yield f"             {'no answer yet' if watch.trouble is None else watch.trouble}"
+        yield f"             {running.trouble}"
     if prepared.embedded is not None:
         notice = NOTICE.format(directory=prepared.embedded.config.directory.resolve())
         yield from (f"             {sentence}" for sentence in _sentences(notice))

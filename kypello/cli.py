@@ -18,7 +18,8 @@ from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.process import notify, on_hangup, run
-from kypello.service import Server, prepare
+from kypello.service import Running, prepare
+from kypello.supervisor import make_server
 from kypello.tap import read_config
 
 _EXAMPLES = """\
@@ -48,6 +49,7 @@ And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
   KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
+  KYPELLO_WORKERS                          for --workers
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """
 
@@ -82,21 +84,23 @@ def serve(options: Namespace) -> int:
     """
     from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
 
-    arguments = Arguments(tuple(options.directories), options.address, options.certs_dir)
+    arguments = Arguments(
+        tuple(options.directories), options.address, options.certs_dir, options.workers
+    )
     config = read_config(arguments, os.environ)
     failures: list[Failure] = []
 
-    def started(server: Server) -> None:
+    def started(running: Running) -> None:
         if not options.quiet:
             # What systemd reads goes into its journal, where secrets do not belong.
-            print(banner(server, show_secrets="NOTIFY_SOCKET" not in os.environ), flush=True)
+            print(banner(running, show_secrets="NOTIFY_SOCKET" not in os.environ), flush=True)
         notify("READY=1")
 
     def failed(failure: Failure) -> None:
         failures.append(failure)
         reactor.stop()
 
-    server = Server(reactor, prepare(config), started, failed)
+    server = make_server(reactor, prepare(config), started, failed, sys.stderr.fileno())
     on_hangup(reactor, server.reload)
     run(reactor, server)
     for failure in failures:
@@ -141,6 +145,9 @@ def _parser() -> ArgumentParser:
         metavar="DIR",
         help="public.crt and private.key in it turn on HTTPS, and its CAs/ are trusted for KES;"
         " default ~/.kypello/certs, or ~/.minio/certs if only that exists",
+    )
+    server.add_argument(
+        "--workers", metavar="N", help="processes that serve requests; default one per core"
     )
     server.add_argument("--quiet", action="store_true", help="print no banner")
     server.add_argument(

@@ -26,6 +26,9 @@ from kypello.model import Identity
 #: Where the server listens unless told otherwise: all addresses.
 DEFAULT_ADDRESS = ":9000"
 
+#: How many processes may share a data directory.
+MOST_WORKERS = 256
+
 _REGIONS = ("MINIO_SITE_REGION", "MINIO_REGION", "MINIO_REGION_NAME")
 _REGION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]*")
 _DOMAIN = "MINIO_DOMAIN"
@@ -34,6 +37,7 @@ _DOMAINS = re.compile(rf"{_LABEL}(?:[.]{_LABEL})*")
 _SIGNATURE_V2 = "MINIO_API_SIGNATURE_V2"
 _LOOPBACK_KEYS = "MINIO_API_SSE_C_OVER_LOOPBACK_HTTP"
 _ACCOUNT_ID = "MINIO_ACCOUNT_ID"
+_WORKERS = "MINIO_WORKERS"
 _ACCOUNT_IDS = re.compile("[0-9]{12}")
 _STORAGE_CLASSES = "MINIO_STORAGE_CLASS_LABELS"
 _STORAGE_CLASS = re.compile("[A-Z0-9][A-Z0-9_-]{0,63}")
@@ -49,11 +53,13 @@ class Arguments:
     :ivar directories: Where the data is; none leaves it to ``MINIO_VOLUMES``.
     :ivar address: ``HOST:PORT``; ``None`` leaves it to ``MINIO_ADDRESS``.
     :ivar certs_dir: ``None`` for the default.
+    :ivar workers: ``None`` leaves it to ``MINIO_WORKERS``.
     """
 
     directories: tuple[str, ...] = ()
     address: str | None = None
     certs_dir: str | None = None
+    workers: str | None = None
 
 
 @frozen
@@ -76,6 +82,7 @@ class Config:
     :ivar loopback_customer_keys: Whether clients on this machine may send keys of their own
         over plain HTTP.
     :ivar account_id: The owner of all buckets, 12 digits; ``None`` for whoever is expected.
+    :ivar workers: How many processes serve requests; ``None`` for one per core.
     :ivar storage_classes: Labels that objects may have beside those that all servers know.
     """
 
@@ -94,6 +101,7 @@ class Config:
     loopback_customer_keys: bool = False
     account_id: str | None = None
     storage_classes: frozenset[str] = frozenset()
+    workers: int | None = None
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -123,6 +131,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         loopback_customer_keys=environment.flag(_LOOPBACK_KEYS),
         account_id=_account_id(environment),
         storage_classes=_storage_classes(environment),
+        workers=_workers(arguments.workers, environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
@@ -235,6 +244,19 @@ def _account_id(environment: Environment) -> str | None:
     if account_id is not None and not _ACCOUNT_IDS.fullmatch(account_id):
         environment.mistakes.append("KYPELLO_ACCOUNT_ID must have 12 digits.")
     return account_id
+
+
+def _workers(given: str | None, environment: Environment) -> int | None:
+    text = given or environment.text(_WORKERS) or None
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= MOST_WORKERS):
+        environment.mistakes.append(
+            f"The number of workers {text!r} is none from 1 to {MOST_WORKERS}. Leave it out for one"
+            " per core."
+        )
+        return None
+    return int(text)
 
 
 def _storage_classes(environment: Environment) -> frozenset[str]:

@@ -43,9 +43,11 @@ def on_hangup(reactor: Any, call: Callable[[], object]) -> None:
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
 
 
-def run(reactor: Any, service: IService) -> None:
+def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     """
-    Log to standard error and run a service until a signal ends it.
+    Log to standard error and run a service until it is stopped.
+
+    :param signals: Whether signals stop it.
     """
     worth_telling = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [worth_telling])
@@ -53,4 +55,4 @@ def run(reactor: Any, service: IService) -> None:
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.run()
+    reactor.run(installSignalHandlers=signals)

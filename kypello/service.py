@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
+from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Loaded, TLSFiles, load
@@ -65,6 +66,28 @@ _log = Logger()
 
 
 @frozen
+class Place:
+    """
+    Where a process stands among those that serve one data directory.
+
+    :ivar worker: Its number, from 0.
+    :ivar workers: How many there are.
+    :ivar listening: The descriptor of the socket that all accept from; this one and the others
+        are ``-1`` for a process that serves alone.
+    :ivar lock: Of the data directory.
+    :ivar changes: What records change; see ``store/changes.py``.
+    :ivar counts: How many connections each has; see ``http/balance.py``.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    listening: int = -1
+    lock: int = -1
+    changes: int = -1
+    counts: int = -1
+
+
+@frozen
 class Prepared:
     """
     What a server needs from the disk before it starts.
@@ -87,12 +110,30 @@ class Prepared:
     embedded: Embedded | None
     tls_files: TLSFiles | None
     tls: Loaded | None
+    place: Place = Place()
 
 
-def prepare(config: Config) -> Prepared:
+@frozen
+class Running:
+    """
+    What a server tells when it has started.
+
+    :ivar port: Where it listens.
+    :ivar fingerprint: Of the master key; empty when that cannot be used yet.
+    :ivar trouble: Why not.
+    """
+
+    prepared: Prepared
+    port: int
+    fingerprint: str
+    trouble: str
+
+
+def prepare(config: Config, place: Place = Place()) -> Prepared:
     """
     Read and make what is on disk; blocking.
 
+    :param place: Of a worker, for which credentials and KMS are in *config* already.
     :raises ConfigurationError: With every mistake that can be told now.
     """
     mistakes: list[str] = []
@@ -116,7 +157,7 @@ def prepare(config: Config) -> Prepared:
         if kms.ca_path is None and authorities.is_dir():
             kms = evolve(kms, ca_path=authorities)
         kes_files = attempt(kms_tls.load, kms)
-    directory = attempt(DataDirectory, config.directory)
+    directory = attempt(DataDirectory, config.directory, place.lock)
     if mistakes:
         if directory is not None:
             directory.close()
@@ -132,7 +173,9 @@ def prepare(config: Config) -> Prepared:
     except BaseException:
         directory.close()
         raise
-    return Prepared(config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls)
+    return Prepared(
+        config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls, place
+    )
 
 
 def default_certs_dir() -> Path:
@@ -151,21 +194,19 @@ def _tls_files(certs_dir: Path, password: str | None) -> TLSFiles | None:
 
 class Server(MultiService):
     """
-    An object server.
+    An object server, or one worker of it.
 
     What others need starts first and stops last: the store, the embedded key server, the KMS
     client, the watch over the master key, and at last the front.
 
     :ivar prepared: What it was made of.
-    :ivar listener: The front.
-    :ivar watch: Tells about the master key.
     """
 
     def __init__(
         self,
         reactor: Any,
         prepared: Prepared,
-        started: Callable[["Server"], object],
+        started: Callable[[Running], object],
         failed: Callable[[Failure], object],
     ) -> None:
         """
@@ -179,24 +220,37 @@ class Server(MultiService):
         self._started, self._failed = started, failed
         self._starting: Deferred[None] | None = None
         self._kes: KESClient | None = None
-        disk = DiskStore(reactor, prepared.directory, THREADS)
+        place = prepared.place
+        disk = DiskStore(
+            reactor,
+            prepared.directory,
+            THREADS,
+            worker=place.worker,
+            workers=place.workers,
+            changes=place.changes,
+        )
         disk.setServiceParent(self)
-        embedded = self._embed(reactor)
+        embedded = embed(reactor, prepared, self)
         kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
         if self._kes is not None:
             self._kes.require(kms.holds)
-        self.watch = KeyWatch(reactor, kms, embedded)
-        self.watch.setServiceParent(self)
+        self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
+        self._watch.setServiceParent(self)
         store = EncryptedStore(
             disk.store, DataKeys(kms, reactor), os.urandom, prepared.config.auto_encryption
         )
-        self.listener = Listener(
+        balance = None
+        if place.counts >= 0:
+            balance = Balance(place.worker, place.workers, place.counts)
+        self._listener = Listener(
             reactor,
-            _make_site(reactor, prepared, disk, store, kms),
+            _make_site(reactor, prepared, disk, store, kms, balance),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
             prepared.tls_files,
+            place.listening,
+            balance,
         )
         self._reloading = LoopingCall(self.reload)
         self._reloading.clock = reactor
@@ -223,28 +277,9 @@ class Server(MultiService):
         return Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> None:
-        await self.listener.reload()
+        await self._listener.reload()
         if self._kes is not None:
             await self._kes.reload()
-
-    def _embed(self, reactor: Any) -> "Deferred[None] | None":
-        """
-        Run a key server inside, if there is to be one.
-
-        :return: Fires when it listens or has failed; ``None`` when there is none.
-        """
-        if self.prepared.embedded is None:
-            return None
-        settled: Deferred[None] = Deferred()
-
-        def failed(failure: Failure) -> None:
-            log_failed_start(failure)
-            settled.callback(None)
-
-        make_key_server(
-            reactor, self.prepared.embedded.config, failed, lambda: settled.callback(None)
-        ).setServiceParent(self)
-        return settled
 
     def _make_kms(self, reactor: Any, disk: DiskStore) -> IKMS:
         prepared = self.prepared
@@ -257,14 +292,19 @@ class Server(MultiService):
         return self._kes.kms
 
     async def _start(self) -> None:
-        for warning in self.prepared.config.warnings:
-            _log.warn("{text}", text=warning)
-        await self.listener.listen(self.prepared.tls)
+        if not self.prepared.place.worker:
+            for warning in self.prepared.config.warnings:
+                _log.warn("{text}", text=warning)
+        await self._listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)
         )
-        await self.watch.proved(_PATIENCE)
-        self._started(self)
+        await self._watch.proved(_PATIENCE)
+        trouble = "no answer yet" if self._watch.trouble is None else str(self._watch.trouble)
+        fingerprint = self._watch.fingerprint
+        self._started(
+            Running(self.prepared, self._listener.port, fingerprint, "" if fingerprint else trouble)
+        )
 
     def _fail(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -275,17 +315,49 @@ class Server(MultiService):
             self._starting.cancel()
         if self._reloading.running:
             self._reloading.stop()
-        await self.listener.stop(GRACE)
-        for service in reversed(list(self)):
-            try:
-                await maybeDeferred(service.stopService)
-            except Exception:
-                # The others must end all the same.
-                _log.failure("{service} does not stop", service=type(service).__name__)
+        await self._listener.stop(GRACE)
+        await stop_all(self)
+
+
+def embed(reactor: Any, prepared: Prepared, parent: MultiService) -> "Deferred[None] | None":
+    """
+    Run a key server inside, if there is to be one.
+
+    :return: Fires when it listens or has failed; ``None`` when there is none.
+    """
+    if prepared.embedded is None:
+        return None
+    settled: Deferred[None] = Deferred()
+
+    def failed(failure: Failure) -> None:
+        log_failed_start(failure)
+        settled.callback(None)
+
+    make_key_server(
+        reactor, prepared.embedded.config, failed, lambda: settled.callback(None)
+    ).setServiceParent(parent)
+    return settled
+
+
+async def stop_all(services: MultiService) -> None:
+    """
+    Stop what others need last: in the reverse order of the start, one after the other.
+    """
+    for service in reversed(list(services)):
+        try:
+            await maybeDeferred(service.stopService)
+        except Exception:
+            # The others must end all the same.
+            _log.failure("{service} does not stop", service=type(service).__name__)
 
 
 def _make_site(
-    reactor: Any, prepared: Prepared, disk: DiskStore, store: EncryptedStore, kms: GuardedKMS
+    reactor: Any,
+    prepared: Prepared,
+    disk: DiskStore,
+    store: EncryptedStore,
+    kms: GuardedKMS,
+    balance: Balance | None,
 ) -> StreamingSite:
     config = prepared.config
     region = config.region
@@ -317,4 +389,5 @@ def _make_site(
         S3Resource(front, health.probe),
         reactor,
         refusal=partial(refuse_framing, host_id=_HOST_ID),
+        count=None if balance is None else balance.tell,
     )

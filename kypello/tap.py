@@ -19,7 +19,8 @@ from kypello.banner import banner
 from kypello.config import Arguments, Config, parse_config
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.process import notify, on_hangup
-from kypello.service import Server, prepare
+from kypello.service import Running, prepare
+from kypello.supervisor import make_server
 
 _log = Logger()
 
@@ -34,6 +35,7 @@ class Options(usage.Options):
     synopsis = "[options] [DIR]"
     optParameters = (
         ("address", "a", None, "Where to listen, HOST:PORT. [default: :9000]"),
+        ("workers", "w", None, "Processes that serve requests. [default: one per core]"),
         ("certs-dir", "S", None, "Where public.crt, private.key and CAs/ may lie."),
     )
     longdesc = (
@@ -54,7 +56,9 @@ class Options(usage.Options):
 
         :raises UsageError: With every mistake.
         """
-        arguments = Arguments(self["directories"], self["address"], self["certs-dir"])
+        arguments = Arguments(
+            self["directories"], self["address"], self["certs-dir"], self["workers"]
+        )
         try:
             self.config = read_config(arguments, os.environ)
         except ConfigurationError as error:
@@ -100,7 +104,7 @@ def _service(config: Config) -> IService:
         reactor.stop()
 
     try:
-        server = Server(reactor, prepare(config), tell_started, failed)
+        server = make_server(reactor, prepare(config), tell_started, failed)
     except ConfigurationError as error:
         sys.exit("\n".join(error.mistakes))
     on_hangup(reactor, server.reload)
@@ -108,11 +112,11 @@ def _service(config: Config) -> IService:
     return service
 
 
-def tell_started(server: Server) -> None:
+def tell_started(running: Running) -> None:
     """
     Log where the server is, without secrets, and tell systemd that it is ready.
     """
-    _log.info("{banner}", banner=banner(server, show_secrets=False))
+    _log.info("{banner}", banner=banner(running, show_secrets=False))
     notify("READY=1")
 
 

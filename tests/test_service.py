@@ -1,7 +1,8 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.service`` and ``kypello.banner``: a server that really runs, in this process.
+Tests for ``kypello.service``, ``kypello.supervisor`` and ``kypello.banner``: a server that really
+runs, in this process and in others.
 """
 
 import os
@@ -20,7 +21,8 @@ from kypello.config import Config
 from kypello.errors import ConfigurationError
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
-from kypello.service import Prepared, Server, default_certs_dir, prepare
+from kypello.service import Prepared, Running, default_certs_dir, prepare
+from kypello.supervisor import make_server
 from tests.cases import AsyncCase, SyncCase
 from tests.kes.certificates import certificate, key_pem, new_key, pem
 
@@ -122,19 +124,28 @@ class PrepareTests(SyncCase):
 
 class ServerTests(AsyncCase):
     """
-    ``Server`` starts all its parts and ends them.
+    A server in one process starts all its parts and ends them.
     """
 
-    async def start(self, **changes: Any) -> Server:
+    workers = 1
+
+    async def start(self, **changes: Any) -> Running:
         """
-        Run a server until the test ends; give it when it has started.
+        Run a server until the test ends; give what it tells when it has started.
         """
-        started: Deferred[Server] = Deferred()
+        started: Deferred[Running] = Deferred()
         folder = self.folder()
         config = Config(
-            folder / "data", "127.0.0.1", 0, certs_dir=folder / "certs", root=_ROOT, kms=_STATIC
+            folder / "data",
+            "127.0.0.1",
+            0,
+            certs_dir=folder / "certs",
+            root=_ROOT,
+            kms=_STATIC,
+            workers=self.workers,
         )
-        server = Server(reactor, prepare(evolve(config, **changes)), started.callback, self.failed)
+        prepared = prepare(evolve(config, **changes))
+        server = make_server(reactor, prepared, started.callback, self.failed)
         self.addCleanup(server.stopService)
         server.startService()
         return await started
@@ -159,11 +170,11 @@ class ServerTests(AsyncCase):
         """
         self.failures: list[Failure] = []
 
-    async def live(self, server: Server) -> int:
+    async def live(self, running: Running) -> int:
         """
         The status that a probe gets.
         """
-        url = f"http://127.0.0.1:{server.listener.port}/minio/health/ready"
+        url = f"http://127.0.0.1:{running.port}/minio/health/ready"
 
         def ask() -> int:
             """
@@ -179,15 +190,15 @@ class ServerTests(AsyncCase):
         """
         With a static key it listens, and its banner tells all but the secret.
         """
-        server = await self.start()
-        self.assertEqual(await self.live(server), 200)
-        text = banner(server, show_secrets=True)
-        endpoint = f"http://127.0.0.1:{server.listener.port}"
+        running = await self.start()
+        self.assertEqual(await self.live(running), 200)
+        text = banner(running, show_secrets=True)
+        endpoint = f"http://127.0.0.1:{running.port}"
         for part in (
             endpoint,
             "admin, from the environment",
             "static key",
-            server.watch.fingerprint,
+            running.fingerprint,
         ):
             self.assertIn(part, text)
         self.assertNotIn(_ROOT.secret_key, text)
@@ -197,14 +208,14 @@ class ServerTests(AsyncCase):
         With nothing given it makes credentials, which its banner shows if it may, and its own
         key server, of which the banner tells what it protects.
         """
-        server = await self.start(root=None, kms=None)
-        self.assertEqual(await self.live(server), 200)
-        shown = banner(server, show_secrets=True)
-        secret = server.prepared.root.secret_key
+        running = await self.start(root=None, kms=None)
+        self.assertEqual(await self.live(running), 200)
+        shown = banner(running, show_secrets=True)
+        secret = running.prepared.root.secret_key
         self.assertEqual(shown.count(secret), 4)
-        for part in ("embedded", "not a stolen disk", server.watch.fingerprint, "credentials"):
+        for part in ("embedded", "not a stolen disk", running.fingerprint, "credentials"):
             self.assertIn(part, shown)
-        self.assertNotIn(secret, banner(server, show_secrets=False))
+        self.assertNotIn(secret, banner(running, show_secrets=False))
 
     async def test_without_key_server(self) -> None:
         """
@@ -221,8 +232,8 @@ class ServerTests(AsyncCase):
             cert_file=folder / "c.crt",
             ca_path=folder / "c.crt",
         )
-        server = await self.start(kms=kes)
-        text = banner(server, show_secrets=False)
+        running = await self.start(kms=kes)
+        text = banner(running, show_secrets=False)
         self.assertIn("cannot be used yet", text)
         self.assertIn("https://127.0.0.1:1", text)
 
@@ -231,9 +242,11 @@ class ServerTests(AsyncCase):
         A port that is taken is a failure to start, and everything ends well.
         """
         first = await self.start()
-        config = Config(self.folder(), "127.0.0.1", first.listener.port, root=_ROOT, kms=_STATIC)
+        config = Config(
+            self.folder(), "127.0.0.1", first.port, root=_ROOT, kms=_STATIC, workers=self.workers
+        )
         failed: Deferred[Failure] = Deferred()
-        server = Server(reactor, prepare(config), self.fail, failed.callback)
+        server = make_server(reactor, prepare(config), self.fail, failed.callback)
         server.startService()
         # The result is handed over as such, not raised.
         caught: list[Failure] = []
@@ -241,3 +254,13 @@ class ServerTests(AsyncCase):
         await failed
         self.assertIn("Couldn't listen", caught[0].getErrorMessage())
         await server.stopService()
+        # The directory is free again.
+        prepare(config).directory.close()
+
+
+class SupervisedTests(ServerTests):
+    """
+    The same in several processes.
+    """
+
+    workers = 2

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from kypello.kmsconfig import StaticKeySettings
 from kypello.service import Server
+from kypello.supervisor import Supervisor
 from kypello.tap import Options, application_service, makeService
 from tests.cases import SyncCase
 
@@ -30,7 +31,7 @@ class TapCase(SyncCase):
         Set one static key, and nothing else.
         """
         self.directory = Path(self.mktemp())
-        self.environment: dict[str, str] = {"MINIO_KMS_SECRET_KEY": _STATIC}
+        self.environment: dict[str, str] = {"MINIO_KMS_SECRET_KEY": _STATIC, "MINIO_WORKERS": "1"}
         self.patch(os, "environ", {**self.environment, "HOME": self.mktemp()})
 
     def options(self, *arguments: str) -> Options:
@@ -79,6 +80,16 @@ class TapTests(TapCase):
         self.assertIsInstance(server.prepared.kms, StaticKeySettings)
         names = [type(service).__name__ for service in server]
         self.assertEqual(names, ["DiskStore", "KeyWatch"])
+
+    def test_supervisor(self) -> None:
+        """
+        With several workers there is nothing in this process but the key server, if any.
+        """
+        del os.environ["MINIO_KMS_SECRET_KEY"]
+        service = makeService(self.options("--workers", "3", str(self.directory)))
+        assert isinstance(service, Supervisor)
+        self.addCleanup(service.prepared.directory.close)
+        self.assertEqual([type(each).__name__ for each in service], ["KeyServer"])
 
     def test_embedded(self) -> None:
         """

@@ -8,13 +8,14 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 
 from kypello.errors import KypelloError
+from kypello.http.balance import Balance
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Loaded, ServerTLS, TLSFiles, load
-from kypello.http.transport import StreamingEndpoint
+from kypello.http.transport import InheritedEndpoint, StreamingEndpoint
 from kypello.interfaces import ILanes
 
 _log = Logger()
@@ -28,6 +29,9 @@ class Listener:
     :ivar _port: ``0`` for a free one.
     :ivar _host: An address of this machine; empty for all.
     :ivar _files: What TLS is made of; ``None`` for plain TCP.
+    :ivar _socket: The descriptor of a socket that listens already, and is shared with other
+        processes; ``-1`` to open one.
+    :ivar _balance: Shares what comes there among them.
     """
 
     _reactor: Any
@@ -36,6 +40,8 @@ class Listener:
     _port: int
     _lanes: ILanes
     _files: TLSFiles | None = None
+    _socket: int = -1
+    _balance: Balance | None = None
     _tls: ServerTLS | None = field(init=False, default=None)
     _listening: IListeningPort | None = field(init=False, default=None)
 
@@ -61,7 +67,11 @@ class Listener:
             if loaded is None:
                 loaded = await self._lanes.lane().run(load, self._files)
             self._tls = ServerTLS(loaded)
-        endpoint = StreamingEndpoint(self._reactor, self._port, self._host, self._tls)
+        endpoint: IStreamServerEndpoint
+        if self._socket < 0:
+            endpoint = StreamingEndpoint(self._reactor, self._port, self._host, self._tls)
+        else:
+            endpoint = InheritedEndpoint(self._reactor, self._socket, self._tls, self._balance)
         self._listening = await endpoint.listen(self._site)
 
     async def reload(self) -> None:

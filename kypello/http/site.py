@@ -84,6 +84,7 @@ class StreamingSite(Site):
         server: str = "Kypello",
         entropy: Callable[[int], bytes] = os.urandom,
         access_log: bool = True,
+        count: Callable[[int], object] | None = None,
     ) -> None:
         """
         Serve *resource*.
@@ -91,6 +92,7 @@ class StreamingSite(Site):
         :param server: What the ``Server`` header says.
         :param entropy: What request ids are made of.
         :param access_log: Whether each request is logged.
+        :param count: Told how many connections there are whenever that changes.
         """
         super().__init__(resource, reactor=clock)
         self.clock = clock
@@ -101,6 +103,7 @@ class StreamingSite(Site):
         self._server = f"Server: {server}\r\n".encode("ascii")
         self._date = b""
         self._date_of = -1
+        self._told = count
         self._channels: set[StreamingChannel] = set()
         self._drained: Deferred[None] | None = None
 
@@ -109,15 +112,21 @@ class StreamingSite(Site):
         Called by a channel: a client has come.
         """
         self._channels.add(channel)
+        self._count()
 
     def disconnected(self, channel: StreamingChannel) -> None:
         """
         Called by a channel: the client has gone.
         """
         self._channels.discard(channel)
+        self._count()
         if not self._channels and self._drained is not None:
             drained, self._drained = self._drained, None
             drained.callback(None)
+
+    def _count(self) -> None:
+        if self._told is not None:
+            self._told(len(self._channels))
 
     async def drain(self, grace: float) -> None:
         """

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLServerConnectionCreator,
@@ -32,6 +32,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kypello.http.balance import Balance
 from kypello.model import Buffer
 
 #: How much is given to the kernel at once, in bytes.
@@ -48,6 +49,9 @@ _PIECES = 256
 
 #: Connections that wait to be accepted; the kernel may allow fewer.
 _BACKLOG = 1024
+
+#: How long a process leaves newcomers to one that has fewer connections, in seconds.
+_YIELD = 0.002
 
 # One reactor thread receives at a time and copies what it got before anybody else runs.
 _received = memoryview(bytearray(RECEIVE_SIZE))
@@ -204,10 +208,34 @@ class StreamingTransport(tcp.Server):
 class StreamingPort(tcp.Port):
     """
     A listening port whose connections are :class:`StreamingTransport`.
+
+    :ivar balance: Tells whose turn it is, where other processes accept from the same socket.
     """
 
     # Twisted reads this as a class attribute and calls it.
     transport = StreamingTransport  # type: ignore[assignment]
+    balance: Balance | None = None
+    reactor: Any
+    _waited = float("-inf")  # since when a newcomer was left to the others
+
+    def doRead(self) -> None:
+        """
+        Called by the reactor: somebody wants to connect.
+        """
+        if self.balance is not None:
+            now = self.reactor.seconds()
+            if not self.balance.turn and now - self._waited > 2 * _YIELD:
+                self._waited = now
+                self.stopReading()
+                self.reactor.callLater(_YIELD, self._look_again)
+                return
+            # Each newcomer changes whose turn it is.
+            self.numberAccepts = 1
+        super().doRead()
+
+    def _look_again(self) -> None:
+        if self.connected:
+            self.startReading()
 
 
 @implementer(IStreamServerEndpoint)
@@ -242,6 +270,25 @@ class StreamingEndpoint:
         return port
 
 
+def open_socket(host: str, port: int) -> socket.socket:
+    """
+    Open a socket for other processes to accept from; nobody is accepted before they do.
+
+    :param host: An address of this machine; empty for all of IPv4, ``::`` for all.
+    :param port: ``0`` for any free one.
+    :raises CannotListenError: The port is taken, or not allowed.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        raise CannotListenError(host, port, error) from error
+    return made
+
+
 @implementer(IStreamServerEndpoint)
 @frozen
 class InheritedEndpoint:
@@ -249,11 +296,13 @@ class InheritedEndpoint:
     A listening socket that another process opened, such as a supervisor or systemd.
 
     :ivar _descriptor: Its file descriptor, which stays open.
+    :ivar _balance: ``None`` when nobody else accepts from it.
     """
 
     _reactor: Any
     _descriptor: int
     _tls: IOpenSSLServerConnectionCreator | None = None
+    _balance: Balance | None = None
 
     def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
         """
@@ -267,11 +316,12 @@ class InheritedEndpoint:
         ours = socket.socket(fileno=socket.dup(self._descriptor))
         ours.setblocking(False)
         try:
-            port: IListeningPort = StreamingPort._fromListeningDescriptor(
+            port: StreamingPort = StreamingPort._fromListeningDescriptor(
                 self._reactor, ours.fileno(), ours.family, secured(factory, self._tls)
             )
         finally:
             ours.close()
+        port.balance = self._balance
         port.startListening()
         return port
 

@@ -10,7 +10,7 @@ from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from kypello.errors import KypelloError
@@ -31,16 +31,23 @@ class KeyWatch(Service):
     """
 
     def __init__(
-        self, reactor: Any, kms: GuardedKMS, after: "Deferred[None] | None" = None
+        self,
+        reactor: Any,
+        kms: GuardedKMS,
+        after: "Deferred[None] | None" = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         """
         Watch the default key of *kms*.
 
         :param after: Begin when this fires; ``None`` for at once.
+        :param quiet: Leave it to another process to tell the fingerprint.
         """
         self._after = after
         self._reactor = reactor
         self._kms = kms
+        self._quiet = quiet
         self.fingerprint = ""
         self.trouble: KypelloError | None = None
         self._proved: Deferred[None] = Deferred()
@@ -78,7 +85,8 @@ class KeyWatch(Service):
         while not await self._known():
             await deferLater(self._reactor, pause)
             pause = min(2 * pause, LONGEST)
-        _log.info(
+        _log.emit(
+            LogLevel.debug if self._quiet else LogLevel.info,
             "the master key {name} has the fingerprint {fingerprint}",
             name=self._kms.default_key,
             fingerprint=self.fingerprint,

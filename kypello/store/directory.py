@@ -18,10 +18,11 @@ Everything here blocks; it runs before the reactor does.
 import fcntl
 import os
 import string
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define
 
 from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
@@ -33,6 +34,9 @@ _USER, _PASSWORD = "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"  # names, not values
 _SIGNS = string.ascii_uppercase + "234567"
 _FOREIGN = ".minio.sys"
 
+#: How long a server that was killed may hold its directory, and how often to look, in seconds.
+_PATIENCE, _MOMENT = 5.0, 0.05
+
 #: What may lie in a directory that is used for the first time.
 _UNIMPORTANT = frozenset({"lost+found", "lock", "kes"})
 
@@ -40,11 +44,14 @@ _UNIMPORTANT = frozenset({"lost+found", "lock", "kes"})
 @define(eq=False)
 class DataDirectory:
     """
-    A data directory that this process holds.
+    A data directory that this process holds, alone or with those that it gives the lock to.
+
+    :ivar lock: The descriptor of the lock; one that is passed in comes from a process that has
+        made everything ready.
     """
 
     path: Path
-    _lock: int = field(init=False)
+    lock: int = -1
 
     def __attrs_post_init__(self) -> None:
         """
@@ -52,13 +59,15 @@ class DataDirectory:
 
         :raises ConfigurationError: It cannot be used; says why.
         """
+        if self.lock >= 0:
+            return
         try:
             made = not self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if made:
                 _sync(self.path.parent)
             self._recognize()
-            self._lock = self._hold()
+            self.lock = self._hold()
         except OSError as error:
             raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
         try:
@@ -110,7 +119,7 @@ class DataDirectory:
         """
         Let another server have it.
         """
-        os.close(self._lock)
+        os.close(self.lock)
 
     def _recognize(self) -> None:
         names = set(os.listdir(self.path))
@@ -142,14 +151,17 @@ class DataDirectory:
 
     def _hold(self) -> int:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline = time.monotonic() + _PATIENCE
+        while not _locked(lock):
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-            os.close(lock)
-            raise ConfigurationError(
-                (f"{self.path} is in use by another server (process {holder or 'unknown'}).",)
-            ) from None
+            alive = Path("/proc", holder or "unknown").exists()
+            if alive or time.monotonic() > deadline:
+                os.close(lock)
+                raise ConfigurationError(
+                    (f"{self.path} is in use by another server (process {holder or 'unknown'}).",)
+                )
+            # It was killed, and its workers, which share the lock, are about to notice.
+            time.sleep(_MOMENT)
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return lock
@@ -181,6 +193,14 @@ def write_private(path: Path, content: bytes, random: Random) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parse_credentials(path: Path) -> Identity:

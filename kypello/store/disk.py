@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from kypello.store.changes import Changes
 from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
@@ -36,19 +37,31 @@ class DiskStore(Service):
     :ivar store: The objects, as they are: nothing is encrypted here.
     """
 
-    def __init__(self, reactor: Any, directory: DataDirectory, threads: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        directory: DataDirectory,
+        threads: int,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+        changes: int = -1,
+    ) -> None:
         """
         Put the parts together.
 
         :param threads: For the disk, for digests and for encryption.
+        :param worker: The number of this process, from 0, of those that share the directory.
+        :param workers: How many there are.
+        :param changes: The descriptor of the table in which they tell each other what changes.
         """
         self._reactor = reactor
         self._directory = directory
         self.lanes = Lanes(reactor, threads)
         self._database = SQLiteIndex(directory.index, self.lanes)
-        self.index = RememberingIndex(self._database)
+        self.index = RememberingIndex(self._database, changes=Changes(worker, workers, changes))
         blobs = FileBlobs(directory.blobs, self.lanes)
-        self.store = LayoutStore(self.index, blobs, reactor, os.urandom)
+        self.store = LayoutStore(self.index, blobs, reactor, os.urandom, worker, workers)
         self._sweeper = Sweeper(self.index, blobs, self.store.intents)
         self._sweeping: Deferred[None] | None = None
 
