@@ -211,12 +211,12 @@ class Supervisor(MultiService):
     async def _stop(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
+        if self._socket is not None:
+            self._socket.close()
         await DeferredList([worker.stopService() for worker in self._workers])
         for worker in self._workers:
             worker.disownServiceParent()
         await stop_all(self)
-        if self._socket is not None:
-            self._socket.close()
         for descriptor in self._shared:
             os.close(descriptor)
         self.prepared.directory.close()

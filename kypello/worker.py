@@ -36,6 +36,7 @@ class LifeLine:
         """
         Heed what comes from *descriptor*.
         """
+        os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._calls = calls
 
@@ -59,7 +60,10 @@ class LifeLine:
         this is a crash like any other: what was acknowledged is durable, and nothing else is
         waited for.
         """
-        words = os.read(self._descriptor, 100)
+        try:
+            words = os.read(self._descriptor, 100)
+        except BlockingIOError:
+            return
         if not words:
             os._exit(1)
         for word in words:
@@ -67,8 +71,9 @@ class LifeLine:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        Called by Twisted: the reactor ends.
+        Called by Twisted: the other end is closed, or the reactor ends.
         """
+        self.doRead()
 
 
 def main() -> int:

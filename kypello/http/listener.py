@@ -4,6 +4,7 @@
 A site on a port, with TLS files that may change while it is served.
 """
 
+import os
 from typing import Any
 
 from attrs import define, field
@@ -30,7 +31,8 @@ class Listener:
     :ivar _host: An address of this machine; empty for all.
     :ivar _files: What TLS is made of; ``None`` for plain TCP.
     :ivar _socket: The descriptor of a socket that listens already, and is shared with other
-        processes; ``-1`` to open one.
+        processes; ``-1`` to open one.  It is closed at the end: clients are refused when all
+        processes have closed theirs.
     :ivar _balance: Shares what comes there among them.
     """
 
@@ -105,4 +107,6 @@ class Listener:
         if self._listening is not None:
             port, self._listening = self._listening, None
             await maybeDeferred(port.stopListening)
+            if self._socket >= 0:
+                os.close(self._socket)
         await self._site.drain(grace)

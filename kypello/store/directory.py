@@ -151,17 +151,12 @@ class DataDirectory:
 
     def _hold(self) -> int:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + _PATIENCE
-        while not _locked(lock):
-            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-            alive = Path("/proc", holder or "unknown").exists()
-            if alive or time.monotonic() > deadline:
-                os.close(lock)
-                raise ConfigurationError(
-                    (f"{self.path} is in use by another server (process {holder or 'unknown'}).",)
-                )
-            # It was killed, and its workers, which share the lock, are about to notice.
-            time.sleep(_MOMENT)
+        holder = acquire(lock)
+        if holder is not None:
+            os.close(lock)
+            raise ConfigurationError(
+                (f"{self.path} is in use by another server (process {holder}).",)
+            )
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return lock
@@ -195,12 +190,25 @@ def write_private(path: Path, content: bytes, random: Random) -> None:
         raise
 
 
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def acquire(lock: int) -> str | None:
+    """
+    Take the lock of a data directory; blocking.
+
+    :param lock: The descriptor of its file.
+    :return: Which process holds it; ``None`` when it is taken.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            if Path("/proc", holder).exists() or time.monotonic() > deadline:
+                return holder
+            # It was killed, and its workers, which share the lock, are about to notice.
+            time.sleep(_MOMENT)
+        else:
+            return None
 
 
 def _parse_credentials(path: Path) -> Identity:

@@ -4,7 +4,6 @@
 A data directory that is read, and in which nothing is changed.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from twisted.internet.defer import CancelledError
 
 from kypello.errors import ConfigurationError
 from kypello.interfaces import ILanes
+from kypello.store.directory import acquire
 
 #: What ``store/directory.py`` writes into a directory of this version.
 _FORMAT = b"kypello 1\n"
@@ -52,17 +52,12 @@ def held(directory: Path) -> Iterator[None]:
         # A copy without it, which nobody uses.
         yield
         return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+    holder = acquire(lock)
+    if holder is not None:
         os.close(lock)
         raise ConfigurationError(
-            (
-                f"{directory} is in use by a server (process {holder or 'unknown'}): stop it, or"
-                " check a copy.",
-            )
-        ) from None
+            (f"{directory} is in use by a server (process {holder}): stop it, or check a copy.",)
+        )
     try:
         yield
     finally:
