@@ -43,6 +43,13 @@ def on_hangup(reactor: Any, call: Callable[[], object]) -> None:
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
 
 
+def _heed_impatience() -> None:
+    # Who presses Ctrl-C again does not want to wait for requests that are under way; a service
+    # manager that repeats itself does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     """
     Log to standard error and run a service until it is stopped.
@@ -54,5 +61,7 @@ def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
+    if signals:
+        reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run(installSignalHandlers=signals)

@@ -71,7 +71,8 @@ class Balance:
     @property
     def turn(self) -> bool:
         """
-        Whether no other process has fewer connections.
+        Whether no other process has fewer connections, by more than an eighth.
         """
         counts = self._counts.tolist()
-        return bool(counts[self._worker] <= min(counts))
+        least = min(counts)
+        return bool(counts[self._worker] <= least + least // 8)

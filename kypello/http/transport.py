@@ -51,7 +51,7 @@ _PIECES = 256
 _BACKLOG = 1024
 
 #: How long a process leaves newcomers to one that has fewer connections, in seconds.
-_YIELD = 0.002
+_YIELD = 0.005
 
 # One reactor thread receives at a time and copies what it got before anybody else runs.
 _received = memoryview(bytearray(RECEIVE_SIZE))
@@ -216,24 +216,25 @@ class StreamingPort(tcp.Port):
     transport = StreamingTransport  # type: ignore[assignment]
     balance: Balance | None = None
     reactor: Any
-    _waited = float("-inf")  # since when a newcomer was left to the others
+    _waited = False  # whether a newcomer was left to the others
 
     def doRead(self) -> None:
         """
         Called by the reactor: somebody wants to connect.
         """
         if self.balance is not None:
-            now = self.reactor.seconds()
-            if not self.balance.turn and now - self._waited > 2 * _YIELD:
-                self._waited = now
+            if not self.balance.turn and not self._waited:
+                self._waited = True
                 self.stopReading()
                 self.reactor.callLater(_YIELD, self._look_again)
                 return
             # Each newcomer changes whose turn it is.
+            self._waited = False
             self.numberAccepts = 1
         super().doRead()
 
     def _look_again(self) -> None:
+        # Whoever has not been taken by now is not left to wait any longer.
         if self.connected:
             self.startReading()
 

@@ -76,6 +76,20 @@ class ServerProcess:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """
+        Whether the process lives.
+        """
+        return self._process is not None and self._process.poll() is None
+
+    def workers(self) -> list[int]:
+        """
+        The process ids of its workers, in the order of their start.
+        """
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return sorted(map(int, children))
+
+    @property
     def _log_path(self) -> Path:
         return self.directory.with_name(f"{self.directory.name}-{self.port}.log")
 

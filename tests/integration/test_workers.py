@@ -1,0 +1,290 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Several processes serve one directory: what one acknowledged holds in all of them, they share
+the connections, and one that dies takes nobody along.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.cases import SyncCase
+from tests.integration.server import STATIC_KEY, ServerProcess
+from tests.integration.test_clients import boto3_client
+from tests.integration.test_faults import refusal, wait_until
+
+_ENVIRONMENT = {"MINIO_KMS_SECRET_KEY": STATIC_KEY, "MINIO_KMS_AUTO_ENCRYPTION": "on"}
+_PART = 5 * 1024 * 1024
+
+
+class WorkersCase(SyncCase):
+    """
+    A test with a server of two workers, and a client for each of them.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start the server.
+        """
+        self.work = Path(self.mktemp()).resolve()
+        self.work.mkdir(parents=True)
+        self.server = ServerProcess(self.work / "data", _ENVIRONMENT, ("--workers", "2"))
+        self.server.start()
+        self.addCleanup(self.server.stop)
+        self.client().create_bucket(Bucket="bucket")
+        self.first, self.second = self.client_of_each()
+
+    def client(self) -> Any:
+        """
+        A client that keeps one connection.
+        """
+        return boto3_client(self.server, max_pool_connections=1)
+
+    def client_of_each(self) -> list[Any]:
+        """
+        For each worker a client whose connection it has.
+        """
+        found: dict[int, Any] = {}
+        more = []
+        for _ in range(50):
+            before, client = self.connections(), self.client()
+            client.head_bucket(Bucket="bucket")
+            (worker,) = (n for n, count in enumerate(self.connections()) if count > before[n])
+            more.append(client)
+            found.setdefault(worker, client)
+            if len(found) == len(before):
+                return [found[number] for number in sorted(found)]
+        raise AssertionError("one worker takes all connections")
+
+    def connections(self) -> list[int]:
+        """
+        How many connections each worker has.
+        """
+        inodes = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[1].endswith(f":{self.server.port:04X}") and fields[3] == "01":
+                inodes.add(f"socket:[{fields[9]}]")
+        return [
+            sum(os.readlink(each) in inodes for each in Path(f"/proc/{pid}/fd").iterdir())
+            for pid in self.server.workers()
+        ]
+
+
+class SharingTests(WorkersCase):
+    """
+    What workers share.
+    """
+
+    def test_connections(self) -> None:
+        """
+        Connections that stay open are shared: no worker has nearly all of them.
+        """
+        before = sum(self.connections())
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                address = ("127.0.0.1", self.server.port)
+                stack.enter_context(socket.create_connection(address, 10))
+            wait_until(lambda: sum(self.connections()) == before + 40)
+            self.assertGreater(min(self.connections()), 10)
+
+    def test_objects(self) -> None:
+        """
+        What one worker has acknowledged, the other one shows at once, however often it has
+        shown something else before.
+        """
+        for number in range(50):
+            body, size = b"%d" % number, number % 3 * 20_000
+            writer, reader = (self.first, self.second) if number % 2 else (self.second, self.first)
+            writer.put_object(Bucket="bucket", Key="k", Body=body + bytes(size))
+            got = reader.get_object(Bucket="bucket", Key="k")
+            self.assertEqual(got["Body"].read(), body + bytes(size))
+            self.assertEqual(writer.head_object(Bucket="bucket", Key="k")["ETag"], got["ETag"])
+            if number % 5 == 0:
+                reader.delete_object(Bucket="bucket", Key="k")
+                self.assertEqual(refusal(writer.head_object, Bucket="bucket", Key="k")[0], 404)
+
+    def test_buckets(self) -> None:
+        """
+        Buckets and their settings, likewise.
+        """
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        for _ in range(5):
+            self.first.create_bucket(Bucket="other")
+            self.second.put_object(Bucket="other", Key="k", Body=b"x")
+            self.first.put_bucket_encryption(
+                Bucket="other", ServerSideEncryptionConfiguration={"Rules": [rule]}
+            )
+            shown = self.second.get_bucket_encryption(Bucket="other")
+            self.assertEqual(len(shown["ServerSideEncryptionConfiguration"]["Rules"]), 1)
+            self.first.delete_object(Bucket="other", Key="k")
+            self.second.delete_bucket(Bucket="other")
+            self.assertEqual(refusal(self.first.head_bucket, Bucket="other")[0], 404)
+
+    def test_upload(self) -> None:
+        """
+        The parts of an upload may go to any worker, and any may complete it, or repeat that.
+        """
+        upload = {"Bucket": "bucket", "Key": "k"}
+        upload["UploadId"] = self.first.create_multipart_upload(**upload)["UploadId"]
+        parts = []
+        for number, client in enumerate((self.second, self.first, self.second), 1):
+            body = bytes([number]) * (_PART if number < 3 else 1000)
+            etag = client.upload_part(**upload, PartNumber=number, Body=body)["ETag"]
+            parts.append({"PartNumber": number, "ETag": etag})
+        self.assertEqual(len(self.first.list_parts(**upload)["Parts"]), 3)
+        etags = {
+            client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})["ETag"]
+            for client in (self.first, self.second, self.first)
+        }
+        self.assertEqual(len(etags), 1)
+        for client in (self.first, self.second):
+            got = client.get_object(Bucket="bucket", Key="k")["Body"].read()
+            self.assertEqual(got, bytes([1]) * _PART + bytes([2]) * _PART + bytes([3]) * 1000)
+
+    def test_read_while_deleted(self) -> None:
+        """
+        An object of parts that one worker sends is whole although another one has removed it
+        and swept.
+        """
+        upload = {"Bucket": "bucket", "Key": "k"}
+        upload["UploadId"] = self.first.create_multipart_upload(**upload)["UploadId"]
+        parts = []
+        for number in range(1, 9):
+            body = bytes([number]) * _PART
+            etag = self.first.upload_part(**upload, PartNumber=number, Body=body)["ETag"]
+            parts.append({"PartNumber": number, "ETag": etag})
+        self.first.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        stream = self.first.get_object(Bucket="bucket", Key="k")["Body"]
+        begin = stream.read(1000)
+        self.second.delete_object(Bucket="bucket", Key="k")
+        self.assertEqual(refusal(self.second.head_object, Bucket="bucket", Key="k")[0], 404)
+        time.sleep(6)  # longer than sweepers wait
+        rest = stream.read()
+        self.assertEqual(begin + rest, b"".join(bytes([n]) * _PART for n in range(1, 9)))
+        wait_until(lambda: not list((self.work / "data" / "blobs").glob("*/*")))
+
+    def test_conditional_writes(self) -> None:
+        """
+        Of many that may only create an object one succeeds, whichever worker they came to.
+        """
+        for cycle in range(3):
+            outcomes: list[str] = []
+
+            def create(key: str, outcomes: list[str] = outcomes) -> None:
+                """
+                Try to be the one.
+                """
+                try:
+                    self.client().put_object(Bucket="bucket", Key=key, Body=b"x", IfNoneMatch="*")
+                    outcomes.append("")
+                except ClientError as error:
+                    outcomes.append(error.response["Error"]["Code"])
+
+            threads = [threading.Thread(target=create, args=(f"only-{cycle}",)) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(outcomes.count(""), 1, outcomes)
+            self.assertLessEqual(
+                set(outcomes), {"", "PreconditionFailed", "ConditionalRequestConflict"}
+            )
+
+
+class EndTests(WorkersCase):
+    """
+    How workers and supervisors end.
+    """
+
+    def test_killed_worker(self) -> None:
+        """
+        A worker that is killed is started again, and told of; the other serves on meanwhile,
+        and what either acknowledged is there.
+        """
+        stopped, acknowledged, lost = threading.Event(), {}, []
+
+        def write(name: str) -> None:
+            """
+            Write until the end, and note what is acknowledged.
+            """
+            client, number = self.client(), 0
+            while not stopped.is_set():
+                number += 1
+                body = f"{name}-{number}" * 3000
+                try:
+                    client.put_object(Bucket="bucket", Key=name, Body=body.encode())
+                    acknowledged[name] = body
+                except BotoCoreError:
+                    lost.append(name)
+                    acknowledged.pop(name, None)
+
+        threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            before = set(self.server.workers())
+            os.kill(min(before), signal.SIGKILL)
+            wait_until(lambda before=before: len(set(self.server.workers()) - before) == 1)
+            time.sleep(0.5)
+            for _ in range(5):
+                self.client().head_bucket(Bucket="bucket")
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        self.assertTrue(acknowledged)
+        for name, body in acknowledged.items():
+            got = self.client().get_object(Bucket="bucket", Key=name)["Body"].read()
+            self.assertEqual(got, body.encode())
+        told = re.findall(r"worker \d ended \(SIGKILL\); the others serve on", self.server.log)
+        self.assertEqual(len(told), 3)
+        self.assertNotIn("Traceback", self.server.log)
+
+    def test_killed_supervisor(self) -> None:
+        """
+        When the supervisor is killed its workers end, and the next one starts at once.
+        """
+        self.first.put_object(Bucket="bucket", Key="k", Body=b"x")
+        workers = self.server.workers()
+        self.assertEqual(len(workers), 2)
+        self.server.kill()
+        self.server.start()
+        self.assertEqual([pid for pid in workers if Path(f"/proc/{pid}").exists()], [])
+        self.assertEqual(self.client().get_object(Bucket="bucket", Key="k")["Body"].read(), b"x")
+
+    def test_signals_of_the_group(self) -> None:
+        """
+        Ctrl-C, which reaches all processes, lets what is under way be finished; one to a worker
+        alone does nothing.
+        """
+        workers = self.server.workers()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(workers[0], number)
+        size = 20 * 1024 * 1024
+        url = self.first.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "k"})
+        target = url.removeprefix(self.server.endpoint)
+        with socket.create_connection(("127.0.0.1", self.server.port), 20) as connection:
+            connection.sendall(
+                f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n"
+                f"Content-Length: {size}\r\n\r\n".encode()
+                + bytes(size // 2)
+            )
+            time.sleep(0.3)
+            self.assertEqual(self.server.workers(), workers)
+            for pid in (*workers, self.server.pid):
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.3)
+            connection.sendall(bytes(size - size // 2))
+            answer = connection.recv(65536)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        self.assertEqual(self.server.stop(), 0)
+        self.assertNotIn("Traceback", self.server.log)
