@@ -7,7 +7,6 @@ The content comes first, at offset 0.  Behind it: a CRC32C for each chunk of con
 described, and a footer of fixed size that tells the sizes and has a checksum of its own.
 """
 
-import ctypes
 import fcntl
 import os
 import struct
@@ -22,8 +21,8 @@ from kypello.buffers import Recycler
 from kypello.crypto.dare import PACKAGE_SIZE
 from kypello.errors import Damaged, StorageFailed
 from kypello.model import Buffer
-from kypello.store.database import sync_directory
 from kypello.store.failures import storage_error
+from kypello.store.filecalls import FileCalls
 
 #: How many bytes of content share a checksum: as many as an encrypted package has, so that who
 #: reads packages reads nothing else.
@@ -38,79 +37,20 @@ _MAGIC = b"KYPBLOB\x01"
 #: After how many bytes the system is asked to begin to write them to the device.
 _WRITE_BACK = 4 * 1024 * 1024
 
-_SYNC_FILE_RANGE_WRITE = 2
-_sync_file_range: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
-
-
-class FileCalls:
-    """
-    The calls of the operating system that can fail; tests pass in others.
-    """
-
-    def write(self, descriptor: int, data: Buffer, offset: int) -> int:
-        """
-        Write some of *data*; how much.
-        """
-        return os.pwrite(descriptor, data, offset)
-
-    def read(self, descriptor: int, into: Buffer, offset: int) -> int:
-        """
-        Read into a buffer; how much, 0 at the end of the file.
-        """
-        return os.preadv(descriptor, [into], offset)
-
-    def read_cached(self, descriptor: int, into: Buffer, offset: int) -> int:
-        """
-        Read into a buffer what is in memory already; how much, 0 for nothing.
-        """
-        try:
-            return os.preadv(descriptor, [into], offset, os.RWF_NOWAIT)
-        except OSError:
-            # It would block, or the file system does not know: a lane reads it then.
-            return 0
-
-    def sync(self, descriptor: int) -> None:
-        """
-        Make the content of a file durable.
-        """
-        os.fdatasync(descriptor)
-
-    def begin_sync(self, descriptor: int, offset: int, size: int) -> None:
-        """
-        Ask for a range to be written to the device soon, so that the sync at the end is short.
-
-        Where the system has no such call, that sync does all.
-        """
-        if _sync_file_range is not None:
-            _sync_file_range(
-                descriptor,
-                ctypes.c_int64(offset),
-                ctypes.c_int64(size),
-                ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
-            )
-
-    def remove(self, path: Path) -> None:
-        """
-        Remove a file durably; one that is absent is removed already.
-        """
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return
-        sync_directory(path.parent)
-
 
 @define(eq=False)
 class BlobWriter:
     """
     One blob that is being written.
 
+    :ivar _durable: The directories whose names are known to be durable, of all writers.
     :ivar _sums: The checksums of the chunks; the last one is that of *_filled* bytes.
     :ivar _synced: Up to where write-back was asked for.
     """
 
     _path: Path
     _calls: FileCalls
+    _durable: set[Path]
     _descriptor: int = field(init=False, default=-1)
     _size: int = field(init=False, default=0)
     _sums: list[int] = field(init=False, factory=list)
@@ -122,15 +62,16 @@ class BlobWriter:
 
         :raises KypelloError: There is one of this name already, or it cannot be made.
         """
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        directory = self._path.parent
         try:
-            try:
-                self._descriptor = os.open(self._path, flags, 0o600)
-            except FileNotFoundError:
-                self._path.parent.mkdir(mode=0o700, exist_ok=True)
-                sync_directory(self._path.parent.parent)
-                self._descriptor = os.open(self._path, flags, 0o600)
+            if directory not in self._durable:
+                # It may be there already: who made it may have been killed before this.
+                self._calls.make_directory(directory)
+                self._calls.sync_directory(directory.parent)
+                self._durable.add(directory)
+            self._descriptor = self._calls.make(self._path)
         except OSError as error:
+            self._durable.discard(directory)
             raise storage_error(error, str(self._path)) from error
 
     def write(self, block: Buffer) -> None:
@@ -167,7 +108,7 @@ class BlobWriter:
         try:
             self._calls.sync(self._descriptor)
             self._close()
-            sync_directory(self._path.parent)
+            self._calls.sync_directory(self._path.parent)
         except OSError as error:
             raise storage_error(error, str(self._path)) from error
 
@@ -181,7 +122,7 @@ class BlobWriter:
         try:
             self._close()
             if made:
-                self._calls.remove(self._path)
+                remove(self._path, self._calls)
         except OSError as error:
             raise storage_error(error, str(self._path)) from error
 
@@ -308,6 +249,8 @@ def open_blob(path: Path, calls: FileCalls) -> BlobFile:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
+        if not path.parent.parent.is_dir():
+            raise storage_error(error, str(path)) from error
         raise Damaged(f"blob {name} is missing") from error
     except OSError as error:
         raise storage_error(error, str(path)) from error
@@ -368,15 +311,31 @@ def remove_blob(path: Path, calls: FileCalls) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
+        remove(path, calls)
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        calls.remove(path)
+        remove(path, calls)
     except BlockingIOError:
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def remove(path: Path, calls: FileCalls) -> None:
+    """
+    Remove a blob durably; one that is absent is removed already.
+
+    :raises OSError: It may be there still.
+    """
+    calls.unlink(path)
+    try:
+        # Also when it was absent: who removed it may have been killed before this.
+        calls.sync_directory(path.parent)
+    except FileNotFoundError:
+        # There was no blob near it, unless the disk is not there.
+        calls.sync_directory(path.parent.parent)
 
 
 def blocking(call: Callable[[], Any], what: str) -> Any:

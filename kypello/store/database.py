@@ -2,73 +2,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 One space of the index as one SQLite database; blocking, for lanes.
-
-Each step of a statement gives up the interpreter's lock and has to get it back from a busy
-reactor.  So a batch takes few steps, however many records it touches: rows come packed into
-one, and all changes of a batch are made by one statement for each kind.
 """
 
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from kypello.errors import Conflict, Damaged, KypelloError, StorageFailed
-from kypello.model import Write
+from kypello.errors import Conflict, KypelloError, StorageFailed, StorageFull
 from kypello.store.failures import storage_error
+from kypello.store.filecalls import FileCalls
+from kypello.store.reserve import Reserve
+from kypello.store.transactions import (
+    Commit,
+    Get,
+    Scan,
+    can_begin,
+    commit_all,
+    migrate,
+    read_all,
+    refused,
+)
 
 #: Opens a database: ``sqlite3.connect`` outside of tests.
 Connect: TypeAlias = Callable[..., sqlite3.Connection]
 
-T = TypeVar("T")
-
-#: What a database goes through from one schema version to the next.  The rows lie in the order
-#: of their making, which makes writes of any order of keys cheap.
-_STEPS = ("CREATE TABLE records (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL)",)
-
-#: How many parameters one statement has at most.
-_PARAMETERS = 900
-
-_PACKED = (
-    "SELECT group_concat(length(key) || ' ' || length(value), ' '), "
-    "group_concat(key || value, '') FROM (SELECT key, value FROM records WHERE "
+#: Codes of SQLite that do not tell whether the disk is full.  Nothing was changed when they are
+#: raised.
+_UNTOLD = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 )
-
-
-@frozen
-class Get:
-    """
-    Read several keys.
-    """
-
-    keys: Sequence[bytes]
-
-
-@frozen
-class Scan:
-    """
-    Read the first records of a range; *stop* is ``None`` for the end of the space.
-    """
-
-    start: bytes
-    stop: bytes | None
-    limit: int
-
-
-@frozen
-class Commit:
-    """
-    Change records; see :meth:`IIndex.commit`.
-    """
-
-    writes: Sequence[Write]
-    expect: Mapping[bytes, bytes | None]
-    empty: Sequence[tuple[bytes, bytes]]
 
 
 @define(eq=False)
@@ -78,14 +46,19 @@ class Database:
 
     :ivar _root: Holds all databases.  It is made with the store: when it is not there, the disk
         is not mounted, and nothing may look like an empty index.
+    :ivar _reserve: Room for what frees some.
     :ivar _inode: Of the file that is open: another one may have taken its place.
+    :ivar _durable: Of the file whose name is known to be durable.
     """
 
     _root: Path
     _path: Path
     _connect: Connect
+    _calls: FileCalls
+    _reserve: Reserve
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _inode: int = field(init=False, default=0)
+    _durable: int = field(init=False, default=0)
 
     def read(self, requests: Sequence[Get | Scan]) -> list[object]:
         """
@@ -94,35 +67,67 @@ class Database:
         :return: For a ``Get`` the values, for a ``Scan`` keys with values.
         :raises KypelloError: For all of them.
         """
+        try:
+            return self._try_read(requests)
+        except StorageFull:
+            # To open a database takes room, too.
+            self._give_room()
+            return self._try_read(requests)
+
+    def _try_read(self, requests: Sequence[Get | Scan]) -> list[object]:
         with self._reporting():
             connection = self._opened()
             if connection is None:
                 return [
                     [None] * len(each.keys) if isinstance(each, Get) else [] for each in requests
                 ]
-            return _read(connection, requests)
+            return read_all(connection, requests)
 
-    def commit(self, requests: Sequence[Commit]) -> list[Conflict | None]:
+    def commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
         """
-        Make the changes of several in one transaction, in order; those that conflict make none.
+        Make the changes of several in one transaction, in order; those that conflict make none,
+        nor do those for which there is no room.
 
         :return: What each of them gets.
         :raises KypelloError: For all of them.
         """
+        freeing = [each for each in requests if each.frees]
+        try:
+            if len(freeing) < len(requests):
+                with self._reporting():
+                    self._reserve.keep()
+            return self._try_commit(requests)
+        except StorageFull as full:
+            if not freeing:
+                raise
+            self._give_room()
+            done = iter(self._try_commit(freeing))
+            return [next(done) if each.frees else full for each in requests]
+
+    def _give_room(self) -> None:
+        with self._reporting():
+            self._reserve.give()
+
+    def _try_commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
         with self._reporting():
             directory = self._path.parent
             if self._opened() is None:
-                if not any(map(_can_begin, requests)):
-                    return list(map(_refused, requests))
-                directory.mkdir(mode=0o700, exist_ok=True)
+                if not any(map(can_begin, requests)):
+                    return list(map(refused, requests))
+                self._calls.make_directory(directory)
             with _locked(directory / "lock"):
                 connection = self._opened()
                 if connection is None:
                     # Nobody has made it, or somebody has dropped it, meanwhile.
-                    if not any(map(_can_begin, requests)):
-                        return list(map(_refused, requests))
+                    if not any(map(can_begin, requests)):
+                        return list(map(refused, requests))
                     connection = self._create()
-                return _commit(connection, requests)
+                if self._inode != self._durable:
+                    # Who made its files may have been killed before they had durable names.
+                    for each in (directory, self._root):
+                        self._calls.sync_directory(each)
+                    self._durable = self._inode
+                return commit_all(connection, requests)
 
     def drop(self) -> None:
         """
@@ -135,9 +140,9 @@ class Database:
             if not self._path.parent.exists():
                 return
             with _locked(self._path.parent / "lock"):
-                _unlink(self._path)
-                _unlink(self._new)
-                sync_directory(self._path.parent)
+                self._unlink(self._path)
+                self._unlink(self._new)
+                self._calls.sync_directory(self._path.parent)
 
     def close(self) -> None:
         """
@@ -177,7 +182,7 @@ class Database:
             connection.text_factory = bytes
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 16777216")
-            _migrate(connection)
+            migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -186,16 +191,14 @@ class Database:
     def _create(self) -> sqlite3.Connection:
         # Nobody ever sees a database that is not whole: it gets its name last.
         path = self._new
-        _unlink(path)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self._unlink(path)
+        os.close(self._calls.make(path))
         connection = self._open(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
-        path.rename(self._path)
-        for directory in (self._path.parent, self._root):
-            sync_directory(directory)
+        self._calls.rename(path, self._path)
         made = self._opened()
         if made is None:
             raise StorageFailed(f"{self._path} vanished")
@@ -209,24 +212,24 @@ class Database:
             # What is wrong may be the connection.
             with suppress(sqlite3.Error):
                 self.close()
+            if getattr(error, "sqlite_errorcode", 0) in _UNTOLD and self._full():
+                raise StorageFull() from error
             raise storage_error(error, str(self._path)) from error
         except KypelloError:
             with suppress(sqlite3.Error):
                 self.close()
             raise
 
+    def _full(self) -> bool:
+        try:
+            return self._reserve.full()
+        except OSError:
+            # Something else is wrong, and is told.
+            return False
 
-def sync_directory(path: Path) -> None:
-    """
-    Make the names in a directory durable.
-
-    :raises OSError:
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _unlink(self, path: Path) -> None:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self._calls.unlink(Path(f"{path}{suffix}"))
 
 
 @contextmanager
@@ -238,152 +241,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _unlink(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_STEPS):
-        raise StorageFailed(f"the index has schema {version}, made by a later release")
-    if version == len(_STEPS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for step in _STEPS[version:]:
-            connection.execute(step)
-        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _read(connection: sqlite3.Connection, requests: Sequence[Get | Scan]) -> list[object]:
-    wanted = {key for each in requests if isinstance(each, Get) for key in each.keys}
-    # One statement is one instant; several need a transaction.
-    several = len(wanted) > _PARAMETERS
-    if several:
-        connection.execute("BEGIN")
-    try:
-        values = _values(connection, wanted)
-        return [
-            [values.get(key) for key in each.keys]
-            if isinstance(each, Get)
-            else _scan(connection, each)
-            for each in requests
-        ]
-    finally:
-        if several:
-            connection.execute("ROLLBACK")
-
-
-def _commit(connection: sqlite3.Connection, requests: Sequence[Commit]) -> list[Conflict | None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        values: dict[bytes, bytes | None] = {}
-        values |= _values(connection, {key for each in requests for key in each.expect})
-        changes: dict[bytes, bytes | None] = {}
-        outcomes: list[Conflict | None] = []
-        for each in requests:
-            conflict = _unexpected(each, values)
-            if conflict is None and each.empty:
-                _apply(connection, changes)
-                changes.clear()
-                conflict = _occupied(connection, each)
-            outcomes.append(conflict)
-            if conflict is None:
-                for write in each.writes:
-                    values[write.key] = changes[write.key] = write.value
-        _apply(connection, changes)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return outcomes
-
-
-def _unexpected(request: Commit, values: Mapping[bytes, bytes | None]) -> Conflict | None:
-    for key, value in request.expect.items():
-        if values.get(key) != value:
-            return Conflict(key)
-    return None
-
-
-def _occupied(connection: sqlite3.Connection, request: Commit) -> Conflict | None:
-    for start, stop in request.empty:
-        for key, _ in _scan(connection, Scan(start, stop, 1)):
-            return Conflict(key)
-    return None
-
-
-def _can_begin(request: Commit) -> bool:
-    return all(value is None for value in request.expect.values())
-
-
-def _refused(request: Commit) -> Conflict | None:
-    return _unexpected(request, {})
-
-
-def _apply(connection: sqlite3.Connection, changes: Mapping[bytes, bytes | None]) -> None:
-    removed = [key for key, value in changes.items() if value is None]
-    for some in _cut(removed, _PARAMETERS):
-        connection.execute(f"DELETE FROM records WHERE key IN ({_marks(len(some))})", some)  # noqa: S608
-    stored = [(key, value) for key, value in changes.items() if value is not None]
-    for rows in _cut(stored, _PARAMETERS // 2):
-        connection.execute(
-            f"INSERT INTO records VALUES {','.join(['(?,?)'] * len(rows))} "  # noqa: S608
-            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [item for row in rows for item in row],
-        )
-
-
-def _values(connection: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    for some in _cut(list(keys), _PARAMETERS):
-        found |= _rows(connection, f"key IN ({_marks(len(some))}))", some)
-    return found
-
-
-def _scan(connection: sqlite3.Connection, request: Scan) -> list[tuple[bytes, bytes]]:
-    if request.stop is None:
-        return _rows(connection, "key >= ? ORDER BY key LIMIT ?)", (request.start, request.limit))
-    return _rows(
-        connection,
-        "key >= ? AND key < ? ORDER BY key LIMIT ?)",
-        (request.start, request.stop, request.limit),
-    )
-
-
-def _rows(
-    connection: sqlite3.Connection, where: str, parameters: Sequence[object]
-) -> list[tuple[bytes, bytes]]:
-    lengths, packed = connection.execute(_PACKED + where, parameters).fetchone()
-    if lengths is None:
-        return []
-    rows: list[tuple[bytes, bytes]] = []
-    sizes = map(int, lengths.split())
-    at = 0
-    for key_size, value_size in zip(sizes, sizes, strict=True):
-        middle = at + key_size
-        end = middle + value_size
-        rows.append((packed[at:middle], packed[middle:end]))
-        at = end
-    if at != len(packed):
-        raise Damaged("rows of the index")
-    return rows
-
-
-def _cut(items: list[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _marks(count: int) -> str:
-    return ",".join("?" * count)

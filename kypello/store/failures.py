@@ -4,12 +4,10 @@
 Errors of the operating system and of SQLite in the words of the domain.
 """
 
-import errno
 import sqlite3
 
 from kypello.errors import Damaged, KypelloError, StorageFailed, StorageFull
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from kypello.store.reserve import NO_ROOM
 
 
 def storage_error(error: OSError | sqlite3.Error, what: str) -> KypelloError:
@@ -19,7 +17,7 @@ def storage_error(error: OSError | sqlite3.Error, what: str) -> KypelloError:
     :param what: What was being read or written, for the administrator.
     """
     if isinstance(error, OSError):
-        full = error.errno in _FULL
+        full = error.errno in NO_ROOM
         return StorageFull() if full else StorageFailed(f"{what}: {error.strerror or error}")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code == sqlite3.SQLITE_FULL:

@@ -24,12 +24,12 @@ from kypello.store.blobfile import (
     CHUNK,
     BlobFile,
     BlobWriter,
-    FileCalls,
     blocking,
     open_blob,
     pin_blob,
     remove_blob,
 )
+from kypello.store.filecalls import FileCalls
 from kypello.store.undisturbed import undisturbed
 
 #: Bytes of the first block that is read, so that it comes soon, and of the others.
@@ -48,18 +48,20 @@ class FileBlobs:
     Byte objects in a directory.
 
     :ivar _directory: It exists.
+    :ivar _durable: The directories below it whose names are known to be durable.
     """
 
     _directory: Path
     _lanes: ILanes
     _calls: FileCalls = field(factory=FileCalls)
+    _durable: set[Path] = field(init=False, factory=set)
 
     async def write(self, name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
         """
         Write the whole of *body*, some blocks at a time.
         """
         lane = self._lanes.lane()
-        writer = BlobWriter(self._path(name), self._calls)
+        writer = BlobWriter(self._path(name), self._calls, self._durable)
         flying: deque[Deferred[Any]] = deque()
 
         async def queue(call: Callable[..., None], *arguments: object) -> None:

@@ -20,11 +20,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kypello.errors import Conflict, StorageFailed
+from kypello.errors import KypelloError, StorageFailed
 from kypello.interfaces import IIndex, ILane, ILanes
 from kypello.model import Write
-from kypello.store.database import Commit, Connect, Database, Get, Scan
+from kypello.store.database import Connect, Database
+from kypello.store.filecalls import FileCalls
 from kypello.store.records import SYSTEM
+from kypello.store.reserve import Reserve
+from kypello.store.transactions import Commit, Get, Scan
 
 #: The most calls that are done together.
 _TOGETHER = 256
@@ -40,7 +43,7 @@ class _Batches(Generic[R]):
     """
     Calls of one kind for one space, in order.
 
-    :ivar _work: Does several; gives what each of them gets, a :class:`Conflict` being raised.
+    :ivar _work: Does several; gives what each of them gets, an error being raised.
     :ivar busy: Whether any are being done or wait.
     """
 
@@ -80,7 +83,7 @@ class _Batches(Generic[R]):
         else:
             self.busy = False
         for outcome, result in results:
-            if isinstance(result, Conflict):
+            if isinstance(result, KypelloError):
                 outcome.errback(result)
             else:
                 outcome.callback(result)
@@ -102,6 +105,8 @@ class _Space:
     _root: Path
     _path: Path
     _connect: Connect
+    _calls: FileCalls
+    _reserve: Reserve
     reader: _Batches[Get | Scan] = field(init=False)
     writer: _Batches[Commit] = field(init=False)
     _connections: tuple[tuple[ILane, Database], tuple[ILane, Database]] = field(init=False)
@@ -110,11 +115,14 @@ class _Space:
         """
         Nothing is connected yet.
         """
-        reading = self._lanes.lane(), Database(self._root, self._path, self._connect)
-        writing = self._lanes.lane(), Database(self._root, self._path, self._connect)
+        reading = self._lanes.lane(), self._database()
+        writing = self._lanes.lane(), self._database()
         self.reader = _Batches(reading[0], reading[1].read)
         self.writer = _Batches(writing[0], writing[1].commit)
         self._connections = reading, writing
+
+    def _database(self) -> Database:
+        return Database(self._root, self._path, self._connect, self._calls, self._reserve)
 
     @property
     def busy(self) -> bool:
@@ -155,8 +163,16 @@ class SQLiteIndex:
     _lanes: ILanes
     _most: int = 64
     _connect: Connect = sqlite3.connect
+    _calls: FileCalls = field(factory=FileCalls)
+    _reserve: Reserve = field(init=False)
     _spaces: "OrderedDict[str, _Space]" = field(init=False, factory=OrderedDict)
     _log: Logger = field(init=False, factory=Logger)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nothing is open.
+        """
+        self._reserve = Reserve(self._directory / "reserve")
 
     async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """
@@ -218,7 +234,12 @@ class SQLiteIndex:
         if space is None:
             self._close_unused()
             space = self._spaces[name] = _Space(
-                self._lanes, self._directory, self._path(name), self._connect
+                self._lanes,
+                self._directory,
+                self._path(name),
+                self._connect,
+                self._calls,
+                self._reserve,
             )
         self._spaces.move_to_end(name)
         return space

@@ -16,7 +16,8 @@ from twisted.internet.task import deferLater
 
 from kypello.errors import Damaged, StorageFailed, StorageFull
 from kypello.model import Buffer
-from kypello.store.blobfile import CHUNK, FileCalls
+from kypello.store.blobfile import CHUNK
+from kypello.store.filecalls import FileCalls
 from kypello.store.files import FileBlobs
 from kypello.store.memory import MemoryBlobs
 from kypello.testing.fakes import BytesSource
@@ -87,12 +88,12 @@ class FaultyCalls(FileCalls):
         self.check("sync")
         super().sync(descriptor)
 
-    def remove(self, path: Path) -> None:
+    def unlink(self, path: Path) -> None:
         """
         Remove.
         """
-        self.check("remove")
-        super().remove(path)
+        self.check("unlink")
+        super().unlink(path)
 
     def check(self, call: str) -> None:
         """
@@ -205,7 +206,7 @@ class FileBlobsTests(BlobsContract, DiskCase):
         """
         blobs = await self.make_blobs()
         await self.write(blobs, NAME, b"data")
-        self.calls.failing = "remove"
+        self.calls.failing = "unlink"
         with self.assertRaises(StorageFailed):
             await blobs.delete(NAME)
         self.assertEqual(list(await blobs.names("", 10)), [NAME])
