@@ -459,6 +459,27 @@ class IBlobs(Interface):
         """
 
 
+class IStorageProbe(Interface):
+    """
+    Whether the storage works, by trying it: nothing is taken from memory.
+    """
+
+    async def read() -> None:
+        """
+        See that what is stored can be looked up.
+
+        :raises KypelloError: It cannot.
+        """
+
+    async def write() -> None:
+        """
+        See that something can be stored durably, and looked up.
+
+        :raises StorageFull: Reading and deleting may work.
+        :raises KypelloError: It cannot.
+        """
+
+
 class IKMS(Interface):
     """
     A key management service: it keeps master keys and never shows them.

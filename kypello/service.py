@@ -384,7 +384,7 @@ def _make_site(
         allow_insecure_customer_keys=config.loopback_customer_keys,
         test_key=test_key,
     )
-    health = Health(store, kms, reactor)
+    health = Health(disk.probe, kms, reactor)
     return StreamingSite(
         S3Resource(front, health.probe),
         reactor,

@@ -11,10 +11,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from kypello.errors import KypelloError, NoSuchBucket, StorageFailed
-from kypello.interfaces import IKMS, IObjectStore
-from kypello.model import BucketInfo, KMSEndpoint, KMSStatus
+from kypello.errors import StorageFailed, StorageFull
+from kypello.interfaces import IKMS
+from kypello.model import KMSEndpoint, KMSStatus
 from kypello.monitor.health import FRESH, Health
+from kypello.testing.fakes import FakeStorage
 from tests.cases import SyncCase
 from tests.s3.front import FrontCase
 
@@ -84,22 +85,6 @@ class SlowKMS:
         return await answer
 
 
-@implementer(IObjectStore)
-@define
-class NoStore:
-    """
-    A store without buckets, or one that fails.
-    """
-
-    error: KypelloError
-
-    async def bucket(self, name: str) -> BucketInfo:
-        """
-        Find nothing.
-        """
-        raise self.error
-
-
 def status(*online: bool) -> KMSStatus:
     """
     A state of endpoints.
@@ -118,7 +103,7 @@ class HealthTests(SyncCase):
         Ask a KMS that answers by and by.
         """
         self.kms, self.clock = SlowKMS(), Clock()
-        self.health = Health(NoStore(NoSuchBucket("minio")), self.kms, self.clock)
+        self.health = Health(FakeStorage(), self.kms, self.clock)
 
     def ready(self) -> "Deferred[int]":
         """
@@ -169,10 +154,16 @@ class HealthTests(SyncCase):
 
     def test_storage(self) -> None:
         """
-        A storage that fails makes a server no member of the cluster.
+        A storage that cannot be read is no member of the cluster; one that cannot be written is
+        good for reading.
         """
-        health = Health(NoStore(StorageFailed("gone")), None, self.clock)
-        for word in ("cluster", "cluster/read"):
-            response = self.successResultOf(Deferred.fromCoroutine(health.probe(word)))
-            assert response is not None
-            self.assertEqual(response.status, 503)
+        for storage, expected in (
+            (FakeStorage(), (200, 200)),
+            (FakeStorage(StorageFailed("gone")), (503, 503)),
+            (FakeStorage(None, StorageFull()), (503, 200)),
+        ):
+            health = Health(storage, None, self.clock)
+            for word, status in zip(("cluster", "cluster/read"), expected, strict=True):
+                response = self.successResultOf(Deferred.fromCoroutine(health.probe(word)))
+                assert response is not None
+                self.assertEqual(response.status, status)

@@ -5,6 +5,7 @@ Whether the server lives, is ready and has its storage: for load balancers and o
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -12,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kypello.errors import KypelloError, NoSuchBucket
+from kypello.errors import KypelloError
 from kypello.http.response import Response
-from kypello.interfaces import IKMS, IObjectStore
+from kypello.interfaces import IKMS, IStorageProbe
 from kypello.objects.sharing import SharedCalls
 
 #: How long an answer about the KMS or the storage is good for, in seconds.
@@ -22,9 +23,6 @@ FRESH = 2.0
 
 #: When to ask again, in seconds.
 _RETRY = 5
-
-#: No bucket can have this name; looking for it costs one read of the index.
-_NO_BUCKET = "minio"
 
 _OK = Response(200)
 _NOT_OK = Response(503, (("Retry-After", str(_RETRY)),))
@@ -36,14 +34,15 @@ class Health:
     The answers to the probes.
 
     ``live`` is always good: a process that answers is not helped by being restarted.  ``ready``
-    needs one endpoint of the KMS, if it has any.  ``cluster`` needs the storage.
+    needs one endpoint of the KMS, if it has any.  ``cluster`` needs a storage that can be written,
+    ``cluster/read`` one that can be read: a full disk, for one, can be read, and emptied.
 
     :ivar _kms: ``None`` when none is configured.
     :ivar _fresh: How long one answer is given again, in seconds; probes are not authenticated,
         so that they must not cost a call each.
     """
 
-    _store: IObjectStore
+    _storage: IStorageProbe
     _kms: IKMS | None
     _clock: IReactorTime
     _fresh: float = FRESH
@@ -62,8 +61,10 @@ class Health:
                 return _OK
             case "ready":
                 return await self._answer("kms", self._kms_online)
-            case "cluster" | "cluster/read":
-                return await self._answer("storage", self._storage_works)
+            case "cluster":
+                return await self._answer(word, partial(self._works, self._storage.write))
+            case "cluster/read":
+                return await self._answer(word, partial(self._works, self._storage.read))
             case _:
                 return None
 
@@ -86,11 +87,9 @@ class Health:
             return False
         return not status.endpoints or any(endpoint.online for endpoint in status.endpoints)
 
-    async def _storage_works(self) -> bool:
+    async def _works(self, attempt: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         try:
-            await self._store.bucket(_NO_BUCKET)
-        except NoSuchBucket:
-            return True
+            await attempt()
         except KypelloError as error:
             self._log.warn("the storage does not work: {error}", error=error)
             return False

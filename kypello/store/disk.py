@@ -18,6 +18,7 @@ from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
 from kypello.store.layout import LayoutStore
+from kypello.store.probe import DiskProbe
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
@@ -35,6 +36,7 @@ class DiskStore(Service):
     :ivar lanes: Threads for everybody.
     :ivar index: Where records are, for what belongs to no bucket.
     :ivar store: The objects, as they are: nothing is encrypted here.
+    :ivar probe: Tells whether the disk works.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class DiskStore(Service):
         blobs = FileBlobs(directory.blobs, self.lanes)
         self.store = LayoutStore(self.index, blobs, reactor, os.urandom, worker, workers)
         self._sweeper = Sweeper(self.index, blobs, self.store.intents)
+        self.probe = DiskProbe(self._database, blobs, directory.path / "probe", self.lanes)
         self._sweeping: Deferred[None] | None = None
 
     def startService(self) -> None:

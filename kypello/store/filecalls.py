@@ -57,6 +57,12 @@ class FileCalls:
             # It would block, or the file system does not know: a lane reads it then.
             return 0
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        """
+        See that a file has room for so many bytes; what is new in it is zero.
+        """
+        os.posix_fallocate(descriptor, 0, size)
+
     def sync(self, descriptor: int) -> None:
         """
         Make the content of a file durable.

@@ -18,6 +18,7 @@ from pathlib import Path
 from attrs import frozen
 
 from kypello.errors import StorageFull
+from kypello.store.filecalls import FileCalls
 
 #: How much is kept, in bytes, and at most which part of the disk: SQLite moves what it wrote
 #: ahead into its database after some 4 MiB, and begins anew in the same place.
@@ -37,6 +38,7 @@ class Reserve:
     """
 
     _path: Path
+    _calls: FileCalls
 
     def keep(self) -> None:
         """
@@ -79,7 +81,7 @@ class Reserve:
         with self._locked() as descriptor:
             size, before = self._size(), os.fstat(descriptor).st_size
             try:
-                os.posix_fallocate(descriptor, 0, size + more)
+                self._calls.allocate(descriptor, size + more)
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise

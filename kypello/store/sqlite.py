@@ -155,6 +155,7 @@ class SQLiteIndex:
     their names.
 
     :ivar _directory: It exists.
+    :ivar reserve: Room that is kept for what frees some.
     :ivar _most: How many spaces stay open when nobody uses them.
     :ivar _spaces: Open ones; the one that was used last comes last.
     """
@@ -164,7 +165,7 @@ class SQLiteIndex:
     _most: int = 64
     _connect: Connect = sqlite3.connect
     _calls: FileCalls = field(factory=FileCalls)
-    _reserve: Reserve = field(init=False)
+    reserve: Reserve = field(init=False)
     _spaces: "OrderedDict[str, _Space]" = field(init=False, factory=OrderedDict)
     _log: Logger = field(init=False, factory=Logger)
 
@@ -172,7 +173,7 @@ class SQLiteIndex:
         """
         Nothing is open.
         """
-        self._reserve = Reserve(self._directory / "reserve")
+        self.reserve = Reserve(self._directory / "reserve", self._calls)
 
     async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """
@@ -239,7 +240,7 @@ class SQLiteIndex:
                 self._path(name),
                 self._connect,
                 self._calls,
-                self._reserve,
+                self.reserve,
             )
         self._spaces.move_to_end(name)
         return space

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 from zope.interface import implementer
 
-from kypello.interfaces import IBodySource, ILane, ILanes
+from kypello.interfaces import IBodySource, ILane, ILanes, IStorageProbe
 from kypello.model import Buffer
 
 
@@ -98,3 +98,32 @@ class BytesSource:
         """
         self.closed = True
         self._blocks.clear()
+
+
+@implementer(IStorageProbe)
+@define
+class FakeStorage:
+    """
+    A storage that works, or fails.
+
+    :ivar unreadable: Why it cannot be read; ``None`` when it can.
+    :ivar unwritable: Why it cannot be written; ``None`` when it can.
+    """
+
+    unreadable: Exception | None = None
+    unwritable: Exception | None = None
+
+    async def read(self) -> None:
+        """
+        Look something up.
+        """
+        if self.unreadable is not None:
+            raise self.unreadable
+
+    async def write(self) -> None:
+        """
+        Store something.
+        """
+        await self.read()
+        if self.unwritable is not None:
+            raise self.unwritable

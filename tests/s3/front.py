@@ -28,7 +28,7 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
-from kypello.testing.fakes import InlineLanes
+from kypello.testing.fakes import FakeStorage, InlineLanes
 from kypello.testing.harness import Answer, Harness
 from tests.cases import SyncCase
 from tests.objects.keyservice import MemoryKMS
@@ -126,7 +126,7 @@ class FrontCase(SyncCase):
         self.below = LayoutStore(MemoryIndex(), MemoryBlobs(), clock, os.urandom)
         keys = DataKeys(self.kms, clock, Reuse()) if encrypts else None
         self.store = EncryptedStore(self.below, keys, os.urandom)
-        self.health = Health(self.store, self.kms if encrypts else None, clock)
+        self.health = Health(FakeStorage(), self.kms if encrypts else None, clock)
         root = Root(ROOT)
         self.front = Front(
             store=self.store,
