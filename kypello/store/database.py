@@ -48,7 +48,7 @@ class Database:
         is not mounted, and nothing may look like an empty index.
     :ivar _reserve: Room for what frees some.
     :ivar _inode: Of the file that is open: another one may have taken its place.
-    :ivar _durable: Of the file whose name is known to be durable.
+    :ivar _durable: Whether what can be read is known to be durable.
     """
 
     _root: Path
@@ -58,7 +58,7 @@ class Database:
     _reserve: Reserve
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _inode: int = field(init=False, default=0)
-    _durable: int = field(init=False, default=0)
+    _durable: bool = field(init=False, default=False)
 
     def read(self, requests: Sequence[Get | Scan]) -> list[object]:
         """
@@ -122,11 +122,8 @@ class Database:
                     if not any(map(can_begin, requests)):
                         return list(map(refused, requests))
                     connection = self._create()
-                if self._inode != self._durable:
-                    # Who made its files may have been killed before they had durable names.
-                    for each in (directory, self._root):
-                        self._calls.sync_directory(each)
-                    self._durable = self._inode
+                if not self._durable:
+                    self._make_durable(connection)
                 return commit_all(connection, requests)
 
     def drop(self) -> None:
@@ -149,6 +146,7 @@ class Database:
         Close the connection; a later call opens it again.
         """
         connection, self._connection = self._connection, None
+        self._durable = False
         if connection is not None:
             connection.close()
 
@@ -167,11 +165,22 @@ class Database:
             self._inode = inode
         return self._connection
 
+    def _make_durable(self, connection: sqlite3.Connection) -> None:
+        # Who made the files may have been killed before their names were durable.
+        for directory in (self._path.parent, self._root):
+            self._calls.sync_directory(directory)
+        # What was written ahead may be in memory only, as a sync has failed before: to the system
+        # it looks as if it were on the disk.  So it is written once more, into the database.
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StorageFailed(f"{self._path} is being read without an end")
+        self._durable = True
+
     @property
     def _new(self) -> Path:
         return self._path.with_suffix(".new")
 
-    def _open(self, path: Path) -> sqlite3.Connection:
+    def _open(self, path: Path, *, fresh: bool = False) -> sqlite3.Connection:
         connection = self._connect(
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -182,7 +191,7 @@ class Database:
             connection.text_factory = bytes
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 16777216")
-            migrate(connection)
+            migrate(connection, fresh=fresh)
         except BaseException:
             connection.close()
             raise
@@ -193,7 +202,7 @@ class Database:
         path = self._new
         self._unlink(path)
         os.close(self._calls.make(path))
-        connection = self._open(path)
+        connection = self._open(path, fresh=True)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         finally:

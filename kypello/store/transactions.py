@@ -73,13 +73,17 @@ class Commit:
         )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, *, fresh: bool) -> None:
     """
     Bring a database to the present schema.
 
+    :param fresh: It has just been made.
+    :raises Damaged: It is empty and should not be.
     :raises StorageFailed: A later release has made it.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not version and not fresh:
+        raise Damaged("an empty database of the index")
     if version > len(_STEPS):
         raise StorageFailed(f"the index has schema {version}, made by a later release")
     if version == len(_STEPS):
