@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 from twisted.internet.error import CannotListenError
@@ -93,7 +94,9 @@ def serve(options: Namespace) -> int:
     def started(running: Running) -> None:
         if not options.quiet:
             # What systemd reads goes into its journal, where secrets do not belong.
-            print(banner(running, show_secrets="NOTIFY_SOCKET" not in os.environ), flush=True)
+            # Output may go to a file on a full disk; it is served from all the same.
+            with suppress(OSError):
+                print(banner(running, show_secrets="NOTIFY_SOCKET" not in os.environ), flush=True)
         notify("READY=1")
 
     def failed(failure: Failure) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -31,6 +31,9 @@ from kypello.store.transactions import (
 
 #: Opens a database: ``sqlite3.connect`` outside of tests.
 Connect: TypeAlias = Callable[..., sqlite3.Connection]
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 #: Codes of SQLite that do not tell whether the disk is full.  Nothing was changed when they are
 #: raised.
@@ -71,8 +74,7 @@ class Database:
             return self._try_read(requests)
         except StorageFull:
             # To open a database takes room, too.
-            self._give_room()
-            return self._try_read(requests)
+            return self._with_room(self._try_read, requests)
 
     def _try_read(self, requests: Sequence[Get | Scan]) -> list[object]:
         with self._reporting():
@@ -100,13 +102,18 @@ class Database:
         except StorageFull as full:
             if not freeing:
                 raise
-            self._give_room()
-            done = iter(self._try_commit(freeing))
+            done = iter(self._with_room(self._try_commit, freeing))
             return [next(done) if each.frees else full for each in requests]
 
-    def _give_room(self) -> None:
-        with self._reporting():
-            self._reserve.give()
+    def _with_room(self, work: Callable[[Sequence[R]], list[T]], requests: Sequence[R]) -> list[T]:
+        while True:
+            with self._reporting():
+                given = self._reserve.give()
+            try:
+                return work(requests)
+            except StorageFull:
+                if not given:
+                    raise
 
     def _try_commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
         with self._reporting():

@@ -65,7 +65,9 @@ class DiskStore(Service):
         blobs = FileBlobs(directory.blobs, self.lanes)
         self.store = LayoutStore(self.index, blobs, reactor, os.urandom, worker, workers)
         self._sweeper = Sweeper(self.index, blobs, self.store.intents)
-        self.probe = DiskProbe(self._database, blobs, directory.path / "probe", self.lanes)
+        self.probe = DiskProbe(
+            self._database, blobs, directory.path / f"probe-{worker}", self.lanes
+        )
         self._sweeping: Deferred[None] | None = None
 
     def startService(self) -> None:

@@ -101,7 +101,10 @@ class Intents:
             if isinstance(error, Conflict) and error.key == key:
                 await undisturbed(self._remove_given_up(garbage))
                 raise StorageFailed("the write took too long") from error
-            await undisturbed(self._undo(space, id_, value, garbage))
+            undone, _ = await undisturbed(self._undo(space, id_, value, garbage))
+            if not undone and not isinstance(error, StorageFailed):
+                # No commit of it can have happened: a sweeper was quicker.
+                await undisturbed(self._remove_given_up(garbage))
             raise
         finally:
             self._underway.discard(id_)
@@ -141,7 +144,12 @@ class Intents:
             return id_ not in self._underway
         return self._worker == 0 and worker >= self._workers
 
-    async def _undo(self, space: str, id_: bytes, value: bytes, garbage: Garbage) -> None:
+    async def _undo(self, space: str, id_: bytes, value: bytes, garbage: Garbage) -> bool:
+        """
+        Remove an intent and what it names.
+
+        :return: Whether the intent was there.
+        """
         intent, queued, packed = intent_key(id_), garbage_key(id_), pack(garbage)
         try:
             # Only who removes the intent may remove what it names: if it is gone, the commit
@@ -152,7 +160,7 @@ class Intents:
             await self._remove(garbage)
             await self._index.commit(space, [Write(queued, None)], {queued: packed}, ())
         except Conflict:
-            return
+            return False
         except KypelloError as error:
             self._log.warn(
                 "a write that failed is left to the sweeper of {space}: {error}",
@@ -160,6 +168,7 @@ class Intents:
                 error=error,
             )
             self.left.add(space)
+        return True
 
     async def _remove_given_up(self, garbage: Garbage) -> None:
         # A sweeper has removed it before; but some of it may have been made after that.

@@ -4,7 +4,7 @@
 Room on the disk that is kept for deleting.
 
 To delete takes room: the index writes ahead what it changes.  So a file takes some while the disk
-has it.  When a deletion finds no room, the file is given up; and until it can be made whole
+has it.  When a deletion finds no room, a piece of it is given up; and until it can be made whole
 again nothing is stored, so that what filled the disk does not take this room, too.
 """
 
@@ -23,6 +23,9 @@ from kypello.store.filecalls import FileCalls
 #: How much is kept, in bytes, and at most which part of the disk: SQLite moves what it wrote
 #: ahead into its database after some 4 MiB, and begins anew in the same place.
 SIZE, _PART = 6 * 1024 * 1024, 32
+
+#: In how many pieces it is given up: somebody else may be quicker to use one.
+_PIECES = 4
 
 #: How much must be there for the disk not to be full, in bytes.
 _SOME = 128 * 1024
@@ -50,14 +53,17 @@ class Reserve:
         if not self._whole() and not self._allocate(0):
             raise StorageFull()
 
-    def give(self) -> None:
+    def give(self) -> bool:
         """
-        Give the room up.
+        Give some of the room up.
 
+        :return: Whether there was any.
         :raises OSError: The file cannot be used.
         """
         with self._locked() as descriptor:
-            os.ftruncate(descriptor, 0)
+            left = os.fstat(descriptor).st_size
+            os.ftruncate(descriptor, max(0, left - self._size() // _PIECES))
+            return left > 0
 
     def full(self) -> bool:
         """

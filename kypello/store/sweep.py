@@ -100,7 +100,9 @@ class Sweeper:
         for key, value in await all_records(self._index, SYSTEM, BUCKETS):
             space = unpack(BucketRecord, value).space
             (meta,) = await self._index.get(space, [META])
-            if not is_open(meta):
+            # A space without any record is lost, and its bucket must not be: with its settings goes
+            # the key without which no metadata can be read.
+            if meta is not None and not is_open(meta):
                 try:
                     writes = forgetting(key[1:].decode(), space)
                     await self._index.commit(SYSTEM, writes, {key: value}, ())

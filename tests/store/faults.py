@@ -164,3 +164,12 @@ async def whats_wrong(index: IIndex, blobs: IBlobs) -> list[object]:
     if stored != live:
         wrong.append((len(stored), len(live), sorted(set(stored) ^ set(live))))
     return wrong
+
+
+async def spaces_wrong(index: IIndex) -> list[object]:
+    """
+    The spaces that belong to no bucket, or are missing, after a sweep.
+    """
+    rows = await index.scan(SYSTEM, *BUCKETS, 1000)
+    live = {unpack(BucketRecord, value).space for _, value in rows}
+    return sorted((set(await index.spaces()) - {SYSTEM}) ^ live)

@@ -18,13 +18,15 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.store.faults import whats_wrong
+from tests.store.faults import spaces_wrong, whats_wrong
 from tests.store.history import History, Operation
 from tests.store.processes import Process, Task
 from tests.store.seams import MemorySeams, Seams, drive
 
 #: How many examples are tried, in place of the few and always the same of a usual run.
 EXAMPLES = int(os.environ.get("KYPELLO_MODEL_EXAMPLES", "0"))
+
+NO_SHRINK = bool(os.environ.get("NO_SHRINK"))
 
 #: More steps than anything takes.
 ALL = 10_000
@@ -45,7 +47,7 @@ def profile(examples: int, steps: int = 40) -> settings:
         deadline=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink)[: None if not NO_SHRINK else 1],
     )
 
 
@@ -228,7 +230,7 @@ class Machine(RuleBasedStateMachine):
                 process.settle()
         self.half_deleted.clear()
         index, blobs = self.seams.open()
-        wrong = drive(whats_wrong(index, blobs))
+        wrong = drive(whats_wrong(index, blobs)) + drive(spaces_wrong(index))
         assert not wrong, "\n".join([*self.history.told, f"left over or missing: {wrong}"])
         for worker in range(self.COUNT):
             self.look_at_everything(worker)
