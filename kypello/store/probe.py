@@ -62,6 +62,7 @@ class DiskProbe:
         try:
             self._calls.write(descriptor, bytes(_SIZE), 0)
             self._calls.sync(descriptor)
+            self._calls.sync_directory(self._path.parent)
         finally:
             os.close(descriptor)
             self._calls.unlink(self._path)

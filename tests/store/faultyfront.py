@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.task import Clock
 
 from kypello.iam.root import Root
@@ -55,6 +55,7 @@ class FaultyDevice(Device):
     :ivar lasting: Whether all that follow do, too.
     :ivar count: How many of them there were.
     :ivar failed: Call and name of the file of the first one that failed.
+    :ivar made: Calls, and the last parts of the names of their files, since it works again.
     """
 
     error: int = 0
@@ -63,6 +64,7 @@ class FaultyDevice(Device):
     lasting: bool = False
     count: int = 0
     failed: tuple[str, str] = ("", "")
+    made: list[tuple[str, str]] = field(factory=list)
 
     def before(self, call: str, path: Path, offset: int) -> None:
         """
@@ -88,6 +90,13 @@ class FaultyDevice(Device):
         Work again.
         """
         self.at, self.count = 0, 0
+        self.made.clear()
+
+    def after(self, call: str, path: Path, offset: int, data: bytes) -> None:
+        """
+        Note a call.
+        """
+        self.made.append((call, path.suffix))
 
 
 class FaultyFrontCase(FrontCase):
