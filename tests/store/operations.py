@@ -15,7 +15,7 @@ from tests.store.machine import ALL, PROCESSES, STEPS, Machine
 from tests.store.processes import LARGE, Process, Reader, Task, whole
 
 BUCKETS = st.sampled_from(["a", "a", "a", "b"])
-KEYS = st.sampled_from(["k", "k", "d/k", "d/l", "e"])
+KEYS = st.sampled_from(["k", "k", "k", "k", "d/k", "d/l", "e"])
 SIZES = st.sampled_from(["s", LARGE])
 NUMBERS = st.integers(1, 3)
 

@@ -4,16 +4,88 @@
 The layout on disk against a model: processes that die, and a disk whose power is cut.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.cases import SyncCase
-from tests.store.machine import try_machine
+from tests.store.machine import ALL, try_machine
 from tests.store.operations import StoreMachine
-from tests.store.seams import DiskSeams, PowerCutSeams
+from tests.store.processes import LARGE
+from tests.store.seams import DiskSeams, PowerCutSeams, Seams
+
+
+class DiskMachine(StoreMachine):
+    """
+    Processes with connections and files of their own.
+
+    :cvar fresh: Gives a directory for one example.
+    """
+
+    fresh: ClassVar[Callable[[], Path]]
+
+    def make_seams(self) -> Seams:
+        """
+        A fresh directory.
+        """
+        return DiskSeams(type(self).fresh())
+
+
+class PowerCutMachine(DiskMachine):
+    """
+    Processes that all die with the power.
+    """
+
+    seams: PowerCutSeams
+
+    def make_seams(self) -> Seams:
+        """
+        A fresh disk.
+        """
+        return PowerCutSeams(type(self).fresh())
+
+    @rule(seed=st.integers(0, 1 << 30))
+    def cut(self, seed: int) -> None:
+        """
+        Cut the power.
+        """
+        for process in self.processes:
+            process.kill()
+        self.dead += self.processes
+        self.seams.cut(Random(seed))
+        self.processes = [self.start(worker) for worker in range(self.COUNT)]
+
+    @rule(failing=st.booleans())
+    def fail(self, failing: bool) -> None:
+        """
+        Have syncs fail, or work again.
+        """
+        self.seams.device.failing = failing
+
+    def check(self) -> None:
+        """
+        Look at everything when syncs work.
+        """
+        self.seams.device.failing = False
+        super().check()
+
+
+#: What is done, with so many steps of it, before the power is cut.
+_BEFORE_CUTS: tuple[Callable[[PowerCutMachine, int], None], ...] = (
+    lambda machine, steps: machine.put(0, "a", "k", LARGE, False, steps),
+    lambda machine, steps: machine.put(0, "a", "k", "s", False, steps),
+    lambda machine, steps: machine.create_bucket(0, "b", steps),
+    lambda machine, steps: machine.change_settings(0, "a", steps),
+    lambda machine, steps: machine.put_part(0, 0, 1, LARGE, steps),
+    lambda machine, steps: machine.complete(0, 0, "1", steps),
+    lambda machine, steps: machine.delete(0, "a", "k", steps),
+    lambda machine, steps: machine.sweep(0, steps),
+    lambda machine, steps: machine.delete_bucket(0, "b", steps),
+)
 
 
 class DiskModelTests(SyncCase):
@@ -23,9 +95,10 @@ class DiskModelTests(SyncCase):
 
     def setUp(self) -> None:
         """
-        No example was tried yet.
+        Each example has a directory of its own.
         """
         self.examples = 0
+        DiskMachine.fresh = self.fresh
 
     def fresh(self) -> Path:
         """
@@ -38,63 +111,33 @@ class DiskModelTests(SyncCase):
         """
         Two processes over the same data, that die at any step.
         """
-        case = self
-
-        class DiskMachine(StoreMachine):
-            """
-            Processes with connections and files of their own.
-            """
-
-            def make_seams(self) -> DiskSeams:
-                """
-                A fresh directory.
-                """
-                return DiskSeams(case.fresh())
-
-        try_machine(DiskMachine, 12)
+        try_machine(DiskMachine, 20)
 
     def test_power(self) -> None:
         """
         Two processes over a disk whose syncs fail, and whose power is cut.
         """
-        case = self
+        try_machine(PowerCutMachine, 20)
 
-        class PowerCutMachine(StoreMachine):
-            """
-            Processes that all die with the power.
-            """
-
-            seams: PowerCutSeams
-
-            def make_seams(self) -> PowerCutSeams:
-                """
-                A fresh disk.
-                """
-                return PowerCutSeams(case.fresh())
-
-            @rule(seed=st.integers(0, 1 << 30))
-            def cut(self, seed: int) -> None:
-                """
-                Cut the power.
-                """
-                for process in self.processes:
-                    process.kill()
-                self.dead += self.processes
-                self.seams.cut(Random(seed))
-                self.processes = [self.start(worker) for worker in range(self.COUNT)]
-
-            @rule(failing=st.booleans())
-            def fail(self, failing: bool) -> None:
-                """
-                Have syncs fail, or work again.
-                """
-                self.seams.device.failing = failing
-
-            def check(self) -> None:
-                """
-                Look at everything when syncs work.
-                """
-                self.seams.device.failing = False
-                super().check()
-
-        try_machine(PowerCutMachine, 12)
+    def test_each_cut(self) -> None:
+        """
+        The power is cut after each step of each write, and after each write.
+        """
+        machine = PowerCutMachine()
+        try:
+            machine.begin()
+            seed = 0
+            for work in _BEFORE_CUTS:
+                ended = False
+                for steps in range(40):
+                    machine.create_upload(0, "a", "u", ALL)
+                    if ended:
+                        break
+                    seed += 1
+                    work(machine, steps)
+                    ended = not machine.processes[0].tasks
+                    machine.cut(seed)
+                    machine.check()
+                self.assertTrue(ended)
+        finally:
+            machine.teardown()

@@ -1,0 +1,104 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every two writes at once: one of them stops after each of its steps, while the other is done.
+"""
+
+from collections.abc import Callable, Iterator
+
+from tests.cases import SyncCase
+from tests.store.machine import ALL
+from tests.store.operations import StoreMachine
+from tests.store.processes import LARGE
+
+
+def give_up(machine: StoreMachine, which: int, steps: int) -> None:
+    """
+    Sweep by a fresh process, which looks everywhere, after days.
+    """
+    machine.wait(True)
+    machine.kill(which)
+    machine.sweep(which, steps)
+
+
+#: Something that a process does, with so many steps of it.
+Work = Callable[[StoreMachine, int, int], None]
+
+#: No work takes more steps.
+_MOST = 60
+
+WORKS: dict[str, Work] = {
+    "large": lambda machine, which, steps: machine.put(which, "a", "k", LARGE, False, steps),
+    "small": lambda machine, which, steps: machine.put(which, "a", "k", "s", False, steps),
+    "fresh": lambda machine, which, steps: machine.put(which, "a", "k", "s", True, steps),
+    "delete": lambda machine, which, steps: machine.delete(which, "a", "k", steps),
+    "part": lambda machine, which, steps: machine.put_part(which, 0, 1, LARGE, steps),
+    "other part": lambda machine, which, steps: machine.put_part(which, 0, 3, "s", steps),
+    "complete": lambda machine, which, steps: machine.complete(which, 0, "1", steps),
+    "complete odd": lambda machine, which, steps: machine.complete(which, 0, "2", steps),
+    "abort": lambda machine, which, steps: machine.abort(which, 0, steps),
+    "make": lambda machine, which, steps: machine.create_bucket(which, "a", steps),
+    "unmake": lambda machine, which, steps: machine.delete_bucket(which, "a", steps),
+    "settings": lambda machine, which, steps: machine.change_settings(which, "a", steps),
+    "open": lambda machine, which, steps: machine.open(which, "a", "k", steps),
+    "give up": give_up,
+    "sweep": lambda machine, which, steps: machine.sweep(which, steps),
+}
+
+
+def prepared(key: bool) -> StoreMachine:
+    """
+    Processes with a bucket and an upload of two parts.
+
+    :param key: Whether there is an object, too, and some garbage.
+    """
+    machine = StoreMachine()
+    machine.begin()
+    machine.create_upload(0, "a", "k", ALL)
+    for number in (1, 2):
+        machine.put_part(0, 0, number, "s", ALL)
+    if key:
+        for _ in range(2):
+            machine.put(0, "a", "k", LARGE, False, ALL)
+    return machine
+
+
+class PairTests(SyncCase):
+    """
+    Two processes, each of which does one thing.
+    """
+
+    def pairs(self, key: bool, stride: int) -> Iterator[StoreMachine]:
+        """
+        Processes that have begun two works: the first one has stopped after some steps, and the
+        second one is done.
+        """
+        for first, begin in WORKS.items():
+            for second, meanwhile in WORKS.items():
+                for steps in range(1, _MOST, stride):
+                    machine = prepared(key)
+                    begin(machine, 0, steps)
+                    ended = not machine.processes[0].tasks
+                    meanwhile(machine, 1, ALL)
+                    machine.history.told.insert(0, f"{first}, {steps} steps; {second}")
+                    yield machine
+                    machine.check()
+                    if ended:
+                        break
+                else:
+                    self.fail(f"{first} does not end")
+
+    def test_finished(self) -> None:
+        """
+        The first one comes to its end after the second one.
+        """
+        for key in (False, True):
+            for machine in self.pairs(key, 1):
+                machine.processes[0].settle()
+
+    def test_killed(self) -> None:
+        """
+        The process of the first one is killed.
+        """
+        for machine in self.pairs(True, 2):
+            machine.kill(0)
