@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 from pathlib import Path
+from unittest import SkipTest
 
 from botocore.exceptions import ClientError
 
@@ -185,7 +186,8 @@ class TmpfsTests(FullDiskContract, DiskCase):
         disk = self.work / "disk"
         if not disk.exists():
             disk.mkdir()
-            mount(self, "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk))
+            if not mount(self, "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)):
+                tools.missing("the right to mount")
         return disk
 
 
@@ -207,18 +209,21 @@ class Ext4Tests(FullDiskContract, DiskCase):
             subprocess.run(
                 [tools.require("mkfs.ext4"), "-q", "-m", "0", image], check=True, timeout=60
             )
-            mount(self, "-o", "loop", str(image), str(disk))
+            if not mount(self, "-o", "loop", str(image), str(disk)):
+                # A container may mount what is in memory and have no such device.
+                raise SkipTest("no loop device can be mounted")
         return disk
 
 
-def mount(case: SyncCase, *arguments: str) -> None:
+def mount(case: SyncCase, *arguments: str) -> bool:
     """
-    Mount a file system for one test.
+    Mount a file system for one test; tell whether that was possible.
     """
     mounted = subprocess.run(["mount", *arguments], capture_output=True, check=False)
     if mounted.returncode:
-        tools.missing("the right to mount")
+        return False
     case.addCleanup(subprocess.run, ["umount", "-l", arguments[-1]], check=False)
+    return True
 
 
 class VanishedTests(DiskCase):
