@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import define, field
 
 from kypello.errors import StorageFull
 from kypello.store.filecalls import FileCalls
@@ -34,14 +34,17 @@ _SOME = 128 * 1024
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-@frozen
+@define(eq=False)
 class Reserve:
     """
     The room that is kept for all databases of an index, by a file; all processes share it.
+
+    :ivar _kept: How much this process has seen kept last, in bytes.
     """
 
     _path: Path
     _calls: FileCalls
+    _kept: int = field(init=False, default=0)
 
     def keep(self) -> None:
         """
@@ -75,7 +78,7 @@ class Reserve:
 
     def _whole(self) -> bool:
         try:
-            return self._path.stat().st_size >= self._size()
+            return 0 < self._kept <= os.stat(self._path).st_size
         except FileNotFoundError:
             return False
 
@@ -95,6 +98,7 @@ class Reserve:
                 os.ftruncate(descriptor, before)
                 return False
             os.ftruncate(descriptor, size)
+            self._kept = size
             return True
 
     @contextmanager
