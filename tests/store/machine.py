@@ -92,8 +92,21 @@ class Machine(RuleBasedStateMachine):
         """
         index, blobs = self.seams.open()
         return Process(
-            index, blobs, self.clock, self.random, self.history, worker, self.REMEMBERING
+            index,
+            blobs,
+            self.clock,
+            self.random,
+            self.history,
+            worker,
+            self.REMEMBERING,
+            self.forgiving,
         )
+
+    def forgiving(self) -> bool:
+        """
+        Whether an operation may fail without a reason of its own: after days it is given up.
+        """
+        return self.long_waits > 0
 
     def random(self, size: int) -> bytes:
         """

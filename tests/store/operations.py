@@ -287,3 +287,17 @@ class StoreMachine(Machine):
                     self.read(worker, 0, ALL)
         for number in range(len(self.ids)):
             self.list_parts(worker, number, ALL)
+            if self.is_ended(number):
+                self.complete(worker, number, "1", ALL)
+
+    def is_ended(self, number: int) -> bool:
+        """
+        Whether an upload is there no more, so that completing it changes nothing.
+        """
+        found = self.chosen(number)
+        assert found is not None
+        bucket, _, label = found[0]
+        return not any(
+            label in dict(dict(world.state.buckets).get(bucket, model.Bucket()).uploads)
+            for world in self.history.worlds
+        )

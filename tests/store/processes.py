@@ -84,6 +84,7 @@ class Process:
     """
     One process over the seams.
 
+    :ivar _forgiving: Whether an operation may fail without a reason of its own.
     :ivar sweeps: How many sweeps it has begun.
     :ivar sweeping: Whether one is under way.
     """
@@ -95,6 +96,7 @@ class Process:
     _history: History
     worker: int
     remembering: bool
+    _forgiving: Callable[[], bool]
     gate: Gate = field(init=False, factory=Gate)
     tasks: list[Task] = field(init=False, factory=list)
     readers: list[Reader] = field(init=False, factory=list)
@@ -154,6 +156,8 @@ class Process:
         try:
             answer = await call
         except StorageFailed:
+            if not self._forgiving():
+                raise
             answer = UNKNOWN
         except (PreconditionFailed, Refused) as error:
             answer = type(error).__name__

@@ -41,6 +41,7 @@ class PowerCutMachine(DiskMachine):
     """
 
     seams: PowerCutSeams
+    syncs_failed = False
 
     def make_seams(self) -> Seams:
         """
@@ -65,6 +66,13 @@ class PowerCutMachine(DiskMachine):
         Have syncs fail, or work again.
         """
         self.seams.device.failing = failing
+        self.syncs_failed |= failing
+
+    def forgiving(self) -> bool:
+        """
+        Operations may fail with the disk, too.
+        """
+        return self.syncs_failed or super().forgiving()
 
     def check(self) -> None:
         """
