@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Buckets as records: each has a space of its own, made with the bucket and closed with it.
+
+Beside every record lies a blob without content that describes the bucket, for a lost index to be
+rebuilt: the settings hold what its encrypted objects need.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from attrs import define, field, frozen
 
 from kypello.crypto.randomness import Random
 from kypello.errors import BucketExists, BucketNotEmpty, Conflict, NoSuchBucket, StorageFailed
-from kypello.interfaces import IIndex
-from kypello.model import BucketInfo, Write
+from kypello.interfaces import IBlobs, IIndex
+from kypello.model import BucketInfo, ObjectMetadata, Write
 from kypello.store.intents import Intents
 from kypello.store.records import (
     BUCKETS,
@@ -19,19 +23,25 @@ from kypello.store.records import (
     OBJECTS,
     SYSTEM,
     VERSIONS,
+    BlobRecord,
     BucketRecord,
     Garbage,
     SpaceRecord,
     bucket_key,
+    empty,
     garbage_key,
+    metadata_record,
     pack,
     unpack,
 )
+from kypello.store.sources import BufferSource
 
 #: How often a commit is tried again when others change the same record, before the call fails.
 ATTEMPTS = 256
 
 _AT_ONCE = 1000
+
+_NO_METADATA = metadata_record(ObjectMetadata())
 
 
 @frozen
@@ -59,6 +69,7 @@ class Buckets:
     """
 
     _index: IIndex
+    _blobs: IBlobs
     _intents: Intents
     _random: Random
     _now: Callable[[], int]
@@ -78,8 +89,11 @@ class Buckets:
             if is_open(meta):
                 raise BucketExists(name)
             await self._forget(name, space)
-        record = BucketRecord(self._now(), self._random(16).hex(), dict(settings))
-        async with self._intents.making(SYSTEM, {}, made_space=record.space) as intent:
+        record = BucketRecord(
+            self._now(), self._random(16).hex(), dict(settings), self._random(16).hex(), 1
+        )
+        async with self._intents.making(SYSTEM, {}, (record.blob,), record.space) as intent:
+            await self._describe(name, record)
             opened = Write(META, pack(SpaceRecord(name, True)))
             await self._index.commit(record.space, [opened], {META: None}, ())
             writes = [Write(key, pack(record)), intent.removal]
@@ -128,10 +142,13 @@ class Buckets:
         key = bucket_key(name)
         for _ in range(ATTEMPTS):
             (raw,) = await self._index.get(SYSTEM, [key])
-            if raw is None or unpack(BucketRecord, raw).space != space:
+            if raw is None:
+                return
+            record = unpack(BucketRecord, raw)
+            if record.space != space:
                 return
             try:
-                await self._index.commit(SYSTEM, forgetting(name, space), {key: raw}, ())
+                await self._index.commit(SYSTEM, forgetting(name, record), {key: raw}, ())
             except Conflict:
                 continue
             self._intents.left.add(SYSTEM)
@@ -167,9 +184,18 @@ class Buckets:
         for _ in range(ATTEMPTS):
             raw = await self._record(name)
             old = unpack(BucketRecord, raw)
-            new = BucketRecord(old.created, old.space, dict(change(old.settings)))
+            new = msgspec.structs.replace(
+                old,
+                settings=dict(change(old.settings)),
+                blob=self._random(16).hex(),
+                revision=old.revision + 1,
+            )
             try:
-                await self._index.commit(SYSTEM, [Write(key, pack(new))], {key: raw}, ())
+                async with self._intents.making(SYSTEM, {key: raw}, (new.blob,)) as intent:
+                    await self._describe(name, new)
+                    before = self._intents.discarded(empty(old.blob))
+                    writes = [Write(key, pack(new)), intent.removal, *before]
+                    await self._intents.commit(SYSTEM, writes, {key: raw, **intent.expect})
             except Conflict:
                 continue
             return _info(name, new)
@@ -192,6 +218,10 @@ class Buckets:
             if known is None:
                 raise NoSuchBucket(name)
 
+    async def _describe(self, name: str, record: BucketRecord) -> None:
+        described = BlobRecord(name, "", "", self._now(), _NO_METADATA, about=record)
+        await self._blobs.write(record.blob, BufferSource(b""), lambda _: pack(described))
+
     async def _record(self, name: str) -> bytes:
         (raw,) = await self._index.get(SYSTEM, [bucket_key(name)])
         if raw is None:
@@ -206,12 +236,14 @@ def is_open(meta: bytes | None) -> bool:
     return meta is not None and unpack(SpaceRecord, meta).open
 
 
-def forgetting(name: str, space: str) -> list[Write]:
+def forgetting(name: str, record: BucketRecord) -> list[Write]:
     """
-    How a bucket whose space is closed is forgotten: its space becomes garbage.
+    How a bucket whose space is closed is forgotten: its space becomes garbage, and so does what
+    describes it.
     """
-    queued = garbage_key(bytes.fromhex(space))
-    return [Write(bucket_key(name), None), Write(queued, pack(Garbage((), space)))]
+    queued = garbage_key(bytes.fromhex(record.space))
+    garbage = Garbage((record.blob,) if record.blob else (), record.space)
+    return [Write(bucket_key(name), None), Write(queued, pack(garbage))]
 
 
 async def all_records(

@@ -3,10 +3,12 @@
 """
 How an upload in parts ends.
 
-To complete it is one commit: the blobs of the chosen parts become those of the object, and the
-upload ends.  The commit stands for every part there is: one that comes meanwhile makes it fail,
-and it is tried again; one that comes later finds no upload.  So an upload stays whole until its
-object is there, and no part is lost sight of.  The same holds when it is aborted.
+The object is described first, by a *manifest*: a blob without content that tells the parts in
+order, for a lost index to be rebuilt.  Then to complete the upload is one commit: the blobs of
+the chosen parts become those of the object, and the upload ends.  The commit stands for every
+part there is: one that comes meanwhile makes it fail, and it is tried again; one that comes later
+finds no upload.  So an upload stays whole until its object is there, and no part is lost sight
+of.  The same holds when it is aborted.
 
 What became of a completed upload is remembered for some days, for clients that ask again as
 they did not get the answer.
@@ -14,21 +16,25 @@ they did not get the answer.
 
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, evolve
 
+from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, NoSuchKey, NoSuchUpload, StorageFailed
-from kypello.interfaces import Assemble, Condition, IIndex
-from kypello.model import CustomerKey, ObjectInfo, Write
+from kypello.interfaces import Assemble, Condition, IBlobs, IIndex
+from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, Write
 from kypello.store.buckets import ATTEMPTS, Buckets
 from kypello.store.intents import Intents
 from kypello.store.records import (
     META,
+    BlobRecord,
     DoneRecord,
     ObjectRecord,
     done_key,
+    metadata_record,
     pack,
     unpack,
 )
+from kypello.store.sources import BufferSource
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import Upload, Uploads, began_at, is_upload_id
 from kypello.store.versions import Content, Versions, refuse_key
@@ -49,10 +55,12 @@ class Endings:
     """
 
     _index: IIndex
+    _blobs: IBlobs
     _buckets: Buckets
     _versions: Versions
     _uploads: Uploads
     _intents: Intents
+    _random: Random
     _now: Callable[[], int]
 
     async def complete(
@@ -81,12 +89,41 @@ class Endings:
             refuse_key(customer_key)
             content = await self._content(upload, request, assemble)
             try:
-                info = await self._versions.replace(bucket, key, upload.seen, content, condition)
+                return await self._make(bucket, upload, request, content, condition)
             except Conflict:
-                # A part came, or the upload ended, meanwhile.
+                # A part came, or the upload or the bucket ended, meanwhile.
                 continue
-            return info
         raise StorageFailed(f"too many parts of upload {upload_id} at once")
+
+    async def _make(
+        self,
+        bucket: str,
+        upload: Upload,
+        request: bytes,
+        content: Content,
+        condition: Condition | None,
+    ) -> ObjectInfo:
+        seen, key = upload.seen, upload.info.key
+        manifest = BlobRecord(
+            bucket,
+            key,
+            NULL_VERSION,
+            self._now(),
+            metadata_record(content.metadata),
+            upload.info.upload_id,
+            parts=content.parts,
+            request=request,
+        )
+        blob = self._random(16).hex()
+        async with self._intents.making(seen.space, {META: seen.meta}, (blob,)) as intent:
+            await self._blobs.write(blob, BufferSource(b""), lambda _: pack(manifest))
+            described = evolve(
+                content,
+                manifest=blob,
+                writes=lambda record: [*content.writes(record), intent.removal],
+                expect={**content.expect, **intent.expect},
+            )
+            return await self._versions.replace(bucket, key, seen, described, condition)
 
     async def _content(self, upload: Upload, request: bytes, assemble: Assemble) -> Content:
         assembly = assemble(upload.info, tuple(part.info() for part in upload.parts.values()))

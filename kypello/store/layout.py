@@ -98,13 +98,20 @@ class LayoutStore:
         self.intents = Intents(
             self._index, self._blobs, self._random, self._now, self._worker, self._workers
         )
-        self._buckets = Buckets(self._index, self.intents, self._random, self._now)
+        self._buckets = Buckets(self._index, self._blobs, self.intents, self._random, self._now)
         self._versions = Versions(self._buckets, self.intents, self._now)
         self._uploads = Uploads(
             self._index, self._blobs, self._buckets, self.intents, self._random, self._now
         )
         self._endings = Endings(
-            self._index, self._buckets, self._versions, self._uploads, self.intents, self._now
+            self._index,
+            self._blobs,
+            self._buckets,
+            self._versions,
+            self._uploads,
+            self.intents,
+            self._random,
+            self._now,
         )
 
     async def create_bucket(self, name: str, settings: Mapping[str, bytes]) -> BucketInfo:

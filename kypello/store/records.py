@@ -3,9 +3,10 @@
 """
 What the layout keeps in the index: keys and records.
 
-A record is one byte that tells the format, then MessagePack.  Structures are arrays: later
-formats append fields with defaults, so that older records stay readable; what cannot be told
-that way takes another format byte.
+A record is one byte that tells the format, then MessagePack, then its CRC32C, so that a byte
+that changes is noticed; format 1, which is still read, has no checksum.  Structures are arrays:
+later releases append fields with defaults, so that older records stay readable; what cannot be
+told that way takes another format byte.
 
 The space ``system``:
 
@@ -45,6 +46,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from awscrt.checksums import crc32c
 from msgspec.msgpack import Decoder, Encoder
 
 from kypello.errors import Damaged
@@ -135,11 +137,16 @@ class BucketRecord(msgspec.Struct, array_like=True, frozen=True):
 
     :ivar created: Nanoseconds since the epoch.
     :ivar space: The name of its own space.
+    :ivar blob: The blob that describes the bucket as it is in this record; empty in records of
+        releases that wrote none.
+    :ivar revision: How often the record was written.
     """
 
     created: int
     space: str
     settings: dict[str, bytes]
+    blob: str = ""
+    revision: int = 0
 
 
 class SpaceRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -196,6 +203,13 @@ class PartRecord(msgspec.Struct, array_like=True, frozen=True):
         return PartInfo(self.number, self.size, self.modified, metadata)
 
 
+def empty(blob: str) -> tuple[PartRecord, ...]:
+    """
+    A blob without content, as what has it; nothing for an empty name.
+    """
+    return (PartRecord(0, 0, blob),) if blob else ()
+
+
 class PartsRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     All parts of an object that has many.
@@ -215,6 +229,8 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar parts: The blobs that hold the content; none when it is kept in the index, and only
         the first one when they are kept apart.
     :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`; 0 when they are not.
+    :ivar manifest: The blob that describes an object in parts; empty for others, and in records
+        of releases that wrote none.
     """
 
     sequence: int
@@ -224,6 +240,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     metadata: MetadataRecord
     parts: tuple[PartRecord, ...] = ()
     apart: int = 0
+    manifest: str = ""
 
     def info(self, bucket: str, key: str, parts: tuple[PartInfo, ...] = ()) -> ObjectInfo:
         """
@@ -240,25 +257,6 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
             _metadata(self.metadata),
             parts,
         )
-
-
-class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
-    """
-    What is kept beside a blob, for a lost index to be rebuilt.
-
-    :ivar began: When it began to be written, nanoseconds since the epoch.
-    :ivar metadata: Of the object, or of the part.
-    :ivar upload_id: Of which this is a part; empty for an object that came in one piece.
-    :ivar number: Of the part.
-    """
-
-    bucket: str
-    key: str
-    version_id: str
-    began: int
-    metadata: MetadataRecord
-    upload_id: str = ""
-    number: int = 0
 
 
 class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -280,6 +278,38 @@ class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
         """
         metadata = _metadata(self.metadata)
         return UploadInfo(bucket, key, upload_id, self.began, metadata, self.checksum)
+
+
+class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    What is kept beside a blob, for a lost index to be rebuilt.
+
+    Two kinds of blobs have no content and are there for this alone: the manifest of an object in
+    parts, and the description of a bucket.
+
+    :ivar key: Empty for a bucket.
+    :ivar began: When it began to be written, nanoseconds since the epoch.
+    :ivar metadata: Of the object, or of the part.
+    :ivar upload_id: Of which this is a part, or from which the object was made; empty for an
+        object that came in one piece.
+    :ivar number: Of the part.
+    :ivar upload: Of which this is a part.
+    :ivar parts: Those of the object, in a manifest.
+    :ivar request: What the upload was completed by, in a manifest; see :class:`DoneRecord`.
+    :ivar about: The bucket, in its description.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    began: int
+    metadata: MetadataRecord
+    upload_id: str = ""
+    number: int = 0
+    upload: UploadRecord | None = None
+    parts: tuple[PartRecord, ...] = ()
+    request: bytes = b""
+    about: BucketRecord | None = None
 
 
 class DoneRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -320,7 +350,7 @@ class Garbage(msgspec.Struct, array_like=True, frozen=True):
     """
     What nothing refers to any more.
 
-    :ivar blobs: Their names, at most 10000.  Those of one version are in one entry, so that
+    :ivar blobs: Their names, at most 10001.  Those of one version are in one entry, so that
         they stay together while the version is open.
     :ivar space: Of a bucket; empty for none.
     """
@@ -345,28 +375,43 @@ R = TypeVar(
 
 _encode = Encoder().encode
 
-#: How to read a record, by its class and its format byte.
-_DECODE: Mapping[tuple[type, int], Callable[[Any], Any]] = {
-    (kind, 1): Decoder(kind).decode for kind in R.__constraints__
+#: How to read a record, by its class.
+_DECODE: Mapping[type, Callable[[Any], Any]] = {
+    kind: Decoder(kind).decode for kind in R.__constraints__
 }
+
+#: How many bytes the checksum of a record has.
+_SUM = 4
 
 
 def pack(record: R) -> bytes:
     """
     Write a record in the current format.
     """
-    return b"\x01" + _encode(record)
+    encoded = _encode(record)
+    checksum: int = crc32c(encoded)
+    return b"\x02" + encoded + checksum.to_bytes(_SUM, "big")
 
 
 def unpack(kind: type[R], value: bytes) -> R:
     """
     Read a record.
 
-    :raises Damaged: It is none, or of a format that this release does not know.
+    :raises Damaged: It is none, not what was written, or of a format that this release does not
+        know.
     """
+    view = memoryview(value)
+    if value[:1] == b"\x02":
+        encoded = view[1:-_SUM]
+        sound = crc32c(encoded) == int.from_bytes(view[-_SUM:], "big")
+    else:
+        encoded = view[1:]
+        sound = value[:1] == b"\x01"
+    if not sound:
+        raise Damaged(f"{kind.__name__} in the index")
     try:
-        record: R = _DECODE[kind, value[0]](memoryview(value)[1:])
-    except (IndexError, KeyError, ValueError) as error:
+        record: R = _DECODE[kind](encoded)
+    except ValueError as error:
         raise Damaged(f"{kind.__name__} in the index") from error
     return record
 

@@ -98,13 +98,13 @@ class Sweeper:
 
     async def _begin(self) -> bool:
         for key, value in await all_records(self._index, SYSTEM, BUCKETS):
-            space = unpack(BucketRecord, value).space
-            (meta,) = await self._index.get(space, [META])
+            record = unpack(BucketRecord, value)
+            (meta,) = await self._index.get(record.space, [META])
             # A space without any record is lost, and its bucket must not be: with its settings goes
             # the key without which no metadata can be read.
             if meta is not None and not is_open(meta):
                 try:
-                    writes = forgetting(key[1:].decode(), space)
+                    writes = forgetting(key[1:].decode(), record)
                     await self._index.commit(SYSTEM, writes, {key: value}, ())
                 except Conflict:
                     # Who deletes the bucket has come this far.

@@ -151,7 +151,7 @@ class Uploads:
         :raises KypelloError: As :meth:`IObjectStore.put_part`.
         """
         where = upload_key(key, upload_id), part_key(upload_id, number)
-        seen, _ = await self._find(bucket, key, upload_id, where[1])
+        seen, upload = await self._find(bucket, key, upload_id, where[1])
         refuse_key(customer_key)
         blob = self._random(16).hex()
         began = self._now()
@@ -164,7 +164,9 @@ class Uploads:
             metadata = describe(size)
             described.append(metadata)
             record = metadata_record(metadata)
-            return pack(BlobRecord(bucket, key, NULL_VERSION, began, record, upload_id, number))
+            return pack(
+                BlobRecord(bucket, key, NULL_VERSION, began, record, upload_id, number, upload)
+            )
 
         try:
             expect = {META: seen.meta, where[0]: seen.values[0]}

@@ -6,6 +6,7 @@ The current version of a key: how it is found, replaced and removed.
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from attrs import define, field, frozen
 
 from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
@@ -20,6 +21,7 @@ from kypello.store.records import (
     PartRecord,
     PartsRecord,
     content_key,
+    empty,
     metadata_record,
     object_key,
     pack,
@@ -38,6 +40,7 @@ class Content:
     New content of an object.
 
     :ivar small: The content that goes into the index; ``None`` when *parts* hold it.
+    :ivar manifest: The blob that describes an object in parts.
     :ivar writes: Makes what else its commit changes.
     :ivar expect: What else its commit expects.
     :ivar empty: Ranges in which its commit expects nothing.
@@ -47,6 +50,7 @@ class Content:
     metadata: ObjectMetadata
     small: bytes | None = field(default=None, repr=False)
     parts: tuple[PartRecord, ...] = ()
+    manifest: str = ""
     writes: Callable[[ObjectRecord], Sequence[Write]] = lambda _: ()
     expect: Mapping[bytes, bytes | None] = field(factory=dict)
     empty: Sequence[tuple[bytes, bytes]] = ()
@@ -123,7 +127,6 @@ class Versions:
         :raises Conflict: Something else than the current version was not as *content* expects.
         """
         metadata = metadata_record(content.metadata)
-        few = len(content.parts) <= _FEW
         made: list[ObjectRecord] = []
 
         def change(current: Version | None) -> list[Write]:
@@ -140,16 +143,13 @@ class Versions:
                 content.size,
                 modified,
                 metadata,
-                content.parts if few else content.parts[:1],
-                0 if few else len(content.parts),
+                content.parts,
+                manifest=content.manifest,
             )
             made[:] = [record]
-            writes = [Write(object_key(key), pack(record)), *content.writes(record)]
+            writes = [*storing(key, record), *content.writes(record)]
             if content.small:
                 writes.append(Write(content_key(key, NULL_VERSION), content.small))
-            if not few:
-                apart = pack(PartsRecord(content.parts))
-                writes.append(Write(parts_key(key, NULL_VERSION), apart))
             return writes
 
         await undisturbed(self._change(bucket, key, seen, change, condition, content))
@@ -240,12 +240,28 @@ class Versions:
         return parts
 
     def _discard(self, old: Version) -> list[Write]:
-        writes = self._intents.discarded(old.parts.records)
+        # The manifest last, so that parts of which some are gone are not taken for an upload.
+        writes = self._intents.discarded([*old.parts.records, *empty(old.record.manifest)])
         if old.record.apart:
             writes.append(Write(parts_key(old.key, old.record.version_id), None))
         if old.record.size and not old.record.parts:
             writes.append(Write(content_key(old.key, old.record.version_id), None))
         return writes
+
+
+def storing(key: str, record: ObjectRecord) -> list[Write]:
+    """
+    How a current version is stored: its parts lie apart when they are many.
+
+    :param record: With all its parts.
+    """
+    if len(record.parts) <= _FEW:
+        return [Write(object_key(key), pack(record))]
+    short = msgspec.structs.replace(record, parts=record.parts[:1], apart=len(record.parts))
+    return [
+        Write(object_key(key), pack(short)),
+        Write(parts_key(key, record.version_id), pack(PartsRecord(record.parts))),
+    ]
 
 
 def refuse_key(customer_key: CustomerKey | None) -> None:

@@ -123,14 +123,18 @@ class FailingBlobs(MemoryBlobs):
 
 async def live_blobs(index: IIndex) -> list[str]:
     """
-    The names of all blobs that objects and unfinished uploads of living buckets consist of.
+    The names of all blobs that living buckets, their objects and their unfinished uploads
+    consist of.
     """
     names: list[str] = []
     for _, value in await index.scan(SYSTEM, *BUCKETS, 1000):
-        for key, record in await index.scan(unpack(BucketRecord, value).space, b"", None, 10**6):
+        bucket = unpack(BucketRecord, value)
+        names.append(bucket.blob)
+        for key, record in await index.scan(bucket.space, b"", None, 10**6):
             if key[:1] == b"o":
                 version = unpack(ObjectRecord, record)
                 names += [part.blob for part in version.parts if not version.apart]
+                names += [version.manifest] if version.manifest else []
             elif key[:1] == b"l":
                 names += [part.blob for part in unpack(PartsRecord, record).parts]
             elif key[:1] == b"p":

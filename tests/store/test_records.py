@@ -11,6 +11,7 @@ from kypello.errors import Damaged
 from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, Sealing
 from kypello.store.parts import Parts
 from kypello.store.records import (
+    BlobRecord,
     BucketRecord,
     Intent,
     ObjectRecord,
@@ -23,6 +24,14 @@ from kypello.store.records import (
     unpack,
 )
 from tests.cases import SyncCase
+
+
+def _old(*fields: object) -> bytes:
+    """
+    A record as an earlier release wrote it, without the fields that came later.
+    """
+    return b"\x01" + msgspec.msgpack.encode(fields)
+
 
 METADATA = ObjectMetadata(
     "etag",
@@ -91,19 +100,42 @@ class RecordsTests(SyncCase):
         What is no record, or another one, or of an unknown format, is damaged.
         """
         good = pack(BucketRecord(1, "space", {"a": b"b"}))
-        self.assertEqual(good[0], 1)
-        bad_text = good.replace(b"space", b"s\xfface")
-        others = (b"", b"\x01", b"\x02" + good[1:], good[:-1], good + b"x", b"\xff" * 9)
-        for value in (*others, bad_text):
+        self.assertEqual(good[0], 2)
+        unsummed = b"\x01" + good[1:-4]
+        self.assertEqual(unpack(BucketRecord, unsummed), unpack(BucketRecord, good))
+        bad_text = unsummed.replace(b"space", b"s\xfface")
+        others = (b"", b"\x01", b"\x02", b"\x02abc", good[:-1], good + b"x", b"\xff" * 9)
+        for value in (*others, bad_text, unsummed[:-1], unsummed + b"x", b"\x03" + good[1:]):
             with self.assertRaises(Damaged):
                 unpack(BucketRecord, value)
-        with self.assertRaises(Damaged):
-            unpack(SpaceRecord, good)
+        for value in (good, unsummed):
+            with self.assertRaises(Damaged):
+                unpack(SpaceRecord, value)
+
+    def test_changed(self) -> None:
+        """
+        A record of which one bit has changed is damaged, wherever that is.
+        """
+        good = pack(BucketRecord(1, "space", {"a": b"b"}))
+        for bit in range(8, 8 * len(good)):
+            changed = bytearray(good)
+            changed[bit // 8] ^= 1 << bit % 8
+            with self.assertRaises(Damaged):
+                unpack(BucketRecord, bytes(changed))
 
     def test_grows(self) -> None:
         """
         Fields that a later release appends do not disturb, and those it knows have defaults.
         """
+        self.assertEqual(
+            unpack(ObjectRecord, _old(1, "null", 9, 12, metadata_record(METADATA), [], 0)),
+            ObjectRecord(1, "null", 9, 12, metadata_record(METADATA)),
+        )
+        self.assertEqual(
+            unpack(BlobRecord, _old("b", "k", "null", 1, metadata_record(METADATA), "id", 2)),
+            BlobRecord("b", "k", "null", 1, metadata_record(METADATA), "id", 2),
+        )
+        self.assertEqual(unpack(BucketRecord, _old(1, "s", {})), BucketRecord(1, "s", {}))
         longer = b"\x01" + msgspec.msgpack.encode([5, ["aa"], "space", "new", 7])
         self.assertEqual(unpack(Intent, longer), Intent(5, ("aa",), "space"))
         shorter = b"\x01" + msgspec.msgpack.encode([5])
