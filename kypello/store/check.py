@@ -17,7 +17,7 @@ from msgspec.msgpack import Decoder
 
 from kypello.errors import Damaged, StorageFailed
 from kypello.interfaces import IBlobs, IIndex, ILanes, IObjectStore
-from kypello.store.checkedcontents import CheckedContents
+from kypello.store.checkedcontents import CheckedContents, Kept
 from kypello.store.checkednames import HEX, CheckedNames
 from kypello.store.checkedobjects import CheckedObjects
 from kypello.store.checkedrecords import CheckedRecords, Place, text_of
@@ -37,6 +37,7 @@ from kypello.store.records import (
     Intent,
     PartRecord,
     SpaceRecord,
+    empty,
     unpack,
 )
 
@@ -85,6 +86,7 @@ class Checker:
     _findings: Findings = field(init=False)
     _names: CheckedNames = field(init=False)
     _records: CheckedRecords = field(init=False)
+    _contents: CheckedContents = field(init=False)
     _objects: CheckedObjects = field(init=False)
     _uploads: CheckedUploads = field(init=False)
 
@@ -95,7 +97,7 @@ class Checker:
         findings = self._findings = Findings(self.figures, self._tell)
         names = self._names = CheckedNames(self._lanes.lane())
         records = self._records = CheckedRecords(self._index, findings)
-        contents = CheckedContents(
+        contents = self._contents = CheckedContents(
             self._blobs, names, findings, self._lanes.lane(), self._deep, self._store
         )
         self._objects = CheckedObjects(self._index, records, contents, findings)
@@ -136,6 +138,7 @@ class Checker:
                 self.figures.buckets += 1
                 record = self._records.decoded(BucketRecord, value, where)
                 if record is not None:
+                    await self._contents.look_at([Kept(where, empty(record.blob))])
                     other = living.setdefault(record.space, where.bucket)
                     if other != where.bucket:
                         self._findings.say(
@@ -204,7 +207,9 @@ class Checker:
         bucket = "" if record is None else record.bucket
         if not bucket or bucket not in self._findings.unread:
             # Otherwise it is the record of the bucket that cannot be read, which was told.
-            self._findings.say(Problem(bucket=bucket), f"space {place.space} belongs to no bucket")
+            self._findings.broken(
+                Problem(bucket=bucket), f"space {place.space} belongs to no bucket"
+            )
         await self._inside(evolve(place, bucket=bucket))
 
     async def _inside(self, place: Place) -> None:
@@ -225,7 +230,7 @@ class Checker:
         """
         where = Problem(bucket=place.bucket)
         for wrong in await self._examine(place.space):
-            self._findings.say(where, f"space {place.space}: {wrong}")
+            self._findings.broken(where, f"space {place.space}: {wrong}")
         if kinds is None:
             return
         starts = [b"", *(bytes([kind + 1]) for kind in kinds)]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from hashlib import md5
 
 from attrs import define, evolve, frozen
-from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import domain_of, is_encrypted
@@ -21,12 +20,10 @@ from kypello.errors import (
     StorageFailed,
 )
 from kypello.interfaces import IBlobs, IBodySource, ILane, IObjectStore
+from kypello.store.beside import beside
 from kypello.store.checkednames import HEX, CheckedNames
 from kypello.store.findings import Findings, Problem, told
-from kypello.store.records import ObjectRecord, PartRecord
-
-#: How many objects are looked at beside each other.
-_AT_ONCE = 8
+from kypello.store.records import BlobRecord, ObjectRecord, PartRecord, unpack
 
 #: After how many bytes the reactor gets a turn, as what lies in memory is read without one.
 _TURN = 16 * 1024 * 1024
@@ -87,7 +84,7 @@ class CheckedContents:
         """
         if self._deep:
             self._findings.figures.read += len(content)
-            if not _fits(content, record):
+            if not fits(content, record):
                 self._findings.say(where, "its content has another MD5 than its ETag")
 
     async def look_at(self, kept: Sequence[Kept]) -> None:
@@ -96,22 +93,7 @@ class CheckedContents:
         """
         named = [part.blob for each in kept for part in each.parts if HEX.fullmatch(part.blob)]
         twice = await self._names.add([(blob, "") for blob in named])
-        waiting = iter(kept)
-
-        async def work() -> None:
-            """
-            Look at one after the other.
-            """
-            for each in waiting:
-                await self._whole(each, twice)
-
-        workers = [Deferred.fromCoroutine(work()) for _ in range(min(_AT_ONCE, len(kept)))]
-        try:
-            await gatherResults(workers, consumeErrors=True)
-        except FirstError as error:
-            for worker in workers:
-                worker.cancel()
-            error.subFailure.raiseException()
+        await beside(lambda each: self._whole(each, twice), kept)
 
     async def _whole(self, kept: Kept, twice: set[str]) -> None:
         sound = True
@@ -134,6 +116,8 @@ class CheckedContents:
                 if blob.size != part.size:
                     size = f"{blob.size} bytes instead of {part.size}"
                     raise Damaged(f"blob {part.blob} has {size}")
+                if self._deep:
+                    unpack(BlobRecord, await self._blobs.describe(part.blob))
                 if read:
                     await self._drain(blob.read(0, blob.size))
             finally:
@@ -181,7 +165,7 @@ class CheckedContents:
             source.close()
 
 
-def _fits(content: bytes, record: ObjectRecord) -> bool:
+def fits(content: bytes, record: ObjectRecord) -> bool:
     """
     Whether the content of a small object is that of its ETag, as far as that can tell.
     """

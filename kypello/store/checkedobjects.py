@@ -13,7 +13,14 @@ from kypello.interfaces import IIndex
 from kypello.store.checkedcontents import CheckedContents, Kept
 from kypello.store.checkedrecords import PAGE, CheckedRecords, Place, text_of
 from kypello.store.findings import Findings, Problem
-from kypello.store.records import OBJECTS, VERSIONS, ObjectRecord, PartRecord, PartsRecord
+from kypello.store.records import (
+    OBJECTS,
+    VERSIONS,
+    ObjectRecord,
+    PartRecord,
+    PartsRecord,
+    empty,
+)
 
 #: Ranges of keys: contents of small objects, and long lists of parts.
 _CONTENTS, _LISTS = (b"c", b"d"), (b"l", b"m")
@@ -99,7 +106,8 @@ class CheckedObjects:
             window.broken.add(key)
             return
         where = evolve(where, version=record.version_id)
-        kept = Kept(where, record.parts, self._contents.opens(record, found))
+        parts = (*record.parts, *empty(record.manifest))
+        kept = Kept(where, parts, self._contents.opens(record, found))
         self._findings.figures.bytes += record.size
         belonging = key + b"\x00" + record.version_id.encode()
         if record.apart:
@@ -149,7 +157,8 @@ class CheckedObjects:
                     count = f"{len(listed.parts)} parts instead of {record.apart}"
                     self._findings.say(kept.where, f"it has {count}")
                 self._add_up(kept.where, record, listed.parts)
-                await self._contents.look_at([evolve(kept, parts=listed.parts)])
+                parts = (*listed.parts, *empty(record.manifest))
+                await self._contents.look_at([evolve(kept, parts=parts)])
         for kept, _ in window.apart.values():
             self._findings.unreadable(kept.where, "its list of parts is missing")
 

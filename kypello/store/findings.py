@@ -45,6 +45,7 @@ class Figures:
     :ivar undecided: Blobs that only a record that cannot be read may name.
     :ivar orphans: Other blobs that nothing names.
     :ivar problems: All else that is wrong.
+    :ivar broken: Those of them that lie in the index, so that to rebuild it may help.
     """
 
     buckets: int = 0
@@ -61,6 +62,7 @@ class Figures:
     undecided: int = 0
     orphans: int = 0
     problems: int = 0
+    broken: int = 0
 
     @property
     def sound(self) -> bool:
@@ -93,12 +95,19 @@ class Findings:
         self.figures.problems += 1
         self._tell(evolve(where, what=what))
 
+    def broken(self, where: Problem, what: str) -> None:
+        """
+        Tell of a problem of the index itself.
+        """
+        self.figures.broken += 1
+        self.say(where, what)
+
     def unreadable(self, where: Problem, what: str) -> None:
         """
         Tell of a record that cannot be read, so that nobody knows what it named.
         """
         self.unread.add(where.bucket)
-        self.say(where, what)
+        self.broken(where, what)
 
     def torn(self, space: str, bucket: str, error: KypelloError) -> None:
         """
