@@ -31,6 +31,7 @@ from kypello.store.readonly import ReadOnly, examine, held
 from kypello.store.records import SYSTEM
 from kypello.store.sqlite import SQLiteIndex
 from kypello.storekeys import Keys, find_keys, make_kms
+from kypello.storerebuild import rebuild_directory
 from kypello.storereport import Report
 
 _UNSOUND, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
@@ -48,6 +49,16 @@ DIR/kes are used, if there are any.
 Exit code: 0 when all is sound, 1 when something is wrong, 2 when DIR cannot be checked.
 """
 
+_REBUILD_EPILOG = """\
+The index is made of what can still be read of the old one, and of what lies beside the blobs.
+Small objects, of up to 16 KiB, lie in the index only. No server may use DIR meanwhile.
+
+The old index, and blobs that belong to nothing, are moved to DIR/set-aside-N. If the command is
+interrupted, run it again. With --dry-run, only DIR/rebuilding is written, and removed.
+
+Exit code: 0 when nothing is lost, 1 when something is, 2 when the index cannot be rebuilt.
+"""
+
 
 def main(arguments: Sequence[str]) -> int:
     """
@@ -59,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return check(options)
+        command: Callable[[Namespace], int] = options.command
+        return command(options)
     except ConfigurationError as error:
         for mistake in error.mistakes:
             print(f"Error: {mistake}", file=sys.stderr)
@@ -80,6 +92,32 @@ def check(options: Namespace) -> int:
     with held(directory):
         keys = find_keys(directory, os.environ) if deep else Keys()
         outcome = _react(lambda reactor: check_directory(reactor, directory, deep, keys, report))
+    return _exit_code(outcome, report, directory, "checked", "the check is not complete")
+
+
+def rebuild(options: Namespace) -> int:
+    """
+    Make the index of a data directory anew.
+
+    :raises ConfigurationError: It cannot be made; says why.
+    """
+    directory, dry_run = options.directory, options.dry_run
+    report = Report(sys.stdout, sys.stderr, options.json)
+    with held(directory, rebuild=True):
+        outcome = _react(lambda reactor: rebuild_directory(reactor, directory, dry_run, report))
+    return _exit_code(outcome, report, directory, "rebuilt", "run it again")
+
+
+def _exit_code(
+    outcome: Failure | None, report: Report, directory: Path, done: str, interrupted: str
+) -> int:
+    """
+    How a command ends.
+
+    :param done: What was to be done with the directory.
+    :param interrupted: What to say after Ctrl-C.
+    :raises ConfigurationError: It was impossible.
+    """
     if outcome is None:
         return 0 if report.sound else _UNSOUND
     report.clear()
@@ -88,11 +126,11 @@ def check(options: Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _UNSOUND
     if outcome.check(CancelledError):
-        print("Interrupted: the check is not complete.", file=sys.stderr)
+        print(f"Interrupted: {interrupted}.", file=sys.stderr)
         return _INTERRUPTED
     if not outcome.check(KypelloError):
         outcome.raiseException()
-    raise ConfigurationError((f"{directory} cannot be checked: {outcome.value}",))
+    raise ConfigurationError((f"{directory} cannot be {done}: {outcome.value}",))
 
 
 async def check_directory(
@@ -184,9 +222,23 @@ def _parser() -> ArgumentParser:
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    checking.add_argument("directory", metavar="DIR", type=Path, help="of a server that is off")
     checking.add_argument("--deep", action="store_true", help="read and decrypt all contents, too")
-    checking.add_argument(
-        "--json", action="store_true", help="print a JSON object in each line, the summary last"
+    rebuilding = commands.add_parser(
+        "rebuild",
+        help="make a lost or damaged index anew",
+        description="Make the index of a data directory anew.",
+        epilog=_REBUILD_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
     )
+    rebuilding.add_argument(
+        "--dry-run", action="store_true", help="tell what would be made, and change nothing"
+    )
+    for command, parser_of in ((check, checking), (rebuild, rebuilding)):
+        parser_of.set_defaults(command=command)
+        parser_of.add_argument(
+            "directory", metavar="DIR", type=Path, help="of a server that is off"
+        )
+        parser_of.add_argument(
+            "--json", action="store_true", help="print a JSON object in each line, the summary last"
+        )
     return parser

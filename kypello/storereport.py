@@ -6,11 +6,13 @@ What ``kypello store`` prints.
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from attrs import asdict, define, field
 
 from kypello.store.findings import Figures, Problem
+from kypello.store.rebuilt import Rebuilt
 
 
 @define(eq=False)
@@ -46,11 +48,19 @@ class Report:
 
         :param began: When, in seconds of the reactor.
         """
-        if self._json or not self._err.isatty():
-            return
         size = figures.read or figures.bytes
         rate = size / max(reactor.seconds() - began, 0.001)
-        text = f"{figures.objects:,} objects, {amount(size)}, {amount(rate)}/s"
+        self._show(f"{figures.objects:,} objects, {amount(size)}, {amount(rate)}/s")
+
+    def follow_rebuild(self, figures: Rebuilt) -> None:
+        """
+        Show on a terminal how far the rebuild has come.
+        """
+        self._show(f"{figures.records:,} records, {figures.blobs:,} blobs")
+
+    def _show(self, text: str) -> None:
+        if self._json or not self._err.isatty():
+            return
         print(f"\r{text}\x1b[K", end="", file=self._err, flush=True)
         self._shown = True
 
@@ -74,6 +84,29 @@ class Report:
         for name, number, text in _summary(figures, deep):
             self._print(f"{name:<14}{number:,}{text}")
         self._print("All is sound." if figures.sound else "Something is wrong: see above.")
+        if figures.broken:
+            self._print("The index is damaged: kypello store rebuild makes it anew.")
+
+    def conclude_rebuild(self, figures: Rebuilt, kept: Path | None, dry_run: bool) -> None:
+        """
+        Print the summary of a rebuild.
+
+        :param kept: Where what was set aside is; ``None`` for nothing.
+        """
+        self.clear()
+        self.sound = figures.complete
+        if self._json:
+            told = {"set_aside": "" if kept is None else str(kept), "dry_run": dry_run}
+            summary = {**asdict(figures), "complete": figures.complete, **told}
+            self._print(json.dumps({"summary": summary}))
+            return
+        for name, number, text in _rebuilt(figures):
+            self._print(f"{name:<14}{number:,}{text}")
+        if dry_run:
+            self._print("Nothing was changed.")
+        elif kept is not None:
+            self._print(f"What was there before is kept in {kept}.")
+        self._print("Nothing is lost." if figures.complete else "Something is lost: see above.")
 
     def _print(self, text: str) -> None:
         encoding = self._out.encoding or "utf-8"
@@ -105,6 +138,19 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:,.1f} TiB"
+
+
+def _rebuilt(figures: Rebuilt) -> Iterator[tuple[str, int, str]]:
+    damaged = f", {figures.damaged:,} of them damaged" if figures.damaged else ""
+    yield "Databases", figures.databases, damaged
+    yield "Records", figures.records, " were read from them"
+    yield "Buckets", figures.buckets, ""
+    yield "Objects", figures.objects, ""
+    yield "Parts", figures.parts, ""
+    yield "Uploads", figures.uploads, ""
+    yield "Described", figures.described, " objects and parts, which only their blobs told of"
+    yield "Unused", figures.unused, " blobs"
+    yield "Problems", figures.problems, ""
 
 
 def _summary(figures: Figures, deep: bool) -> Iterator[tuple[str, int, str]]:

@@ -27,10 +27,11 @@ _FINDINGS = 20
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
+def held(directory: Path, rebuild: bool = False) -> Iterator[None]:
     """
     Hold a data directory, so that no server uses it, and change nothing.
 
+    :param rebuild: Whether its index may be missing, and nobody may begin to use it.
     :raises ConfigurationError: It is none, or in use.
     """
     try:
@@ -38,7 +39,7 @@ def held(directory: Path) -> Iterator[None]:
             raise ConfigurationError(
                 (f"{directory} holds data in a format that this version does not know.",)
             )
-        for part in ("index", "blobs"):
+        for part in ("blobs",) if rebuild else ("index", "blobs"):
             os.listdir(directory / part)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigurationError(
@@ -46,17 +47,20 @@ def held(directory: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+    made = os.O_CREAT if rebuild else 0
     try:
-        lock = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC | made, 0o600)
     except FileNotFoundError:
         # A copy without it, which nobody uses.
         yield
         return
+    except OSError as error:
+        raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
     holder = acquire(lock)
     if holder is not None:
         os.close(lock)
         raise ConfigurationError(
-            (f"{directory} is in use by a server (process {holder}): stop it, or check a copy.",)
+            (f"{directory} is in use by a server (process {holder}): stop it, or take a copy.",)
         )
     try:
         yield

@@ -1,0 +1,196 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The buckets that a rebuild finds.
+
+Which space is that of a bucket is told by its record; where that is lost, by the space itself.
+What else belongs to the bucket, above all its settings, is told by the blob that describes it.
+"""
+
+import msgspec
+from attrs import define, field
+
+from kypello.crypto.randomness import Random
+from kypello.errors import Damaged, StorageFailed
+from kypello.model import Write
+from kypello.store.checkednames import HEX
+from kypello.store.findings import Problem
+from kypello.store.rebuilt import Living, Work
+from kypello.store.records import (
+    BUCKETS,
+    GARBAGE,
+    INTENTS,
+    META,
+    OBJECTS,
+    SYSTEM,
+    BucketRecord,
+    Garbage,
+    Intent,
+    SpaceRecord,
+    bucket_key,
+    garbage_key,
+    pack,
+    unpack,
+)
+
+
+@define(eq=False)
+class RebuiltBuckets:
+    """
+    Sees to it that every bucket has a record, and a space that is open.
+
+    :ivar _random: Names spaces.
+    :ivar _described: The descriptions that no record names, by the buckets.
+    """
+
+    _work: Work
+    _random: Random
+    _described: dict[str, list[BucketRecord]] = field(init=False, factory=dict)
+
+    async def settle(self) -> Living:
+        """
+        Find the spaces of buckets among those that were copied.
+        """
+        living, making = Living({}, await self._deleted()), await self._made()
+        async for page in self._work.pages(SYSTEM, BUCKETS):
+            for key, value in page:
+                name, record = key[1:].decode(), unpack(BucketRecord, value)
+                if record.space in living.dying or not HEX.fullmatch(record.space):
+                    await self._work.write(SYSTEM, [Write(key, None)])
+                elif await self._is_closed(record.space):
+                    # Its deletion was interrupted, and goes on with the first sweep.
+                    living.dying.add(record.space)
+                    await self._work.names.leave([record.blob])
+                else:
+                    living.spaces[name] = record.space
+        living.dying |= making - {*living.spaces.values()}
+        known = {*living.spaces.values(), *living.dying}
+        others = [space for space in await self._work.index.spaces() if HEX.fullmatch(space)]
+        for space in others:
+            if space not in known:
+                await self._place(living, space)
+        return living
+
+    async def _deleted(self) -> set[str]:
+        """
+        The spaces that are to be removed.
+        """
+        spaces = set()
+        async for page in self._work.pages(SYSTEM, GARBAGE):
+            spaces |= {unpack(Garbage, value).space for _, value in page}
+        return spaces - {""}
+
+    async def _made(self) -> set[str]:
+        """
+        The spaces that were being made.
+        """
+        spaces = set()
+        async for page in self._work.pages(SYSTEM, INTENTS):
+            spaces |= {unpack(Intent, value).space for _, value in page}
+        return spaces - {""}
+
+    async def _is_closed(self, space: str) -> bool:
+        raw = await self._work.get(space, META)
+        return raw is not None and not unpack(SpaceRecord, raw).open
+
+    async def _place(self, living: Living, space: str) -> None:
+        """
+        Find out what to do with a space that no record names.
+        """
+        raw = await self._work.get(space, META)
+        record = None if raw is None else unpack(SpaceRecord, raw)
+        if record is not None and not record.open:
+            garbage = pack(Garbage((), space))
+            await self._work.write(SYSTEM, [Write(garbage_key(bytes.fromhex(space)), garbage)])
+            living.dying.add(space)
+            return
+        bucket = "" if record is None else record.bucket
+        rival = living.spaces.get(bucket)
+        recorded = await self._work.get(SYSTEM, bucket_key(bucket)) is not None
+        if bucket and not recorded and (rival is None or not await self._used(rival)):
+            # Of two, one is left from a race of two clients that made the bucket.
+            if rival is not None:
+                await self._work.index.drop(rival)
+            living.spaces[bucket] = space
+            return
+        if await self._used(space):
+            self._work.say(
+                Problem(bucket=bucket), f"nobody knows whose space {space} is: it is left out"
+            )
+        await self._work.index.drop(space)
+
+    async def _used(self, space: str) -> bool:
+        return bool(await self._work.index.scan(space, *OBJECTS, 1))
+
+    async def name(self, living: Living) -> None:
+        """
+        Note what describes the buckets that have records.
+        """
+        for name in living.spaces:
+            raw = await self._work.get(SYSTEM, bucket_key(name))
+            if raw is None:
+                continue
+            record = unpack(BucketRecord, raw)
+            if not record.blob:
+                continue
+            try:
+                (await self._work.blobs.open(record.blob)).close()
+            except Damaged:
+                # The next change of the bucket describes it again.
+                record = msgspec.structs.replace(record, blob="")
+                await self._work.write(SYSTEM, [Write(bucket_key(name), pack(record))])
+            except StorageFailed as error:
+                self._work.say(Problem(bucket=name), f"its description: {error.reason}")
+            else:
+                await self._work.names.take([[record.blob]])
+
+    def describe(self, name: str, blob: str, record: BucketRecord) -> None:
+        """
+        Note the description of a bucket, in a blob that no record names.
+        """
+        described = msgspec.structs.replace(record, blob=blob)
+        self._described.setdefault(name, []).append(described)
+
+    async def finish(self, living: Living) -> None:
+        """
+        Make what is missing of the buckets.
+        """
+        names = {*living.spaces, *self._described, *await self._work.names.described_buckets()}
+        present = set(await self._work.index.spaces())
+        for name in sorted(names):
+            described = self._described.get(name, [])
+            candidates = [each for each in described if each.space not in living.dying]
+            if described and not candidates and name not in living.spaces:
+                # It was deleted.
+                continue
+            record = await self._record(name, living.spaces.get(name), candidates)
+            if record.space not in present:
+                what = "its database is not there: what it held of small objects is lost"
+                self._work.say(Problem(bucket=name), what)
+            living.spaces[name] = record.space
+            writes = [Write(META, pack(SpaceRecord(name, True)))]
+            await self._work.write(record.space, writes)
+            await self._work.write(SYSTEM, [Write(bucket_key(name), pack(record))])
+            for each in described:
+                if each.blob != record.blob:
+                    where = Problem(bucket=name)
+                    self._work.unused(where, each.blob, "it describes the bucket as it was before")
+        self._work.figures.buckets = len(living.spaces)
+
+    async def _record(
+        self, name: str, space: str | None, candidates: list[BucketRecord]
+    ) -> BucketRecord:
+        """
+        The newest of what is known of a bucket.
+
+        :param space: If it was found.
+        """
+        raw = await self._work.get(SYSTEM, bucket_key(name))
+        if raw is not None:
+            candidates = [unpack(BucketRecord, raw), *candidates]
+        if not candidates:
+            self._work.say(Problem(bucket=name), "its settings are lost")
+            return BucketRecord(0, space or self._random(16).hex(), {})
+        best = max(candidates, key=lambda each: (each.space == space, each.created, each.revision))
+        await self._work.names.take([[best.blob]] if best.blob else [])
+        return best if space is None else msgspec.structs.replace(best, space=space)
