@@ -135,6 +135,8 @@ class CheckedObjects:
                 elif len(content) != record.size:
                     size = f"{len(content)} bytes instead of {record.size}"
                     self._findings.say(kept.where, f"its content has {size}")
+                elif not record.holds(content):
+                    self._findings.say(kept.where, "its content is not what was written")
                 elif kept.sealed:
                     window.whole.append(kept)
                 else:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from attrs import define, evolve
 
+from kypello.errors import Damaged, StorageFailed
 from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
-from kypello.store.findings import Problem
+from kypello.store.findings import Problem, told
 from kypello.store.rebuiltnames import RebuiltNames
-from kypello.store.records import SYSTEM
+from kypello.store.records import SYSTEM, BlobRecord, PartRecord, unpack
 
 #: How many rows are read at once.
 PAGE = 256
@@ -111,6 +112,33 @@ class Work:
         """
         (value,) = await self.index.get(space, [key])
         return value
+
+
+async def wrong_with(work: Work, where: Problem, part: PartRecord) -> str:
+    """
+    What is wrong with a blob, that something cannot be kept for it; empty for nothing.
+
+    :param where: What has the blob: the key of a row has no checksum, but the blob tells its own.
+    """
+    try:
+        blob = await work.blobs.open(part.blob)
+    except Damaged as error:
+        return told(error)
+    except StorageFailed as error:
+        # It may be readable again.
+        work.say(evolve(where, part=part.number), told(error))
+        return ""
+    blob.close()
+    if blob.size != part.size:
+        return f"blob {part.blob} has another size"
+    try:
+        described = unpack(BlobRecord, await work.blobs.describe(part.blob))
+    except (Damaged, StorageFailed):
+        # The content may be well all the same.
+        return ""
+    if where.key not in ("", described.key) or where.bucket != described.bucket:
+        return f"blob {part.blob} is that of something else"
+    return ""
 
 
 @define(eq=False)

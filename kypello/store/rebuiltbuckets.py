@@ -11,11 +11,10 @@ import msgspec
 from attrs import define, field
 
 from kypello.crypto.randomness import Random
-from kypello.errors import Damaged, StorageFailed
 from kypello.model import Write
 from kypello.store.checkednames import HEX
 from kypello.store.findings import Problem
-from kypello.store.rebuilt import Living, Work
+from kypello.store.rebuilt import Living, Work, wrong_with
 from kypello.store.records import (
     BUCKETS,
     GARBAGE,
@@ -28,6 +27,7 @@ from kypello.store.records import (
     Intent,
     SpaceRecord,
     bucket_key,
+    empty,
     garbage_key,
     pack,
     unpack,
@@ -133,16 +133,11 @@ class RebuiltBuckets:
             record = unpack(BucketRecord, raw)
             if not record.blob:
                 continue
-            try:
-                (await self._work.blobs.open(record.blob)).close()
-            except Damaged:
+            wrong = await wrong_with(self._work, Problem(bucket=name), *empty(record.blob))
+            if wrong or (await self._work.names.take([[record.blob]]))[0] is not None:
                 # The next change of the bucket describes it again.
                 record = msgspec.structs.replace(record, blob="")
                 await self._work.write(SYSTEM, [Write(bucket_key(name), pack(record))])
-            except StorageFailed as error:
-                self._work.say(Problem(bucket=name), f"its description: {error.reason}")
-            else:
-                await self._work.names.take([[record.blob]])
 
     def describe(self, name: str, blob: str, record: BucketRecord) -> None:
         """

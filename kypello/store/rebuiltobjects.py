@@ -7,14 +7,13 @@ The objects that a rebuild keeps, and those that it makes from what lies beside 
 from collections.abc import Sequence
 
 import msgspec
-from attrs import define, evolve
+from attrs import define
 
-from kypello.errors import Damaged, StorageFailed
 from kypello.model import Write
 from kypello.store.beside import beside
 from kypello.store.checkedcontents import fits
-from kypello.store.findings import Problem, told
-from kypello.store.rebuilt import Work
+from kypello.store.findings import Problem
+from kypello.store.rebuilt import Work, wrong_with
 from kypello.store.rebuiltnames import Described, Use
 from kypello.store.records import (
     OBJECTS,
@@ -106,9 +105,9 @@ class RebuiltObjects:
                 kept.wrong = "its list of parts is lost"
             kept.record = msgspec.structs.replace(record, parts=listed, apart=0)
         elif record.size and not record.parts:
-            if content is None or len(content) != record.size:
+            if content is None:
                 kept.wrong = "its content, which was small, is lost"
-            elif not fits(content, record):
+            elif not record.holds(content) or not fits(content, record):
                 kept.wrong = "its content, which was small, is not what was written"
 
     async def _look_at(self, bucket: str, kept: _Kept) -> None:
@@ -252,22 +251,6 @@ class RebuiltObjects:
         await self._work.write(space, [Write(row, None) for row in kept.rows])
         self._work.figures.objects -= 1
         self._work.figures.parts -= len([part for part in kept.record.parts if part.number])
-
-
-async def wrong_with(work: Work, where: Problem, part: PartRecord) -> str:
-    """
-    What is wrong with a blob, that something cannot be kept for it; empty for nothing.
-    """
-    try:
-        blob = await work.blobs.open(part.blob)
-    except Damaged as error:
-        return told(error)
-    except StorageFailed as error:
-        # It may be readable again.
-        work.say(evolve(where, part=part.number), told(error))
-        return ""
-    blob.close()
-    return "" if blob.size == part.size else f"blob {part.blob} has another size"
 
 
 def _belongs(row: bytes, version: bytes, record: ObjectRecord) -> bool:

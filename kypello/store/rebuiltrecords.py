@@ -135,7 +135,10 @@ def _wrong(space: str, key: bytes, value: bytes) -> str | None:
         return "there is no such record"
     try:
         if kind in _NAMED:
-            key[1:].partition(b"\x00")[0].decode()
+            name, nul, _ = key[1:].partition(b"\x00")
+            name.decode()
+            if nul and kind in b"bo":
+                return "there is no such record"
         if kind == b"p" and not _PART.fullmatch(key):
             return "there is no such record"
         decoded = kinds[kind]

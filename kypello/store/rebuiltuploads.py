@@ -10,9 +10,8 @@ from attrs import define
 from kypello.errors import Damaged, StorageFailed
 from kypello.model import Write
 from kypello.store.findings import Problem
-from kypello.store.rebuilt import Work
+from kypello.store.rebuilt import Work, wrong_with
 from kypello.store.rebuiltnames import Described
-from kypello.store.rebuiltobjects import wrong_with
 from kypello.store.records import (
     PARTS,
     UPLOADS,
@@ -52,8 +51,9 @@ class RebuiltUploads:
             keys = await self._work.names.upload_keys(names)
             for (row, value), upload in zip(page, names, strict=True):
                 record = unpack(PartRecord, value)
-                where = Problem(bucket=bucket, upload=upload, part=record.number)
-                await self._keep_part(space, row, record, where, keys.get(upload))
+                known = keys.get(upload)
+                where = Problem("", bucket, known or "", "", upload, record.number)
+                await self._keep_part(space, row, record, where, known)
 
     async def _keep_part(
         self, space: str, row: bytes, record: PartRecord, where: Problem, key: str | None

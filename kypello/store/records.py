@@ -231,6 +231,8 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`; 0 when they are not.
     :ivar manifest: The blob that describes an object in parts; empty for others, and in records
         of releases that wrote none.
+    :ivar checksum: CRC32C of content that is kept in the index; ``None`` for other content, and
+        in records of releases that wrote none.
     """
 
     sequence: int
@@ -241,6 +243,15 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     parts: tuple[PartRecord, ...] = ()
     apart: int = 0
     manifest: str = ""
+    checksum: int | None = None
+
+    def holds(self, content: bytes) -> bool:
+        """
+        Whether this is the content, which is kept in the index.
+        """
+        if len(content) != self.size:
+            return False
+        return self.checksum is None or self.checksum == crc32c(content)
 
     def info(self, bucket: str, key: str, parts: tuple[PartInfo, ...] = ()) -> ObjectInfo:
         """

@@ -53,7 +53,7 @@ class Salvage:
         """
         connection = self._databases.connect_to(self._path)
         try:
-            (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if told != "ok":
                 raise sqlite3.DatabaseError(told)
             cursor = connection.execute("SELECT key, value FROM records")

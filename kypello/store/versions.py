@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from attrs import define, field, frozen
+from awscrt.checksums import crc32c
 
 from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
 from kypello.interfaces import Condition
@@ -145,6 +146,7 @@ class Versions:
                 metadata,
                 content.parts,
                 manifest=content.manifest,
+                checksum=crc32c(content.small) if content.small else None,
             )
             made[:] = [record]
             writes = [*storing(key, record), *content.writes(record)]

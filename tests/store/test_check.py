@@ -7,6 +7,7 @@ Tests for ``kypello.store.check``, over the seams in memory.
 import os
 from collections.abc import Callable, Sequence
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -399,10 +400,13 @@ class DamageTests(CheckCase):
 
     async def test_etag(self) -> None:
         """
-        Small plain content that does not fit its ETag is told by a deep check.
+        Small content that is not what was written is told; that of an earlier release, which
+        wrote no checksum, by a deep check, when it does not fit its ETag.
         """
         await self.put("k", SMALL)
         await self.write(content_key("k", "null"), bytes(SMALL))
+        await self.only("not what was written", deep=False)
+        await self.change("k", lambda record: msgspec.structs.replace(record, checksum=None))
         self.assertEqual(await self.problems(deep=False), [])
         await self.only("another MD5")
 

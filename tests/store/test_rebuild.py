@@ -1,102 +1,13 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.store.rebuild``, over real databases and files.
+Tests for ``kypello.store.rebuild``: what becomes of databases that are lost.
 """
 
 import os
 from pathlib import Path
 
-from tests.store.rebuilding import BIG, SMALL, SSE_S3, RebuildCase, lose
-
-PAGE = 4096
-
-
-class LosingCase(RebuildCase):
-    """
-    A test with a store that holds something of all kinds.
-    """
-
-    async def fill(self) -> None:
-        """
-        Store it.
-        """
-        for name in ("b", "other", "empty"):
-            await self.store.create_bucket(name, {"made": b"x"})
-        for name, encryption in (("plain", None), ("sealed", SSE_S3)):
-            for size in (0, SMALL, BIG):
-                await self.put(f"{name}/{size}", size, encryption)
-            await self.assemble(f"{name}/few", 3, encryption)
-            await self.assemble(f"{name}/many", 20, encryption)
-            upload = await self.upload(f"{name}/chosen", 4, encryption)
-            await self.complete(f"{name}/chosen", upload, (2, 4))
-            await self.upload(f"{name}/unfinished", 2, encryption)
-            # What comes last counts, however it came.
-            await self.put(f"{name}/again", BIG, encryption, seed=1)
-            await self.put(f"{name}/again", BIG + 1, encryption, seed=2)
-            await self.assemble(f"{name}/one", 2, encryption)
-            await self.put(f"{name}/one", BIG, encryption, seed=3)
-            await self.put(f"{name}/parts", BIG, encryption)
-            await self.assemble(f"{name}/parts", 2, encryption)
-            await self.put(f"{name}/grown", SMALL, encryption)
-            await self.put(f"{name}/grown", BIG, encryption)
-            await self.put(f"{name}/shrunk", BIG, encryption)
-            await self.put(f"{name}/shrunk", SMALL, encryption)
-            await self.put(f"{name}/deleted", BIG, encryption)
-            await self.store.delete("b", f"{name}/deleted")
-            await self.assemble(f"{name}/gone", 2, encryption)
-            await self.store.delete("b", f"{name}/gone")
-            aborted = await self.upload(f"{name}/aborted", 2, encryption)
-            await self.store.abort_upload("b", f"{name}/aborted", aborted)
-            await self.copy(f"{name}/{BIG}", f"{name}/copy")
-            await self.copy(f"{name}/many", f"{name}/copied parts")
-            await self.put(name, BIG, encryption, "other")
-        again = await self.upload("resent", 2)
-        await self.part("resent", again, 1, seed=9)
-        await self.store.change_bucket("other", lambda old: {**old, "changed": b"y"})
-        await self.store.create_bucket("away", {})
-        await self.put("k", BIG, None, "away")
-        await self.store.delete("away", "k")
-        await self.store.delete_bucket("away")
-        await self.sweep()
-
-    async def as_before(self, *, without: frozenset[str] = frozenset()) -> None:
-        """
-        See that all is as it was when it was remembered, but for some keys of the bucket ``b``.
-        """
-        await self.assert_sound()
-        kept = {
-            where: what
-            for where, what in self.remembered.items()
-            if where[0] != "b" or where[1] not in without
-        }
-        found = await self.contents()
-        self.assertEqual(sorted(found), sorted(kept))
-        for where, (info, content) in kept.items():
-            self.assertEqual(found[where][1], content, where)
-            self.assertEqual(found[where][0].metadata, info.metadata, where)
-            self.assertEqual(
-                [(part.number, part.size, part.metadata) for part in found[where][0].parts],
-                [(part.number, part.size, part.metadata) for part in info.parts],
-            )
-        self.assertEqual(await self.unfinished(), self.uploads)
-        self.assertEqual(await self.store.buckets(), self.buckets)
-
-    async def remember(self) -> None:
-        """
-        Keep in mind what there is.
-        """
-        self.remembered = await self.contents()
-        self.uploads = await self.unfinished()
-        self.buckets = await self.store.buckets()
-
-    @property
-    def small(self) -> frozenset[str]:
-        """
-        The keys of the bucket ``b`` whose contents lie in the index.
-        """
-        small = {key for (_, key), (info, _) in self.remembered.items() if info.size <= SMALL}
-        return frozenset(small)
+from tests.store.rebuilding import BIG, SMALL, SSE_S3, LosingCase, lose
 
 
 class LostTests(LosingCase):
