@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -35,6 +36,20 @@ def base_environment() -> dict[str, str]:
     """
     prefixes = ("MINIO_", "KYPELLO_", "KES_", "AWS_", "MC_")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def contents(directory: Path) -> list[Path]:
+    """
+    The blobs of a data directory that have content, or may have: others only describe something.
+    """
+    found = []
+    for path in (directory / "blobs").glob("??/*"):
+        # The server may remove it just now.
+        with suppress(FileNotFoundError):
+            footer = path.read_bytes()[-28:]
+            if footer[:7] != b"KYPBLOB" or footer[8:16] != bytes(8):
+                found.append(path)
+    return found
 
 
 @define

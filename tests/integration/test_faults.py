@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 
 from tests.cases import SyncCase
 from tests.integration import tools
-from tests.integration.server import STATIC_KEY, ServerProcess
+from tests.integration.server import STATIC_KEY, ServerProcess, contents
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_kes_server import Person, Running, ServerCase
 from tests.kes.certificates import certificate, key_pem, new_key
@@ -92,8 +92,7 @@ class KeyServerCase(ServerCase):
         """
         See that no content is on the disk.
         """
-        blobs = self.folder / "data" / "blobs"
-        wait_until(lambda: not [path for path in blobs.rglob("*") if path.is_file()])
+        wait_until(lambda: not contents(self.folder / "data"))
 
 
 class OutageTests(KeyServerCase):
@@ -374,8 +373,7 @@ class ClientFaultTests(SyncCase):
         """
         self.assertEqual(self.s3.get_object(Bucket="bucket", Key="k")["Body"].read(), b"before")
         self.assertEqual(self.s3.list_objects_v2(Bucket="bucket")["KeyCount"], 1)
-        blobs = self.work / "data" / "blobs"
-        wait_until(lambda: not [path for path in blobs.rglob("*") if path.is_file()])
+        wait_until(lambda: not contents(self.work / "data"))
 
     def url(self, **parameters: Any) -> str:
         """

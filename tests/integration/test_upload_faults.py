@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cases import SyncCase
 from tests.integration import tools
-from tests.integration.server import ACCESS_KEY, SECRET_KEY, STATIC_KEY, ServerProcess
+from tests.integration.server import ACCESS_KEY, SECRET_KEY, STATIC_KEY, ServerProcess, contents
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_faults import refusal, wait_until
 
@@ -83,7 +83,7 @@ class UploadCase(SyncCase):
         """
         The files of content.
         """
-        return [path for path in (self.place() / "blobs").rglob("*") if path.is_file()]
+        return contents(self.place())
 
 
 class CutTests(UploadCase):
