@@ -27,6 +27,7 @@ from kypello.store.files import FileBlobs
 from kypello.store.findings import Figures, Problem
 from kypello.store.layout import LayoutStore
 from kypello.store.readonly import ReadOnly, held
+from kypello.store.rebuilt import Rebuilt
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store_cli import check_directory, main
 from kypello.storekeys import Keys, LocalKMS, find_keys
@@ -73,11 +74,11 @@ class CommandTests(SyncCase):
                 code = int(str(ended.code))
         return code, out.getvalue(), err.getvalue()
 
-    def refused(self, *parts: str) -> None:
+    def refused(self, *parts: str, command: str = "check") -> None:
         """
         See that the directory is refused in words that hold *parts*.
         """
-        code, out, err = self.run_command("check", str(self.path))
+        code, out, err = self.run_command(command, str(self.path))
         self.assertEqual((code, out, err.count("\n")), (2, "", 1), err)
         for part in ("Error: ", str(self.path), *parts):
             self.assertIn(part, err)
@@ -86,7 +87,7 @@ class CommandTests(SyncCase):
         """
         Without a command or a directory the usage is printed.
         """
-        for arguments in ((), ("nonsense",), ("check",), ("check", "a", "b")):
+        for arguments in ((), ("nonsense",), ("check",), ("rebuild",), ("check", "a", "b")):
             code, _out, err = self.run_command(*arguments)
             self.assertEqual(code, 2)
             self.assertIn("usage: kypello store", err)
@@ -97,7 +98,8 @@ class CommandTests(SyncCase):
         """
         directory = DataDirectory(self.path)
         self.addCleanup(directory.close)
-        self.refused("in use by a server", str(os.getpid()))
+        for command in ("check", "rebuild"):
+            self.refused("in use by a server", str(os.getpid()), command=command)
 
     def test_foreign(self) -> None:
         """
@@ -112,10 +114,14 @@ class CommandTests(SyncCase):
 
     def test_incomplete(self) -> None:
         """
-        A directory without blobs is refused.
+        A directory without blobs is refused, and one without an index is not checked.
         """
+        (self.path / "index").rmdir()
+        self.refused("index is not there", "kypello store rebuild")
+        (self.path / "index").mkdir()
         (self.path / "blobs").rmdir()
-        self.refused("blobs is not there")
+        for command in ("check", "rebuild"):
+            self.refused("blobs is not there", command=command)
 
     def test_held(self) -> None:
         """
@@ -135,6 +141,19 @@ class CommandTests(SyncCase):
         (self.path / "lock").unlink()
         with held(self.path):
             self.assertFalse((self.path / "lock").exists())
+
+    def test_held_for_rebuild(self) -> None:
+        """
+        While an index is rebuilt no server can use the directory, also where the lock was
+        missing, and so was the index.
+        """
+        (self.path / "lock").unlink()
+        (self.path / "index").rmdir()
+        with held(self.path, rebuild=True), self.assertRaises(ConfigurationError):
+            DataDirectory(self.path)
+        (self.path / "lock").unlink()
+        (self.path / "lock").mkdir()
+        self.refused("lock", "irectory", command="rebuild")
 
 
 class KeysTests(SyncCase):
@@ -361,6 +380,50 @@ class ReportTests(SyncCase):
         self.assertIn("Decrypted     1 objects\nNot decrypted 2 objects", self.out.getvalue())
         self.assertIn("3 objects, for want of keys", self.out.getvalue())
         self.assertTrue(report.sound)
+
+    def test_damaged_index(self) -> None:
+        """
+        Where the index itself is damaged it is told that it can be rebuilt.
+        """
+        for broken in (0, 1):
+            report = Report(out := io.StringIO(), io.StringIO())
+            report.conclude(Figures(problems=1, broken=broken), False)
+            self.assertEqual("kypello store rebuild" in out.getvalue(), bool(broken))
+
+    def test_rebuild(self) -> None:
+        """
+        The summary of a rebuild tells what was found and made, and where the old index is.
+        """
+        figures = Rebuilt(databases=3, damaged=1, records=12345, objects=7, problems=1)
+        report = Report(self.out, err := Terminal())
+        report.follow_rebuild(figures)
+        report.conclude_rebuild(figures, Path("/data/set-aside-1"), False)
+        lines = self.out.getvalue().splitlines()
+        self.assertIn("Databases     3, 1 of them damaged", lines)
+        self.assertIn("Records       12,345 were read from them", lines)
+        self.assertEqual(
+            lines[-2:],
+            [
+                "What was there before is kept in /data/set-aside-1.",
+                "Something is lost: see above.",
+            ],
+        )
+        self.assertFalse(report.sound)
+        self.assertEqual(err.getvalue(), "\r12,345 records, 0 blobs\x1b[K\r\x1b[K")
+        report.conclude_rebuild(Rebuilt(), None, True)
+        lines = self.out.getvalue().splitlines()
+        self.assertEqual(lines[-2:], ["Nothing was changed.", "Nothing is lost."])
+        self.assertTrue(report.sound)
+
+    def test_rebuild_json(self) -> None:
+        """
+        Programs get the same as an object.
+        """
+        report = Report(self.out, io.StringIO(), True)
+        report.conclude_rebuild(Rebuilt(objects=7), Path("/data/set-aside-1"), False)
+        summary = json.loads(self.out.getvalue())["summary"]
+        self.assertEqual((summary["objects"], summary["complete"]), (7, True))
+        self.assertEqual(summary["set_aside"], "/data/set-aside-1")
 
     def test_json(self) -> None:
         """

@@ -42,9 +42,11 @@ def held(directory: Path, rebuild: bool = False) -> Iterator[None]:
         for part in ("blobs",) if rebuild else ("index", "blobs"):
             os.listdir(directory / part)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ConfigurationError(
-            (f"{directory} is no data directory of Kypello: {error.filename} is not there.",)
-        ) from error
+        missing = Path(error.filename)
+        what = f"{directory} is no data directory of Kypello: {missing} is not there."
+        if missing == directory / "index":
+            what += " If it was lost, kypello store rebuild makes it anew."
+        raise ConfigurationError((what,)) from error
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
     made = os.O_CREAT if rebuild else 0
