@@ -86,6 +86,8 @@ class Report:
         self._print("All is sound." if figures.sound else "Something is wrong: see above.")
         if figures.broken:
             self._print("The index is damaged: kypello store rebuild makes it anew.")
+        elif figures.orphans:
+            self._print("kypello store rebuild brings back, or sets aside, what nothing names.")
 
     def conclude_rebuild(self, figures: Rebuilt, kept: Path | None, dry_run: bool) -> None:
         """

@@ -383,12 +383,14 @@ class ReportTests(SyncCase):
 
     def test_damaged_index(self) -> None:
         """
-        Where the index itself is damaged it is told that it can be rebuilt.
+        Where the index itself is damaged, or does not name all, it is told that it can be
+        rebuilt.
         """
-        for broken in (0, 1):
+        for broken, orphans, told in ((0, 0, ""), (1, 0, "anew"), (0, 1, "aside"), (1, 1, "anew")):
             report = Report(out := io.StringIO(), io.StringIO())
-            report.conclude(Figures(problems=1, broken=broken), False)
-            self.assertEqual("kypello store rebuild" in out.getvalue(), bool(broken))
+            report.conclude(Figures(problems=1, broken=broken, orphans=orphans), False)
+            self.assertEqual("kypello store rebuild" in out.getvalue(), bool(told))
+            self.assertIn(told, out.getvalue())
 
     def test_rebuild(self) -> None:
         """

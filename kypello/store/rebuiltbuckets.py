@@ -155,8 +155,7 @@ class RebuiltBuckets:
         for name in sorted(names):
             described = self._described.get(name, [])
             candidates = [each for each in described if each.space not in living.dying]
-            if described and not candidates and name not in living.spaces:
-                # It was deleted.
+            if name not in living.spaces and await self._was_deleted(name, described, candidates):
                 continue
             record = await self._record(name, living.spaces.get(name), candidates)
             if record.space not in present:
@@ -166,11 +165,25 @@ class RebuiltBuckets:
             writes = [Write(META, pack(SpaceRecord(name, True)))]
             await self._work.write(record.space, writes)
             await self._work.write(SYSTEM, [Write(bucket_key(name), pack(record))])
+            where = Problem(bucket=name)
             for each in described:
                 if each.blob != record.blob:
-                    where = Problem(bucket=name)
                     self._work.unused(where, each.blob, "it describes the bucket as it was before")
+            if any(each.space != record.space for each in candidates):
+                self._work.say(where, "it was made anew; its settings before that are not used")
         self._work.figures.buckets = len(living.spaces)
+
+    async def _was_deleted(
+        self, name: str, described: list[BucketRecord], candidates: list[BucketRecord]
+    ) -> bool:
+        """
+        Whether a bucket that does not live was deleted, as far as anything tells.
+
+        :param described: What describes it; *candidates* are those whose spaces may live.
+        """
+        if await self._work.get(SYSTEM, bucket_key(name)) is not None:
+            return True
+        return bool(described) and not candidates
 
     async def _record(
         self, name: str, space: str | None, candidates: list[BucketRecord]

@@ -44,11 +44,10 @@ _IN_BUCKETS: Mapping[bytes, type | None] = {
     b"o": ObjectRecord,
     b"p": PartRecord,
     b"u": UploadRecord,
-    b"v": ObjectRecord,
 }
 
 #: Whose keys hold text, and what belongs to an object but is not its record.
-_NAMED, _BELONGING = b"bcdlouv", b"cl"
+_NAMED, _BELONGING = b"bcdlou", b"cl"
 _PART = re.compile(rb"p[0-9a-f]{48}..", re.DOTALL)
 
 

@@ -118,13 +118,19 @@ class RebuiltUploads:
             # An object was made of it by now.
             return
         row = part_key(found.upload, found.number)
-        if await self._work.get(space, row) is not None:
+        raw = await self._work.get(space, row)
+        old = None if raw is None else unpack(PartRecord, raw)
+        if old is not None and -found.age <= old.modified:
             self._work.unused(where, found.blob, "there is a newer part")
             return
         described = unpack(BlobRecord, await self._work.blobs.describe(found.blob))
         if not await self._make(space, found.upload, described):
             self._work.unused(where, found.blob, "its upload ended, or nobody knows of it")
             return
+        if old is not None:
+            await self._work.names.release([old.blob])
+            self._work.unused(where, old.blob, "there is a newer part")
+            self._work.figures.parts -= 1
         await self._work.names.take([[found.blob]])
         record = PartRecord(found.number, found.size, found.blob, -found.age, described.metadata)
         await self._work.write(space, [Write(row, pack(record))])

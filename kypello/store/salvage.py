@@ -4,6 +4,7 @@
 The rows that can still be read of the databases of an index, however damaged they are; blocking.
 """
 
+import re
 import sqlite3
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from attrs import define, field
 from kypello.store.readonly import ReadOnly
 from kypello.store.sqlitelog import read_log
 from kypello.store.sqlitepages import opened_pages
+
+#: What names of spaces are like; other files are none of ours.
+_SPACE = re.compile("[0-9a-z-]{2,64}")
 
 #: How many rows SQLite gives at once.
 _ROWS = 256
@@ -69,6 +73,9 @@ def found_databases(directory: Path) -> dict[str, Path]:
 
     :raises OSError:
     """
-    paths = [*directory.glob("*.sqlite*"), *directory.glob("??/*.sqlite*")]
-    names = {path.with_name(path.name.partition(".sqlite")[0] + ".sqlite") for path in paths}
-    return {path.name.removesuffix(".sqlite"): path for path in sorted(names)}
+    found = {
+        path.name.partition(".")[0]: path.with_name(path.name.removesuffix("-wal"))
+        for pattern in ("*.sqlite", "*.sqlite-wal", "??/*.sqlite", "??/*.sqlite-wal")
+        for path in directory.glob(pattern)
+    }
+    return {space: found[space] for space in sorted(found) if _SPACE.fullmatch(space)}

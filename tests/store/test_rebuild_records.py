@@ -374,6 +374,11 @@ class UploadTests(RecordsCase):
         known = await self.upload("k", 1)
         blob = await self.blob(BlobRecord("b", "k", "null", 1, NO_METADATA, known, 1), b"x")
         self.assertEqual(await self.unused(), [(blob, "there is a newer part")])
+        before = unpack(PartRecord, await self.raw(part_key(known, 1))).blob
+        now = int(self.clock.seconds() * 1e9) + 1
+        blob = await self.blob(BlobRecord("b", "k", "null", now, NO_METADATA, known, 1), b"x")
+        self.assertEqual(await self.unused(), [(before, "there is a newer part")])
+        self.assertEqual(unpack(PartRecord, await self.raw(part_key(known, 1))).blob, blob)
 
     async def test_completed(self) -> None:
         """
@@ -485,6 +490,10 @@ class BucketTests(RecordsCase):
             await self.write(META, pack(SpaceRecord(lost, False)), lost)
             if lost == "system":
                 lose(self.path / "index" / "system.sqlite")
+            else:
+                # Nor does it when something was left of its objects.
+                left = await self.blob(BlobRecord(lost, "k", "null", 1, NO_METADATA), b"x")
+                self.assertEqual(await self.unused(), [(left, "its bucket was deleted")])
             await self.rebuild()
             self.assertEqual(await self.index.get(SYSTEM, [bucket_key("system")]), [None])
             await self.sweep()
@@ -506,6 +515,23 @@ class BucketTests(RecordsCase):
         lose(self.path / "index" / "system.sqlite")
         self.assertEqual(await self.lost(), [])
         self.assertEqual(await self.keys(), ["small"])
+
+    async def test_made_anew(self) -> None:
+        """
+        A bucket that was made anew after its record was lost keeps its new settings, and it is
+        told that there were others.
+        """
+        await self.begin()
+        await self.put("k", BIG)
+        await self.index.close()
+        lose(self.path / "index")
+        (self.path / "index").mkdir()
+        self.open()
+        await self.store.create_bucket("b", {"new": b""})
+        what = "it was made anew; its settings before that are not used"
+        self.assertEqual(await self.lost(), [("b", "", what)])
+        self.assertEqual((await self.store.bucket("b")).settings, {"new": b""})
+        self.assertEqual(await self.keys(), ["k"])
 
     async def test_unknown_bucket(self) -> None:
         """

@@ -185,7 +185,15 @@ class PagesTests(SalvageCase):
         folder = Path(self.mktemp())
         (folder / "ab").mkdir(parents=True)
         self.assertEqual(found_databases(folder / "missing"), {})
-        for name in ("system.sqlite", "lock", "ab/abc.sqlite-wal", "ab/abd.sqlite", "ab/abe.new"):
+        for name in (
+            "system.sqlite",
+            "lock",
+            "ab/abc.sqlite-wal",
+            "ab/abd.sqlite",
+            "ab/abe.new",
+            "A b.sqlite",
+            "system.sqlite.bak",
+        ):
             (folder / name).touch()
         self.assertEqual(
             found_databases(folder),
