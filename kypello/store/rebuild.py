@@ -13,6 +13,8 @@ Memory stays bounded, as in :mod:`kypello.store.check`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TypeAlias
 
 from attrs import define, field
 
@@ -45,6 +47,9 @@ from kypello.store.salvage import Salvage
 
 #: How many names of blobs are read at once.
 _NAMES = 1000
+
+#: Makes something in a space of what is described.
+_Make: TypeAlias = Callable[[str, Described], Awaitable[None]]
 
 #: Before the first of all described blobs.
 _FIRST = Described("", "", "", 0, 0, "", 0)
@@ -199,23 +204,23 @@ class Rebuilder:
         """
         Make what only blobs tell of.
         """
-        after = _FIRST
-        while page := await self._work.names.described(after, False):
-            for found in page:
-                await self._make_one(living, found, self._objects.make)
-            after = page[-1]
-        after = _FIRST
-        while page := await self._work.names.described(after, True):
-            for found in page:
-                await self._make_one(living, found, self._uploads.make)
-            after = page[-1]
+        for upload, make in ((False, self._objects.make), (True, self._uploads.make)):
 
-    async def _make_one(
-        self,
-        living: Living,
-        found: Described,
-        make: Callable[[str, Described], Awaitable[None]],
-    ) -> None:
+            async def make_group(group: Sequence[Described], make: _Make = make) -> None:
+                """
+                Make one thing from all that is described of it, in order.
+                """
+                for found in group:
+                    await self._make_one(living, found, make)
+
+            after = _FIRST
+            while page := await self._work.names.described(after, upload):
+                # What is written at once shares a commit.
+                groups = [list(group) for _, group in groupby(page, _thing)]
+                await beside(make_group, groups)
+                after = page[-1]
+
+    async def _make_one(self, living: Living, found: Described, make: _Make) -> None:
         where = Problem(bucket=found.bucket, key=found.key, upload=found.upload, part=found.number)
         space = living.spaces.get(found.bucket)
         if space is None:
@@ -236,6 +241,10 @@ class Rebuilder:
                 if await self._work.get(space, row) is None:
                     self._work.say(_where(living.bucket(space), row), what)
             after = page[-1][:2]
+
+
+def _thing(found: Described) -> tuple[str, str, str]:
+    return found.bucket, found.key, found.upload
 
 
 def _where(bucket: str, row: bytes) -> Problem:
