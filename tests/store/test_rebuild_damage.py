@@ -47,8 +47,8 @@ class DamageTests(LosingCase):
 
     async def test_damage(self) -> None:
         """
-        Whatever is damaged of the database of a bucket, all that is not small comes back as it
-        was, and what of the small objects can be served is as it was, too.
+        Whatever is damaged of a database, of a bucket or of the system, all that is not small
+        comes back as it was, and what of the small objects can be served is as it was, too.
         """
         await self.fill()
         # The tree of the table has pages that hold pages, and the log has something.
@@ -66,7 +66,8 @@ class DamageTests(LosingCase):
             for path, content in copies.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            way = await self.damaged(database, seed)
+            system = self.path / "index" / "system.sqlite"
+            way = await self.damaged(system if seed % 4 == 3 else database, seed)
             _, problems = await self.rebuild()
             found = await self.contents()
             missing = {key for bucket, key in self.remembered if (bucket, key) not in found}
