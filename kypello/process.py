@@ -12,13 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.logger import (
-    FilteringLogObserver,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogBeginner,
-    textFileLogObserver,
-)
+from twisted.logger import globalLogBeginner
+
+from kypello.textlog import TextLog
 
 
 def notify(state: str) -> None:
@@ -56,9 +52,7 @@ def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
 
     :param signals: Whether signals stop it.
     """
-    worth_telling = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [worth_telling])
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([TextLog(sys.stderr)], redirectStandardIO=False)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
     if signals:

@@ -6,10 +6,11 @@ One line per request.
 Neither the query string, which may hold a signature, nor any header goes into the log.
 """
 
+from time import time
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 if TYPE_CHECKING:
     from kypello.http.request import StreamingRequest
@@ -27,22 +28,30 @@ def log_request(request: "StreamingRequest", now: float) -> None:
     outcome = "aborted" if request.aborted else "done"
     received, sent = request.body.received, request.sentLength
     duration, peer = now - request.started, host_of(request.client)
-    # The logger's own formatting of so many fields costs a tenth of a small request.
+    # The logger's own formatting of so many fields, and its check of the level, take as long as a
+    # tenth of a small request.
     line = (
         f"{request.request_id} {request.operation} {status} {outcome} in={received} out={sent}"
         f" {duration:.3f}s {peer}"
     )
-    _log.info(
-        "{line}",
-        line=line,
-        request_id=request.request_id,
-        operation=request.operation,
-        status=status,
-        outcome=outcome,
-        received=received,
-        sent=sent,
-        duration=duration,
-        peer=peer,
+    _log.observer(
+        {
+            "log_logger": _log,
+            "log_level": LogLevel.info,
+            "log_namespace": _log.namespace,
+            "log_source": None,
+            "log_format": "{line}",
+            "log_time": time(),
+            "line": line,
+            "request_id": request.request_id,
+            "operation": request.operation,
+            "status": status,
+            "outcome": outcome,
+            "received": received,
+            "sent": sent,
+            "duration": duration,
+            "peer": peer,
+        }
     )
 
 
