@@ -71,7 +71,7 @@ class RequestBody:
     _blocks: deque[Buffer] = field(factory=deque)
     _parts: list[bytes] = field(factory=list)
     _block: bytearray | None = None
-    _buffers: Recycler = field(factory=lambda: Recycler(_RECYCLED))
+    _buffers: Recycler | None = None
     _filled: int = 0
     _held: int = 0
     _error: KypelloError | None = None
@@ -202,6 +202,8 @@ class RequestBody:
 
     def _open(self) -> bytearray:
         if self._block is None:
+            if self._buffers is None:
+                self._buffers = Recycler(_RECYCLED)
             self._block = self._buffers.take(self._length())
             parts = b"".join(self._parts)
             self._block[: len(parts)] = parts

@@ -110,9 +110,10 @@ class StreamingChannel(BufferedReceiver):
         else:
             first = not self._input
             self._input += data
-            if first:
-                self._await_head()
             self._advance()
+            waiting = self._exchange is None and not (self._closing or self._lingering)
+            if first and waiting and self._input:
+                self._await_head()
 
     def space(self) -> memoryview | None:
         """
@@ -208,9 +209,10 @@ class StreamingChannel(BufferedReceiver):
             # for a part of it, and waits for ever.
             exchange.continued = True
             self.transport.write(_CONTINUE)
-        data = bytes(self._input)
-        self._input.clear()
-        self._input += exchange.feed(data)
+        if self._input and not exchange.complete:
+            data = bytes(self._input)
+            self._input.clear()
+            self._input += exchange.feed(data)
         request.begin()
         return True
 
@@ -221,12 +223,13 @@ class StreamingChannel(BufferedReceiver):
         request_id = self.site.new_request_id()
         response = self.site.refusal(error, request_id)
         assert isinstance(response.body, bytes)
+        lines = header_lines(response.headers)
         self.transport.write(
             b"".join(
                 (
                     status_line(b"HTTP/1.1", response.status),
-                    self.site.standing_headers(response.headers),
-                    header_lines(response.headers),
+                    self.site.standing_headers(lines),
+                    lines,
                     b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(response.body),
                     response.body,
                 )
@@ -323,7 +326,8 @@ class StreamingChannel(BufferedReceiver):
         ]
         bare = int(code) in NO_BODY_CODES or request.method == b"HEAD"
         delimited = bare or request.chunked or headers.hasHeader(b"content-length")
-        lines = self.site.standing_headers(pairs) + header_lines(pairs)
+        lines = header_lines(pairs)
+        lines = self.site.standing_headers(lines) + lines
         self.begin_answer(int(code), lines, bool(delimited))
 
     def write(self, data: Buffer) -> None:

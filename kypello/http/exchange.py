@@ -4,10 +4,7 @@
 One request on a connection, with its body and its answer.
 """
 
-from attrs import define, field
-
 from kypello.errors import BodyTruncated
-from kypello.http.body import RequestBody
 from kypello.http.framing import BadRequest, Chunked, Head, Identity
 from kypello.http.request import StreamingRequest
 
@@ -15,46 +12,42 @@ from kypello.http.request import StreamingRequest
 DRAIN_LIMIT = 1024 * 1024
 
 
-@define(eq=False)
 class Exchange:
     """
     What a connection knows about the request that it serves.
 
+    :ivar body: Of the request.
+    :ivar complete: The whole request was received.
     :ivar continued: The client knows that its body is wanted.
     :ivar persistent: The connection can serve another request after this one.
     :ivar answered: The whole answer was written.
     """
 
-    head: Head
-    request: StreamingRequest
-    continued: bool = False
-    persistent: bool = field(init=False)
-    answered: bool = False
-    _decoder: Identity | Chunked = field(init=False)
+    __slots__ = (
+        "_decoder",
+        "answered",
+        "body",
+        "complete",
+        "continued",
+        "head",
+        "persistent",
+        "request",
+    )
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, head: Head, request: StreamingRequest) -> None:
         """
         Find out how the body is framed.
         """
-        length = self.head.length
-        self.persistent = self.head.persistent
+        self.head = head
+        self.request = request
+        self.body = request.body
+        self.persistent = head.persistent
+        self.continued = self.answered = False
+        length = head.length
         self._decoder = Chunked() if length is None else Identity(length)
+        self.complete = length == 0
         if self.complete:
             self.body.finish()
-
-    @property
-    def body(self) -> RequestBody:
-        """
-        The body of the request.
-        """
-        return self.request.body
-
-    @property
-    def complete(self) -> bool:
-        """
-        Whether the whole request was received.
-        """
-        return self._decoder.complete
 
     @property
     def drainable(self) -> bool:
@@ -92,8 +85,7 @@ class Exchange:
             return b""
         # Joined at once: an object for each of many small chunks takes many times their memory.
         self.body.deliver(b"".join(blocks))
-        if self.complete:
-            self.body.finish()
+        self._decoded()
         return excess
 
     def space(self) -> memoryview | None:
@@ -109,5 +101,12 @@ class Exchange:
         assert isinstance(self._decoder, Identity)
         self._decoder.remaining -= size
         self.body.filled(size)
+        self._decoded()
+
+    def _decoded(self) -> None:
+        """
+        Find out whether that was all of the body.
+        """
+        self.complete = self._decoder.complete
         if self.complete:
             self.body.finish()

@@ -8,17 +8,20 @@ repairs (RFC 9112, sections 2.2, 3, 5, 6 and 11.2).
 """
 
 import re
+from functools import lru_cache
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kypello.errors import KypelloError
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+#: A control byte that is neither a tab nor part of a line end.
+_STRAY = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)").search
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)(.*)").fullmatch
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
-_LENGTH = re.compile(rb"[0-9]{1,18}").fullmatch
+_LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL).fullmatch
 
 #: The longest line that announces a chunk, and all trailers together, in bytes.
@@ -49,14 +52,15 @@ class HeadTooLarge(BadRequest):
     reason: str = "Your request header section exceeds the maximum allowed size."
 
 
-@frozen
+@define(eq=False)
 class Head:
     """
-    The request line and headers of a request, as sent.  The query and headers may hold secrets.
+    The request line and headers of a request.  The query and headers may hold secrets.
 
     :ivar target: The request target, still percent-encoded.
     :ivar version: ``HTTP/1.0`` or ``HTTP/1.1``.
-    :ivar headers: Names as sent; values without surrounding white space.
+    :ivar headers: Names in lower case; values without surrounding white space, each byte of
+        them one character (latin-1), so that nothing is lost.
     :ivar length: Bytes of body; ``None`` with the chunked transfer coding.
     :ivar persistent: The client can use the connection for more.
     :ivar expects_continue: The client waits for ``100 Continue`` before it sends the body.
@@ -65,7 +69,7 @@ class Head:
     method: bytes
     target: bytes = field(repr=False)
     version: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     length: int | None
     persistent: bool
     expects_continue: bool
@@ -88,76 +92,100 @@ def take_head(buffer: bytearray, limit: int) -> Head | None:
         if len(buffer) >= limit:
             raise HeadTooLarge()
         return None
-    lines = bytes(memoryview(buffer)[:end]).split(b"\r\n")
+    head = bytes(memoryview(buffer)[:end])
     del buffer[: end + 4]
-    return _parse(lines)
+    return _parse(head)
 
 
-def _parse(lines: list[bytes]) -> Head:
+def _parse(head: bytes) -> Head:
+    line, _, rest = head.partition(b"\r\n")
     try:
-        method, target, version = lines[0].split(b" ")
+        method, target, version = line.split(b" ")
     except ValueError:
         raise BadRequest(400, "The request line is malformed.") from None
     if not (_TOKEN(method) and _TARGET(target) and _VERSION(version)):
         raise BadRequest(400, "The request line is malformed.")
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise BadRequest(505, "This server speaks HTTP/1.1.")
-    headers: list[tuple[bytes, bytes]] = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if not colon or not _TOKEN(name) or _CONTROL(value):
-            raise BadRequest(400, "A header is malformed.")
-        headers.append((name, value.strip(b" \t")))
-    target = _origin_form(target, headers)
-    special: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        lower = name.lower()
-        if lower in _FRAMING_HEADERS:
-            special.setdefault(lower, []).append(value)
-    hosts = special.get(b"host", [])
+    if _STRAY(rest):
+        raise _bad_header()
+    headers: list[tuple[str, str]] = []
+    special: dict[str, list[str]] = {}
+    for field_line in rest.decode("latin-1").split("\r\n") if rest else ():
+        name, colon, value = field_line.partition(":")
+        name = _lower_short(name) if len(name) <= _SHORT else _lower(name)
+        value = value.strip(" \t")
+        if not colon or not name:
+            raise _bad_header()
+        headers.append((name, value))
+        if name in _FRAMING_HEADERS:
+            special.setdefault(name, []).append(value)
+    hosts = special.get("host", ())
     modern = version == b"HTTP/1.1"
     if len(hosts) > 1 or (modern and not hosts):
         raise BadRequest(400, "A request has exactly one Host header.")
-    tokens = b",".join(special.get(b"connection", [])).lower().split(b",")
+    if not target.startswith(b"/") and target != b"*":
+        target = _origin_form(target, headers)
+    connection = special.get("connection")
     return Head(
-        method=method,
-        target=target,
-        version=version,
-        headers=tuple(headers),
-        length=_length(special, modern),
-        persistent=modern and b"close" not in [token.strip(b" \t") for token in tokens],
-        expects_continue=modern and special.get(b"expect", [b""])[0].lower() == b"100-continue",
+        method,
+        target,
+        version,
+        tuple(headers),
+        _length(special, modern),
+        modern and not (connection and _closes(connection)),
+        modern and "expect" in special and special["expect"][0].lower() == "100-continue",
     )
 
 
 _FRAMING_HEADERS = frozenset(
-    (b"host", b"connection", b"expect", b"content-length", b"transfer-encoding")
+    ("host", "connection", "expect", "content-length", "transfer-encoding")
 )
 
 
-def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+def _lower(name: str) -> str:
+    """
+    The name of a header in lower case; empty for what is no name.
+    """
+    return name.lower() if _TOKEN(name.encode("latin-1")) else ""
+
+
+#: The same for names of no more than :data:`_SHORT` characters, which are few and come often.
+_lower_short = lru_cache(maxsize=1024)(_lower)
+_SHORT = 64
+
+
+def _bad_header() -> BadRequest:
+    return BadRequest(400, "A header is malformed.")
+
+
+def _closes(connection: list[str]) -> bool:
+    tokens = ",".join(connection).lower().split(",")
+    return "close" in [token.strip(" \t") for token in tokens]
+
+
+def _origin_form(target: bytes, headers: list[tuple[str, str]]) -> bytes:
     """
     Reduce an absolute target to its path and query; its authority overrides ``Host``.
     """
-    if target.startswith(b"/") or target == b"*":
-        return target
     absolute = _ABSOLUTE(target)
     if absolute is None:
         raise BadRequest(400, "The request target is malformed.")
     authority, rest = absolute.groups()
-    headers[:] = [(n, authority if n.lower() == b"host" else v) for n, v in headers]
+    host = authority.decode("latin-1")
+    headers[:] = [(name, host if name == "host" else value) for name, value in headers]
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def _length(special: dict[bytes, list[bytes]], modern: bool) -> int | None:
-    lengths = special.get(b"content-length")
-    codings = special.get(b"transfer-encoding")
+def _length(special: dict[str, list[str]], modern: bool) -> int | None:
+    lengths = special.get("content-length")
+    codings = special.get("transfer-encoding")
     if codings is not None:
         if lengths is not None:
             raise BadRequest(400, "Content-Length and Transfer-Encoding exclude each other.")
         if not modern or len(codings) != 1:
             raise BadRequest(400, "Transfer-Encoding is not acceptable here.")
-        if codings[0].lower() != b"chunked":
+        if codings[0].lower() != "chunked":
             raise BadRequest(501, "The only supported transfer coding is chunked.")
         return None
     if lengths is None:

@@ -15,6 +15,7 @@ from twisted.web.server import Request
 
 from kypello.http.body import RequestBody
 from kypello.http.framing import Head
+from kypello.model import Buffer
 
 if TYPE_CHECKING:
     from kypello.http.channel import StreamingChannel
@@ -46,15 +47,20 @@ class StreamingRequest(Request):
     def __init__(self, channel: "StreamingChannel", head: Head) -> None:
         """
         Made by the channel.
+
+        What Twisted's own would make, but is not always needed, is made when it is.
         """
-        super().__init__(channel, parsePOSTFormSubmission=False)
-        # They are made when a resource asks for them.
-        del self.requestHeaders
-        self.site = channel.site
+        self.channel = channel
+        self.transport = channel.transport
+        self.client = channel.getPeer()
+        self.host = channel.getHost()
+        self.queued = False
+        self.notifications = []
+        self.site = site = channel.site
         self.head = head
         self.body = RequestBody(head.length, channel)
-        self.request_id = channel.site.new_request_id()
-        self.started = channel.site.clock.seconds()
+        self.request_id = site.new_request_id()
+        self.started = site.clock.seconds()
 
     def __repr__(self) -> str:
         """
@@ -69,8 +75,35 @@ class StreamingRequest(Request):
         """
         headers = Headers()
         for name, value in self.head.headers:
-            headers.addRawHeader(name, value)
+            headers.addRawHeader(name.encode("ascii"), value.encode("latin-1"))
         return headers
+
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        """
+        The headers of the answer, for resources that use them.
+        """
+        return Headers()
+
+    @cached_property
+    def cookies(self) -> list[bytes]:  # type: ignore[override]
+        """
+        The cookies of the answer, for resources that use them.
+        """
+        return []
+
+    @cached_property
+    def received_cookies(self) -> dict[bytes, bytes]:  # type: ignore[override]
+        """
+        The cookies of the request, for resources that use them.
+        """
+        return {}
+
+    def isSecure(self) -> bool:
+        """
+        Whether the connection is encrypted.
+        """
+        return self.channel is not None and self.channel.isSecure()
 
     def getCookie(self, key: bytes) -> bytes | None:
         """
@@ -104,8 +137,8 @@ class StreamingRequest(Request):
         A leaf at the root finds its own way by :attr:`uri`, without ``postpath``.
         """
         site = self.site
-        self.prepath = []
-        self.postpath = []
+        self.prepath: list[bytes] = []
+        self.postpath: list[bytes] = []
         try:
             if site.resource.isLeaf:
                 self.render(site.resource)
@@ -133,6 +166,30 @@ class StreamingRequest(Request):
                 lines += b"Transfer-Encoding: chunked\r\n"
         bare = status in NO_BODY_CODES or self.method == b"HEAD"
         self.channel.begin_answer(status, lines, bare or size is not None or bool(self.chunked))
+
+    def write(self, data: Buffer) -> None:
+        """
+        Send some of the body of an answer; its head before that, unless it was sent.
+        """
+        if self.startedWriting and self.channel is not None and not self.chunked:
+            self.sentLength += len(data)
+            self.channel.write(data)
+        else:
+            super().write(data)
+
+    def finish(self) -> None:
+        """
+        The whole answer was written.
+        """
+        if not self.startedWriting or self.channel is None or self.chunked or self.producer:
+            super().finish()
+            return
+        self.site.log(self)
+        self.finished = 1
+        channel, self.channel = self.channel, None
+        channel.requestDone(self)
+        for waiting in self.notifications:
+            waiting.callback(None)
 
     def abort(self) -> None:
         """

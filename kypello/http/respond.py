@@ -17,8 +17,10 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from kypello.errors import BodyTruncated, KypelloError
+from kypello.http.coroutines import begin
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response, header_lines
+from kypello.interfaces import IBodySource
 from kypello.model import Buffer
 
 __all__ = ["Response", "respond"]
@@ -34,25 +36,22 @@ def respond(
     """
     Answer *request* with what *operation* gives.
 
-    The operation is cancelled when the client goes away.  The first block of a streamed body
-    is awaited before the headers are sent, so that what fails early is a proper error; what
-    fails later cuts the connection.
+    The operation is cancelled when the client goes away while it waits.  The first block of a
+    streamed body is awaited before the headers are sent, so that what fails early is a proper
+    error; what fails later cuts the connection.
 
     :param on_error: Words the answer to an exception.  Exceptions that are no
         :class:`KypelloError` are logged here, once.
     :return: What a ``render`` method returns.
     """
     answer = _Answer(request, on_error)
-    # Asked for first: of a request that is over already it would never fire.
-    finished = request.notifyFinish()
-    running = Deferred.fromCoroutine(answer.run(operation))
-
-    def gone(_reason: Failure) -> None:
-        answer.gone = True
-        running.cancel()
-
-    finished.addErrback(gone)
-    running.addErrback(answer.failed)
+    try:
+        running = begin(answer.run(operation))
+    except Exception:
+        answer.failed(Failure())
+    else:
+        if running is not None:
+            answer.wait_for(running)
     return NOT_DONE_YET
 
 
@@ -82,21 +81,40 @@ class _Answer:
         try:
             response = await operation
             lines = header_lines(response.headers)
-            first = await self._first_block(response)
+            first, rest = await self._begin_body(response)
         except CancelledError:
             if self.gone:
                 return
             raise
         except Exception as error:
             response = self._error_response(error)
-            lines, first = header_lines(response.headers), await self._first_block(response)
+            lines = header_lines(response.headers)
+            first, rest = await self._begin_body(response)
         if self.gone:
             _release(response)
             return
         self._send_head(response, lines)
-        await self._send_body(response, first)
+        if rest is not None:
+            await self._send_body(rest, first)
+        elif first:
+            self._request.write(first)
         if not self.gone:
             self._request.finish()
+
+    def wait_for(self, running: "Deferred[None]") -> None:
+        """
+        Go on when the operation does, unless the client goes away before.
+        """
+
+        def gone(_reason: Failure | None) -> None:
+            self.gone = True
+            running.cancel()
+
+        if self._request.aborted:
+            gone(None)
+        else:
+            self._request.notifyFinish().addErrback(gone)
+        running.addErrback(self.failed)
 
     def failed(self, failure: Failure) -> None:
         """
@@ -106,17 +124,21 @@ class _Answer:
             self._log(failure)
         self._request.abort()
 
-    async def _first_block(self, response: Response) -> Buffer:
-        if isinstance(response.body, bytes):
-            return response.body
-        if self._bodiless(response):
-            response.body.close()
-            return b""
+    async def _begin_body(self, response: Response) -> tuple[Buffer, IBodySource | None]:
+        """
+        The first block of what is sent, and the source of what follows it, if anything does.
+        """
+        body, bodiless = response.body, self._bodiless(response)
+        if isinstance(body, bytes):
+            return b"" if bodiless else body, None
+        whole = True
         try:
-            return await response.body.read()
-        except BaseException:
-            response.body.close()
-            raise
+            block = b"" if bodiless else await body.read()
+            whole = bodiless or len(block) == body.size
+        finally:
+            if whole:
+                body.close()
+        return block, None if whole else body
 
     def _error_response(self, error: Exception) -> Response:
         if not isinstance(error, KypelloError):
@@ -134,15 +156,10 @@ class _Answer:
         size = _size(response)
         if request.method == b"HEAD" and b"\r\ncontent-length:" in b"\r\n" + lines.lower():
             size = None
-        standing = request.site.standing_headers(response.headers)
-        request.begin_answer(response.status, standing + lines, size)
+        request.begin_answer(response.status, request.site.standing_headers(lines) + lines, size)
 
-    async def _send_body(self, response: Response, block: Buffer) -> None:
-        request, body = self._request, response.body
-        if isinstance(body, bytes) or self._bodiless(response):
-            if not self._bodiless(response):
-                request.write(block)
-            return
+    async def _send_body(self, body: IBodySource, block: Buffer) -> None:
+        request = self._request
         left = body.size
         request.registerProducer(self, True)
         try:

@@ -5,14 +5,15 @@ What an operation answers, as a value.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 
-from attrs import frozen
+from attrs import define
 
 from kypello.interfaces import IBodySource
 
 
-@frozen
+@define(eq=False)
 class Response:
     """
     An answer to a request.
@@ -32,6 +33,7 @@ class Response:
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
+@lru_cache(maxsize=128)
 def status_line(version: bytes, status: int) -> bytes:
     """
     The first line of an answer, with the standard words; clients show them without a body.

@@ -6,7 +6,7 @@ A tree of resources behind streaming connections.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from twisted.web.http import Request
 
 _log = Logger()
+
+#: How many requests are named with one call for random bytes.
+_IDS = 256
 
 
 @frozen
@@ -100,6 +103,7 @@ class StreamingSite(Site):
         self.limits = limits
         self.access_log = access_log
         self._random = entropy
+        self._ids: list[str] = []
         self._server = f"Server: {server}\r\n".encode("ascii")
         self._date = b""
         self._date_of = -1
@@ -153,15 +157,18 @@ class StreamingSite(Site):
         """
         Name a request.
         """
-        return self._random(8).hex().upper()
+        if not self._ids:
+            text = self._random(8 * _IDS).hex().upper()
+            self._ids = [text[start : start + 16] for start in range(0, len(text), 16)]
+        return self._ids.pop()
 
-    def standing_headers(self, headers: Sequence[tuple[str, str]]) -> bytes:
+    def standing_headers(self, lines: bytes) -> bytes:
         """
-        The lines that every answer has: ``Server`` and ``Date``, unless *headers* hold them.
+        The headers that every answer has: ``Server`` and ``Date``, unless they are among
+        *lines*, so spelled.
         """
-        names = [name.lower() for name, _ in headers]
-        server = b"" if "server" in names else self._server
-        return server if "date" in names else server + self._date_line()
+        server = b"" if _holds(lines, b"Server: ") else self._server
+        return server if _holds(lines, b"Date: ") else server + self._date_line()
 
     def _date_line(self) -> bytes:
         now = int(time.time())
@@ -193,3 +200,7 @@ class StreamingSite(Site):
         """
         Called by Twisted: there is no log file to close.
         """
+
+
+def _holds(lines: bytes, start: bytes) -> bool:
+    return lines.startswith(start) or b"\n" + start in lines

@@ -220,18 +220,14 @@ class _Exchange:
 def _read_head(request: StreamingRequest, domains: Sequence[str]) -> RequestHead:
     head = request.head
     path, _mark, query = head.target.partition(b"?")
-    headers = tuple(
-        (name.lower().decode("ascii"), value.decode("latin-1")) for name, value in head.headers
-    )
     return RequestHead(
         head.method.decode("ascii"),
         path.decode("latin-1"),
         _read_query(query) if query else (),
-        headers,
-        # Twisted has no annotations here.
-        request.isSecure(),  # type: ignore[no-untyped-call]
+        head.headers,
+        request.isSecure(),
         host_of(request.client),
-        bucket_of_host(dict(headers).get("host", ""), domains) if domains else "",
+        bucket_of_host(dict(head.headers).get("host", ""), domains) if domains else "",
     )
 
 

@@ -45,7 +45,7 @@ class HeadTests(SyncCase):
         head = take_head(buffer, LIMIT)
         assert head is not None
         self.assertEqual((head.method, head.target), (b"GET", b"//a%2Fb/../c?x=%20"))
-        self.assertEqual(head.headers, ((b"host", b"s3"), (b"X-A", b"1")))
+        self.assertEqual(head.headers, (("host", "s3"), ("x-a", "1")))
         self.assertEqual((head.length, head.persistent), (0, True))
         self.assertEqual(buffer, b"rest")
 
@@ -118,7 +118,7 @@ class HeadTests(SyncCase):
         Tabs and bytes beyond ASCII are legal inside of values.
         """
         head = head_of(b"GET / HTTP/1.1", b"Host: a", b"X-Amz-Meta-A: \xc3\xa9\tb")
-        self.assertEqual(head.headers[1][1], b"\xc3\xa9\tb")
+        self.assertEqual(head.headers[1][1], "\xc3\xa9\tb")
 
     def test_host(self) -> None:
         """
@@ -132,7 +132,7 @@ class HeadTests(SyncCase):
         The authority of an absolute target overrides ``Host``.
         """
         head = head_of(b"GET http://b:1/k?x HTTP/1.1", b"Host: a")
-        self.assertEqual((head.target, head.headers), (b"/k?x", ((b"Host", b"b:1"),)))
+        self.assertEqual((head.target, head.headers), (b"/k?x", (("host", "b:1"),)))
         self.assertEqual(head_of(b"GET http://b?x HTTP/1.1", b"Host: a").target, b"/?x")
 
     def test_two_lengths(self) -> None:
