@@ -310,6 +310,51 @@ class Decoder:
         return self._stream
 
 
+class StreamKey:
+    """
+    A key of streams that is used often, with its ciphers at hand.
+
+    :ivar secret: 32 bytes.
+    """
+
+    __slots__ = ("_aeads", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self._aeads: dict[int, AESGCM | ChaCha20Poly1305] = {}
+
+    def open(self, package: Buffer) -> bytes:
+        """
+        Decrypt a stream of one package.
+
+        :raises NotAuthentic: It is not what the writer made, or not all of it.
+        """
+        head = bytes(package[:_HEADER_SIZE])
+        # In the first package the nonce of the header, mark included, is that of the cipher.
+        nonce, rest = head[4:], memoryview(package)[_HEADER_SIZE:]
+        if (
+            len(package) <= OVERHEAD
+            or len(package) != int.from_bytes(head[2:4], "little") + 1 + OVERHEAD
+            or not nonce[0] & _FINAL
+        ):
+            raise NotAuthentic("package size")
+        try:
+            return self._aead(head).decrypt(nonce, rest, head[:4])
+        except InvalidTag:
+            raise NotAuthentic("package") from None
+
+    def _aead(self, head: bytes) -> AESGCM | ChaCha20Poly1305:
+        cipher = head[1]
+        aead = self._aeads.get(cipher)
+        if aead is None:
+            if cipher not in _AEADS:
+                raise NotAuthentic("package header")
+            aead = self._aeads[cipher] = _AEADS[cipher](self.secret)
+        if head[0] != _VERSION:
+            raise NotAuthentic("package header")
+        return aead
+
+
 def encrypt(
     key: bytes, nonce: bytes, plaintext: Buffer, cipher: DARECipher = DARECipher.AES_256_GCM
 ) -> bytes:
@@ -328,5 +373,7 @@ def decrypt(key: bytes, ciphertext: Buffer) -> bytes:
 
     :raises NotAuthentic:
     """
+    if 0 < len(ciphertext) <= PACKAGE_SIZE:
+        return StreamKey(key).open(ciphertext)
     decoder = Decoder(key)
     return b"".join((decoder.feed(ciphertext), decoder.finish()))

@@ -38,6 +38,9 @@ def _rest(
         step: Callable[[Any], Deferred[Any]]
         try:
             step, came = coroutine.send, (yield waited_for)
+        except GeneratorExit:
+            # Nobody waits for this any more, and the collector closes the coroutine in its turn.
+            raise
         except BaseException as error:
             step, came = coroutine.throw, error
         try:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from attrs import define, evolve, field, frozen
 from twisted.logger import Logger
 
+from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import domain_of, is_encrypted, write_entries
 from kypello.crypto.randomness import Random
@@ -68,7 +69,7 @@ class Opened(Generic[R]):
 
     shown: R
     metadata_key: MetadataKey
-    object_key: Callable[[], Awaitable[bytes]] = field(repr=False)
+    object_key: Callable[[], Awaitable[StreamKey]] = field(repr=False)
 
 
 @define(eq=False)
@@ -122,9 +123,10 @@ class Access:
         object_key = open_with_customer_key(bucket, key, entries, customer_key, refusals)
         if object_key is not None and customer_key is not None:
             metadata_key = CustomerMetadataKey.derive(bucket, object_key, customer_key)
-            return Opened(how(metadata_key, stored), metadata_key, partial(_at_hand, object_key))
+            at_hand = partial(_at_hand, StreamKey(object_key))
+            return Opened(how(metadata_key, stored), metadata_key, at_hand)
         bucket_keys = self._configured()
-        opening = partial(self._object_keys.open, bucket, key, entries)
+        opening = self._object_keys.opening(bucket, key, entries)
         recent = bucket_keys.at_hand(bucket)
         if recent is not None:
             # When it does not open, this may be the key of an earlier bucket of the name.
@@ -134,6 +136,13 @@ class Access:
         if current is None:
             raise NotAuthentic("metadata")
         return Opened(how(current, stored), current, opening)
+
+    def is_current(self, opened: Opened[R], bucket: str) -> bool:
+        """
+        Whether something was opened with the key that its bucket has now, as far as known.
+        """
+        keys = self._bucket_keys
+        return keys is not None and keys.at_hand(bucket) is opened.metadata_key
 
     async def bucket_key(self, info: BucketInfo) -> MetadataKey | None:
         """
@@ -229,5 +238,5 @@ def _is_by_kms(entries: Mapping[str, str]) -> bool:
     return is_encrypted(entries) and not is_customers(entries)
 
 
-async def _at_hand(object_key: bytes) -> bytes:
+async def _at_hand(object_key: StreamKey) -> StreamKey:
     return object_key

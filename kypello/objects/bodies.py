@@ -12,10 +12,17 @@ from collections.abc import Callable, Iterator
 from attrs import define, field, frozen
 from zope.interface import implementer
 
-from kypello.crypto.dare import Decoder, Encoder, PackageRange, encrypted_size
+from kypello.crypto.dare import (
+    OVERHEAD,
+    Decoder,
+    Encoder,
+    PackageRange,
+    StreamKey,
+    encrypted_size,
+)
 from kypello.errors import NotAuthentic
 from kypello.interfaces import IBodySource
-from kypello.model import Buffer
+from kypello.model import Buffer, ByteRange
 
 # Where the nonce is in a package.
 _NONCE = slice(4, 16)
@@ -118,6 +125,57 @@ class DecryptingSource:
         if stop - skipped == len(plaintext):
             return plaintext
         return memoryview(plaintext)[skipped:stop]
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class PackageSource:
+    """
+    The plaintext of a DARE stream of one package, or a range of it.
+
+    :ivar size: Bytes that are given.
+    :ivar _whole: Bytes of plaintext that the package has.
+    :ivar _wanted: Which of them are given; ``None`` for all.
+    """
+
+    _package: IBodySource
+    _key: StreamKey = field(repr=False)
+    _whole: int
+    _wanted: ByteRange | None
+    size: int | None = field(init=False)
+    _ended: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Tell the size.
+        """
+        self.size = self._whole if self._wanted is None else self._wanted.size
+
+    async def read(self) -> Buffer:
+        """
+        Give all of it.
+
+        :raises NotAuthentic: What is stored is not what was written, or not all of it.
+        """
+        if self._ended:
+            return b""
+        self._ended = True
+        size = self._whole + OVERHEAD
+        package = await self._package.read()
+        while len(package) < size and len(more := await self._package.read()):
+            package = bytes(package) + more
+        plaintext = self._key.open(package) if len(package) == size else b""
+        if len(plaintext) != self._whole:
+            raise NotAuthentic("package size")
+        wanted = self._wanted
+        return plaintext if wanted is None else plaintext[wanted.start : wanted.stop]
+
+    def close(self) -> None:
+        """
+        Give up the package.
+        """
+        self._ended = True
+        self._package.close()
 
 
 @frozen

@@ -4,12 +4,13 @@
 Data keys for objects, with as few calls of the KMS as its user allows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import context_bytes, object_path
 from kypello.interfaces import IKMS
 from kypello.model import DataKey
@@ -33,8 +34,8 @@ class Reuse:
 
     :ivar bucket_seconds: How long a data key of a bucket is used for new objects.
     :ivar bucket_objects: For how many objects.
-    :ivar opened_seconds: How long an opened data key is kept in memory.
-    :ivar opened_keys: How many are kept at most.
+    :ivar opened_seconds: How long an opened data key, and what it opens, is kept in memory.
+    :ivar opened_keys: How many are kept at most, and how many object keys.
     """
 
     bucket_seconds: float = 300.0
@@ -108,28 +109,43 @@ class _Recent(Generic[V]):
         """
         What came under *key*, unless it is forgotten.
         """
-        self._expire()
+        now = self._expire()
         found = self._values.get(key)
-        return None if found is None else found[1]
+        return None if found is None or found[0] <= now else found[1]
 
-    def put(self, key: object, value: V) -> None:
+    def until(self, key: object) -> float:
+        """
+        When what came under *key* is forgotten; the beginning of time if it is already.
+        """
+        found = self._values.get(key)
+        return 0.0 if found is None else found[0]
+
+    def put(self, key: object, value: V, until: float | None = None) -> None:
         """
         Keep *value* in place of what was there.
+
+        :param until: Not longer than this.
         """
         self._values.pop(key, None)
         if self._seconds > 0 and self._limit > 0:
-            self._values[key] = (self._clock.seconds() + self._seconds, value)
+            latest = self._clock.seconds() + self._seconds
+            self._values[key] = (latest if until is None else min(until, latest), value)
         self._expire()
 
-    def _expire(self) -> None:
-        # All are kept for the same time, so the order of arrival is that of expiry.
+    def _expire(self) -> float:
+        """
+        Drop what has expired; give the time.
+        """
+        # All are kept for about the same time, so the order of arrival is nearly that of expiry,
+        # and nothing stays for longer than that time.
         now = self._clock.seconds()
         values = self._values
         while values:
             oldest = next(iter(values))
             if values[oldest][0] > now and len(values) <= self._limit:
-                return
+                break
             del values[oldest]
+        return now
 
 
 @define(eq=False)
@@ -145,6 +161,7 @@ class DataKeys:
     _reuse: Reuse = Reuse()
     _bucket_keys: _Recent[_BucketKey] = field(init=False)
     _opened: _Recent[bytes] = field(init=False)
+    _object_keys: _Recent[StreamKey] = field(init=False)
     _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
     _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
 
@@ -156,6 +173,7 @@ class DataKeys:
         limit = max(reuse.opened_keys, 1)
         self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, limit)
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
+        self._object_keys = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
 
     async def for_object(
         self,
@@ -199,6 +217,29 @@ class DataKeys:
         if plaintext is not None:
             return plaintext
         return await self._opening.run(opening, lambda: self._open(opening))
+
+    def object_key(self, owner: Hashable) -> StreamKey | None:
+        """
+        The object key that was opened for *owner*, as long as its data key would be kept.
+        """
+        return self._object_keys.get(owner)
+
+    async def open_object_key(
+        self,
+        owner: Hashable,
+        key_name: str,
+        sealed: bytes,
+        context: bytes,
+        unseal: Callable[[bytes], bytes],
+    ) -> StreamKey:
+        """
+        Open an object key, and keep it for *owner*.
+
+        :param sealed: The data key that *unseal* needs, and *key_name* and *context* open.
+        """
+        key = StreamKey(unseal(await self.open(key_name, sealed, context)))
+        self._object_keys.put(owner, key, self._opened.until((key_name, sealed, context)))
+        return key
 
     async def _open(self, opening: _Opening) -> bytes:
         plaintext = await self._kms.decrypt_key(*opening)

@@ -8,7 +8,6 @@ ETags and metadata are those of the plaintext.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from attrs import define, evolve, field
 from zope.interface import implementer
@@ -47,6 +46,7 @@ from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
 from kypello.objects.objectkeys import READING, ObjectKeys
 from kypello.objects.reading import EncryptedObject
+from kypello.objects.recentobjects import RecentObjects
 from kypello.objects.recentparts import RecentParts
 from kypello.objects.shown import OpenedObject, listed_object, object_without_key, opened_object
 
@@ -76,6 +76,7 @@ class EncryptedStore:
     _bucket_keys: BucketKeys | None = field(init=False)
     _access: Access = field(init=False)
     _recent: RecentParts = field(init=False, factory=RecentParts)
+    _known: RecentObjects = field(init=False, factory=RecentObjects)
     _uploads: EncryptedUploads = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -165,9 +166,8 @@ class EncryptedStore:
         :raises Refused: As :meth:`IObjectStore.head`.
         """
         stored = await self._store.head(bucket, key)
-        if customer_key is None and not is_encrypted(stored.metadata.internal):
-            return stored
-        return (await self._opened(stored, customer_key)).shown.info
+        opened = await self._opened(stored, customer_key)
+        return stored if opened is None else opened.shown.info
 
     async def open(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None
@@ -179,9 +179,9 @@ class EncryptedStore:
         """
         below = await self._store.open(bucket, key)
         try:
-            if customer_key is None and not is_encrypted(below.info.metadata.internal):
-                return below
             opened = await self._opened(below.info, customer_key)
+            if opened is None:
+                return below
             return EncryptedObject(opened.shown, below, opened.object_key)
         except BaseException:
             below.close()
@@ -314,9 +314,23 @@ class EncryptedStore:
 
     async def _opened(
         self, stored: ObjectInfo, customer_key: CustomerKey | None
-    ) -> Opened[OpenedObject]:
-        how = partial(opened_object, recent=self._recent)
-        return await self._access.open(stored, how, customer_key, READING)
+    ) -> Opened[OpenedObject] | None:
+        """
+        Open an object; ``None`` for one that is not encrypted, nor taken to be.
+        """
+        if customer_key is not None:
+            return await self._access.open(stored, self._open, customer_key, READING)
+        known = self._known.get(stored)
+        if known is not None and self._access.is_current(known, stored.bucket):
+            return known
+        if not is_encrypted(stored.metadata.internal):
+            return None
+        opened = await self._access.open(stored, self._open, None, READING)
+        self._known.put(stored, opened)
+        return opened
+
+    def _open(self, metadata_key: MetadataKey, stored: ObjectInfo) -> OpenedObject:
+        return opened_object(metadata_key, stored, self._recent)
 
     async def _put_encrypted(
         self,

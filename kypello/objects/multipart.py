@@ -122,7 +122,7 @@ class EncryptedUploads:
             part = OpenedPart(number, size, unmarked(nonce), metadata)
             return metadata_key.seal_part(key, entries, part, random)
 
-        encoder = dare.Encoder(part_key(await upload.object_key(), number), nonce)
+        encoder = dare.Encoder(part_key((await upload.object_key()).secret, number), nonce)
         source = EncryptingSource(body, encoder)
         made = await self._store.put_part(bucket, key, upload_id, number, source, describe_sealed)
         return shown_part(made, opened_part(metadata_key, stored, made))

@@ -11,8 +11,9 @@ itself (SSE-C).
 from collections.abc import Mapping
 from functools import partial
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
+from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import (
     KEY_SIZE,
     Domain,
@@ -134,24 +135,13 @@ class ObjectKeys:
         )
         return NewObjectKey(object_key, external.recorded(sealed, multipart=multipart))
 
-    async def open(self, bucket: str, key: str, entries: Mapping[str, str]) -> bytes:
+    def opening(self, bucket: str, key: str, entries: Mapping[str, str]) -> "Opening":
         """
-        Open the key of an object whose external key the KMS has.
+        How the key of an object is opened whose external key the KMS has.
 
-        :raises NotAuthentic: The entries are not those of this object.
-        :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
+        :raises KMSNotConfigured:
         """
-        record = read_entries(entries)
-        if record.key_name is None or record.data_key is None:
-            raise NotAuthentic("metadata: the key is the client's")
-        context = (
-            bucket_context(bucket)
-            if record.bucket_key
-            else object_context(bucket, key, record.context or {})
-        )
-        data_keys = self._configured()
-        external = await data_keys.open(record.key_name, record.data_key, context)
-        return open_object_key(external, record.object_key, object_path(bucket, key))
+        return Opening(self._configured(), bucket, key, entries)
 
     async def _from_kms(self, bucket: str, key: str, wanted: EncryptionRequest) -> _External:
         name = master_key_name(wanted.key_id) if wanted.key_id else ""
@@ -171,6 +161,46 @@ class ObjectKeys:
         if self._data_keys is None:
             raise KMSNotConfigured()
         return self._data_keys
+
+
+@define(eq=False)
+class Opening:
+    """
+    Opens the key of one object, of which it holds none.
+    """
+
+    _data_keys: DataKeys
+    _bucket: str
+    _key: str
+    _entries: Mapping[str, str]
+
+    async def __call__(self) -> StreamKey:
+        """
+        Give the key.
+
+        :raises NotAuthentic: The entries are not those of this object.
+        :raises KypelloError: What the KMS raises.
+        """
+        return self._data_keys.object_key(self) or await self._open()
+
+    async def _open(self) -> StreamKey:
+        bucket, key = self._bucket, self._key
+        record = read_entries(self._entries)
+        if record.key_name is None or record.data_key is None:
+            raise NotAuthentic("metadata: the key is the client's")
+        context = (
+            bucket_context(bucket)
+            if record.bucket_key
+            else object_context(bucket, key, record.context or {})
+        )
+        sealed, path = record.object_key, object_path(bucket, key)
+        return await self._data_keys.open_object_key(
+            self,
+            record.key_name,
+            record.data_key,
+            context,
+            lambda external: open_object_key(external, sealed, path),
+        )
 
 
 def open_with_customer_key(

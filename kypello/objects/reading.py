@@ -10,11 +10,18 @@ from functools import partial
 from attrs import define, field, frozen
 from zope.interface import implementer
 
-from kypello.crypto.dare import Decoder, PackageRange, encrypted_size, package_range
+from kypello.crypto.dare import (
+    PAYLOAD_SIZE,
+    Decoder,
+    PackageRange,
+    StreamKey,
+    encrypted_size,
+    package_range,
+)
 from kypello.crypto.keys import part_key
 from kypello.interfaces import IBodySource, IOpenObject
 from kypello.model import ByteRange, ObjectInfo
-from kypello.objects.bodies import JoinedSource, Piece
+from kypello.objects.bodies import JoinedSource, PackageSource, Piece
 from kypello.objects.recentparts import Stream
 from kypello.objects.shown import OpenedObject
 
@@ -78,7 +85,7 @@ class EncryptedObject:
 
     _opened: OpenedObject
     _below: IOpenObject
-    _object_key: Callable[[], Awaitable[bytes]] = field(repr=False)
+    _object_key: Callable[[], Awaitable[StreamKey]] = field(repr=False)
 
     @property
     def info(self) -> ObjectInfo:
@@ -95,13 +102,15 @@ class EncryptedObject:
         if not size:
             return JoinedSource(await self._below.read(None), iter(()), 0)
         object_key = await self._object_key()
-        plain = ByteRange(0, size) if wanted is None else wanted
         streams = self._opened.streams
+        if size <= PAYLOAD_SIZE and len(streams) == 1 and streams[0].number is None:
+            return PackageSource(await self._below.read(None), object_key, size, wanted)
+        plain = ByteRange(0, size) if wanted is None else wanted
         found = locate([stream.size for stream in streams], plain)
         packages = await self._below.read(
             None if wanted is None else ByteRange(found[0].start, found[-1].stop)
         )
-        return JoinedSource(packages, _pieces(object_key, streams, found), plain.size)
+        return JoinedSource(packages, _pieces(object_key.secret, streams, found), plain.size)
 
     def close(self) -> None:
         """

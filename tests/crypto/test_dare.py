@@ -17,6 +17,7 @@ from kypello.crypto.dare import (
     Decoder,
     Encoder,
     PackageRange,
+    StreamKey,
     decrypt,
     encrypt,
     encrypted_size,
@@ -350,3 +351,56 @@ class TamperTests(SyncCase):
         decoder.feed(stream)
         with self.assertRaises(NotAuthentic):
             decoder.feed(stream)
+
+
+class StreamKeyTests(SyncCase):
+    """
+    A key that opens streams of one package.
+    """
+
+    def refused(self, package: bytes) -> None:
+        """
+        The package is refused.
+        """
+        with self.assertRaises(NotAuthentic):
+            StreamKey(KEY).open(package)
+
+    @given(CIPHERS, st.integers(1, 200) | st.integers(PAYLOAD_SIZE - 3, PAYLOAD_SIZE))
+    def test_inverse(self, cipher: DARECipher, size: int) -> None:
+        """
+        It opens what was encrypted under it, as often as one likes.
+        """
+        key, package = StreamKey(KEY), encrypt(KEY, NONCE, PATTERN[:size], cipher)
+        for each in (package, memoryview(package)):
+            self.assertEqual(key.open(each), PATTERN[:size])
+
+    def test_every_bit(self) -> None:
+        """
+        Each bit of a package counts.
+        """
+        package = encrypt(KEY, NONCE, b"abc")
+        for bit in range(len(package) * 8):
+            tampered = bytearray(package)
+            tampered[bit // 8] ^= 1 << bit % 8
+            self.refused(bytes(tampered))
+
+    def test_other_sizes(self) -> None:
+        """
+        No bytes, packages that were cut or have more bytes, the first of several, and several
+        are refused.
+        """
+        package = encrypt(KEY, NONCE, b"abc")
+        for size in range(len(package)):
+            self.refused(package[:size])
+        stream = encrypt(KEY, NONCE, PATTERN[: PAYLOAD_SIZE + 1])
+        for other in (package + b"x", package + package, stream[:PACKAGE_SIZE], stream):
+            self.refused(other)
+
+    def test_other_key(self) -> None:
+        """
+        Another key opens nothing, and none is shown.
+        """
+        key = StreamKey(bytes(32))
+        with self.assertRaises(NotAuthentic):
+            key.open(encrypt(KEY, NONCE, b"abc"))
+        self.assertNotIn(repr(bytes(32)), repr(key))

@@ -12,7 +12,7 @@ from kypello.crypto import dare
 from kypello.errors import BodyTruncated, NotAuthentic
 from kypello.interfaces import IBodySource
 from kypello.model import ByteRange
-from kypello.objects.bodies import DecryptingSource, EncryptingSource
+from kypello.objects.bodies import DecryptingSource, EncryptingSource, PackageSource
 from kypello.testing.fakes import BytesSource
 from tests.cases import SyncCase
 
@@ -148,6 +148,52 @@ class DecryptingSourceTests(BodyCase):
         source = DecryptingSource(packages, dare.Decoder(KEY), 0, len(DATA))
         source.close()
         self.assertTrue(packages.closed)
+        self.assertEqual(self.read(source), b"")
+
+
+class PackageSourceTests(BodyCase):
+    """
+    Decryption of what is one package.
+    """
+
+    def source(self, package: bytes, size: int, wanted: ByteRange | None = None) -> PackageSource:
+        """
+        The plaintext of a package, or a range of it.
+        """
+        return PackageSource(blocks_of(package, 50), dare.StreamKey(KEY), size, wanted)
+
+    @given(st.integers(1, 300), st.data())
+    def test_range(self, size: int, data: st.DataObject) -> None:
+        """
+        What comes out is the plaintext, or the range of it, in one block.
+        """
+        start = data.draw(st.integers(0, size - 1))
+        wanted = ByteRange(start, data.draw(st.integers(start + 1, size)))
+        package = dare.encrypt(KEY, NONCE, DATA[:size])
+        source = self.source(package, size)
+        verifyObject(IBodySource, source)
+        self.assertEqual((source.size, self.read(source)), (size, DATA[:size]))
+        source = self.source(package, size, wanted)
+        self.assertEqual(source.size, wanted.size)
+        self.assertEqual(self.read(source), DATA[wanted.start : wanted.stop])
+
+    def test_other_content(self) -> None:
+        """
+        Content that was cut, that is of another size, or that has more bytes is refused.
+        """
+        package = dare.encrypt(KEY, NONCE, DATA[:200])
+        for found, size in ((package[:-1], 200), (b"", 200), (package, 199), (package, 201)):
+            deferred = _deferred(self.source(found, size).read())
+            self.failureResultOf(deferred, NotAuthentic)
+
+    def test_close(self) -> None:
+        """
+        Closing closes the package and ends the body.
+        """
+        package = BytesSource([dare.encrypt(KEY, NONCE, b"a")])
+        source = PackageSource(package, dare.StreamKey(KEY), 1, None)
+        source.close()
+        self.assertTrue(package.closed)
         self.assertEqual(self.read(source), b"")
 
 

@@ -139,9 +139,10 @@ class ObjectKeysTests(AsyncCase):
             entries = write_entries(made.record)
             self.assertEqual((PREFIX + "Context") in entries, kept is not None)
             for keys in (object_keys, self.object_keys()):
-                self.assertEqual(await keys.open("b", "d/k", entries), made.key)
+                opened = await keys.opening("b", "d/k", entries)()
+                self.assertEqual(opened.secret, made.key)
             with self.assertRaises(NotAuthentic):
-                await object_keys.open("b", "other", entries)
+                await object_keys.opening("b", "other", entries)()
 
     async def test_reuse_off(self) -> None:
         """

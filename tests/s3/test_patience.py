@@ -215,6 +215,7 @@ class PatienceTests(UploadCase):
             self.assertEqual(client.take(), b"")
             self.clock.advance(0.1)
             self.assertEqual(client.take(), b"1\r\n \r\n")
+        client.go_away()
 
     def test_late_errors(self) -> None:
         """
