@@ -6,7 +6,7 @@ What ``x-amz-content-sha256`` says about the body of a request.
 
 import re
 
-from attrs import field, frozen
+from attrs import define, field
 
 from kypello.errors import Refused
 
@@ -25,7 +25,7 @@ UNSIGNED_CHUNKS_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-@frozen
+@define
 class ChunkSeed:
     """
     What the signatures of chunks are chained to: the verified signature of the request.
@@ -42,7 +42,7 @@ class ChunkSeed:
     signature: str = field(repr=False)
 
 
-@frozen
+@define
 class PayloadMode:
     """
     How the body is framed and what protects it.

@@ -6,9 +6,8 @@ A request as signatures see it: what the client sent before the body, byte for b
 
 import re
 from collections.abc import Mapping, Set
-from functools import cached_property
 
-from attrs import field, frozen
+from attrs import define, field
 
 from kypello.errors import Refused
 
@@ -16,10 +15,11 @@ _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@frozen
+@define
 class RequestHead:
     """
-    Method, target and headers of one request.  Query and headers may hold secrets.
+    Method, target and headers of one request, which nobody changes.  Query and headers may hold
+    secrets.
 
     :ivar method: Upper case.
     :ivar path: The path as sent, still percent-encoded, without the query.
@@ -40,19 +40,20 @@ class RequestHead:
     peer: str = ""
     host_bucket: str = ""
 
-    @cached_property
-    def _fields(self) -> Mapping[str, str]:
-        fields = dict(self.headers)
-        if len(fields) == len(self.headers):
-            return fields
-        values: dict[str, list[str]] = {}
-        for name, value in self.headers:
-            values.setdefault(name, []).append(value)
-        return {name: ",".join(parts) for name, parts in values.items()}
+    _fields: Mapping[str, str] = field(init=False, repr=False, eq=False)
+    _parameters: Mapping[str, str] = field(init=False, repr=False, eq=False)
 
-    @cached_property
-    def _parameters(self) -> Mapping[str, str]:
-        return dict(reversed(self.query))
+    def __attrs_post_init__(self) -> None:
+        """
+        Find headers and parameters by name.
+        """
+        self._parameters = dict(self.query[::-1])
+        self._fields = fields = dict(self.headers)
+        if len(fields) < len(self.headers):
+            values: dict[str, list[str]] = {}
+            for name, value in self.headers:
+                values.setdefault(name, []).append(value)
+            self._fields = {name: ",".join(parts) for name, parts in values.items()}
 
     @property
     def header_names(self) -> Set[str]:
@@ -60,6 +61,13 @@ class RequestHead:
         The names of all headers.
         """
         return self._fields.keys()
+
+    @property
+    def parameter_names(self) -> Set[str]:
+        """
+        The names of all query parameters.
+        """
+        return self._parameters.keys()
 
     def header(self, name: str) -> str | None:
         """

@@ -17,7 +17,7 @@ from hashlib import sha256
 from hmac import compare_digest, digest
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from kypello.auth.dates import parse_timestamp, read_http_date, server_time, write_timestamp
 from kypello.auth.mode import ChunkSeed
@@ -35,6 +35,10 @@ _TERMINAL = "aws4_request"
 _MALFORMED = "The authorization header is malformed; "
 _COMPONENTS = {"Credential", "SignedHeaders", "Signature"}
 _DATE = re.compile(r"[0-9]{8}")
+#: A path that is the same when it is decoded and encoded again.
+_SETTLED_PATH = re.compile(r"[A-Za-z0-9_.~/-]+").fullmatch
+#: A value of a header without blanks.
+_COMPACT = re.compile(r"[\x21-\xff]*").fullmatch
 #: What a signed header counts as when the HTTP layer, or a proxy, has taken it away.
 _FRAMING = {"expect": "100-continue", "content-length": "0", "transfer-encoding": "chunked"}
 #: Headers of these prefixes must be signed, but for those that a proxy adds.
@@ -44,7 +48,7 @@ _ADDED_BY_PROXIES = frozenset({"x-amz-cf-id"})
 SECRET = re.compile(r"x-amz-security-token|customer-key[:=]", re.IGNORECASE)
 
 
-@frozen
+@frozen(cache_hash=True)
 class Scope:
     """
     What a signing key is good for.
@@ -63,7 +67,7 @@ class Scope:
         return f"{self.date}/{self.region}/{self.service}/{_TERMINAL}"
 
 
-@frozen
+@define
 class Claim:
     """
     Who a request says it is from, and the signature to prove it.
@@ -80,11 +84,14 @@ class Claim:
     signature: str = field(repr=False)
 
 
+@lru_cache(maxsize=64)
 def parse_credential(
     text: str, region: str | None, refuse: Callable[[str, dict[str, str]], Refused]
 ) -> tuple[str, Scope]:
     """
     Read ``access-key/date/region/s3/aws4_request``; the access key may hold slashes.
+
+    The last few are remembered, for all requests of a client say the same.
 
     :param region: The only region accepted; ``None`` accepts all.
     :param refuse: Makes the error out of the detail and further fields.
@@ -169,13 +176,16 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
     """
     signed = set(claim.signed_headers)
     present = head.header_names
-    meaningful = {name for name in present if name.startswith(_MEANINGFUL)}
-    needed = meaningful - _ADDED_BY_PROXIES | {"host"}
-    if unsigned := sorted(needed - signed):
+    unsigned = [
+        name
+        for name in (present | {"host"}) - signed
+        if name == "host" or (name.startswith(_MEANINGFUL) and name not in _ADDED_BY_PROXIES)
+    ]
+    if unsigned:
         raise Refused(
             "AccessDenied",
             "There were headers present in the request which were not signed",
-            {"HeadersNotSigned": ", ".join(unsigned)},
+            {"HeadersNotSigned": ", ".join(sorted(unsigned))},
         )
     if len(signed) < len(claim.signed_headers) or signed - present - _FRAMING.keys():
         raise mismatch({"AWSAccessKeyId": claim.access_key})
@@ -190,22 +200,29 @@ def canonical_request(
     :param payload_hash: The value of ``x-amz-content-sha256``.
     :param host: The value to take for the header of that name.
     """
-    query = "&".join(
-        f"{name}={value}"
-        for name, value in sorted(
-            (_escape(name), _escape(value))
-            for name, value in head.query
-            if name != "X-Amz-Signature"
-        )
-    )
-    path = quote_from_bytes(unquote_to_bytes(head.path.encode("latin-1")), safe="/") or "/"
-    names = ";".join(signed_headers)
-    return b"".join(
-        (
-            f"{head.method}\n{path}\n{query}\n".encode("latin-1"),
-            *(_header_line(head, name, host) for name in signed_headers),
-            f"\n{names}\n{payload_hash}".encode("latin-1", "replace"),
-        )
+    path = head.path if _SETTLED_PATH(head.path) else _settled(head.path)
+    lines = "".join([_header_line(head, name, host) for name in signed_headers])
+    start = f"{head.method}\n{path}\n{_canonical_query(head)}\n{lines}"
+    end = f"\n{';'.join(signed_headers)}\n{payload_hash}"
+    return start.encode("latin-1") + end.encode("latin-1", "replace")
+
+
+def _settled(path: str) -> str:
+    return quote_from_bytes(unquote_to_bytes(path.encode("latin-1")), safe="/") or "/"
+
+
+def _canonical_query(head: RequestHead) -> str:
+    return "&".join(
+        [
+            f"{name}={value}"
+            for name, value in sorted(
+                [
+                    (_escape(name), _escape(value))
+                    for name, value in head.query
+                    if name != "X-Amz-Signature"
+                ]
+            )
+        ]
     )
 
 
@@ -329,11 +346,13 @@ def _escape(text: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 
-def _header_line(head: RequestHead, name: str, host: str) -> bytes:
+def _header_line(head: RequestHead, name: str, host: str) -> str:
     value = host if name == "host" else head.header(name)
     if value is None:
         value = _FRAMING[name]
-    return name.encode("latin-1") + b":" + b" ".join(value.encode("latin-1").split()) + b"\n"
+    if not _COMPACT(value):
+        value = b" ".join(value.encode("latin-1").split()).decode("latin-1")
+    return f"{name}:{value}\n"
 
 
 def _hosts(head: RequestHead) -> Iterator[str]:

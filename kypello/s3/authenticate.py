@@ -7,7 +7,7 @@ Who sent a request: one verified signature, or nobody.
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from attrs import define, frozen
+from attrs import define
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.auth import formsign, presign, sigv2, sigv4
@@ -22,7 +22,7 @@ _V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credent
 _V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
 
 
-@frozen
+@define
 class Authenticated:
     """
     A request whose sender is known.
@@ -149,10 +149,10 @@ def _mechanism(head: RequestHead) -> _Mechanism:
 
     :raises Refused: It takes two, or one that does not exist.
     """
-    parameters = {name for name, _value in head.query}
+    parameters = head.parameter_names
     given = [value for name, value in head.headers if name == "authorization"]
-    version_4 = not parameters.isdisjoint(_V4_PARAMETERS)
-    version_2 = not parameters.isdisjoint(_V2_PARAMETERS)
+    version_4 = not _V4_PARAMETERS.isdisjoint(parameters)
+    version_2 = not _V2_PARAMETERS.isdisjoint(parameters)
     if len(given) + version_4 + version_2 > 1:
         raise _bad_authorization(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter,"

@@ -5,6 +5,7 @@ Names of buckets and keys, and how a path holds them.
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from kypello.errors import Refused
@@ -44,9 +45,14 @@ def check_bucket_name(name: str) -> None:
 
     :raises Refused: ``InvalidBucketName``.
     """
-    doubtful = ".." in name or ".-" in name or "-." in name
-    if doubtful or not _BUCKET.fullmatch(name) or _ADDRESS.fullmatch(name):
+    if not _is_bucket_name(name):
         raise Refused("InvalidBucketName", "The specified bucket is not valid.")
+
+
+@lru_cache(maxsize=256)
+def _is_bucket_name(name: str) -> bool:
+    doubtful = ".." in name or ".-" in name or "-." in name
+    return not (doubtful or not _BUCKET.fullmatch(name) or _ADDRESS.fullmatch(name))
 
 
 def check_key(key: str) -> None:

@@ -198,8 +198,10 @@ class _Exchange:
         See that buckets are whose the client takes them for, if that is configured.
         """
         account_id = self._front.account_id
+        if account_id is None:
+            return
         for name in _OWNERS:
-            if account_id is not None and head.header(name) not in (None, account_id):
+            if head.header(name) not in (None, account_id):
                 raise access_denied()
 
     def _allowed(self, identity: Identity | None, operation: Operation, resource: str) -> bool:
