@@ -176,11 +176,10 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
     """
     signed = set(claim.signed_headers)
     present = head.header_names
-    unsigned = [
-        name
-        for name in (present | {"host"}) - signed
-        if name == "host" or (name.startswith(_MEANINGFUL) and name not in _ADDED_BY_PROXIES)
-    ]
+    unsigned = {name for name in present - signed if name.startswith(_MEANINGFUL)}
+    unsigned -= _ADDED_BY_PROXIES
+    if "host" not in signed:
+        unsigned.add("host")
     if unsigned:
         raise Refused(
             "AccessDenied",
@@ -212,6 +211,8 @@ def _settled(path: str) -> str:
 
 
 def _canonical_query(head: RequestHead) -> str:
+    if not head.query:
+        return ""
     return "&".join(
         [
             f"{name}={value}"
@@ -312,12 +313,9 @@ def _header_malformed(detail: str, fields: dict[str, str]) -> Refused:
 
 
 def _components(authorization: str) -> tuple[str, tuple[str, ...], str]:
-    pairs = [
-        component.strip().partition("=")
-        for component in authorization.removeprefix(ALGORITHM).split(",")
-    ]
-    found = {name: value for name, _, value in pairs}
-    if len(pairs) != len(_COMPONENTS) or found.keys() != _COMPONENTS or not all(found.values()):
+    components = authorization.removeprefix(ALGORITHM).split(",")
+    found = dict([component.strip().partition("=")[::2] for component in components])
+    if len(components) != len(_COMPONENTS) or found.keys() != _COMPONENTS or "" in found.values():
         raise _header_malformed(
             "the authorization header requires three components: Credential, SignedHeaders, and"
             " Signature.",

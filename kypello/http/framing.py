@@ -17,8 +17,7 @@ from kypello.errors import KypelloError
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
-#: A control byte that is neither a tab nor part of a line end.
-_STRAY = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)").search
+_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)(.*)").fullmatch
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
@@ -107,7 +106,8 @@ def _parse(head: bytes) -> Head:
         raise BadRequest(400, "The request line is malformed.")
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise BadRequest(505, "This server speaks HTTP/1.1.")
-    if _STRAY(rest):
+    # Of control bytes only tabs, and those of line ends, may be there.
+    if len(rest) - len(rest.translate(None, _CONTROLS)) != 2 * rest.count(b"\r\n"):
         raise _bad_header()
     headers: list[tuple[str, str]] = []
     special: dict[str, list[str]] = {}

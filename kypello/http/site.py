@@ -167,8 +167,9 @@ class StreamingSite(Site):
         The headers that every answer has: ``Server`` and ``Date``, unless they are among
         *lines*, so spelled.
         """
-        server = b"" if _holds(lines, b"Server: ") else self._server
-        return server if _holds(lines, b"Date: ") else server + self._date_line()
+        held = b"\n" + lines
+        server = b"" if b"\nServer: " in held else self._server
+        return server if b"\nDate: " in held else server + self._date_line()
 
     def _date_line(self) -> bytes:
         now = int(time.time())
@@ -200,7 +201,3 @@ class StreamingSite(Site):
         """
         Called by Twisted: there is no log file to close.
         """
-
-
-def _holds(lines: bytes, start: bytes) -> bool:
-    return lines.startswith(start) or b"\n" + start in lines

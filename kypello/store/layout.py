@@ -46,7 +46,13 @@ from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
 from kypello.store.intents import Intents
 from kypello.store.listing import page, scanning
-from kypello.store.opened import BlobObject, PartsObject, SharedPin, SmallObject
+from kypello.store.opened import (
+    BlobObject,
+    PartsObject,
+    SharedPin,
+    SmallObject,
+    SmallObjects,
+)
 from kypello.store.records import (
     META,
     OBJECTS,
@@ -90,6 +96,7 @@ class LayoutStore:
     _versions: Versions = field(init=False)
     _uploads: Uploads = field(init=False)
     _endings: Endings = field(init=False)
+    _small: SmallObjects = field(init=False, factory=SmallObjects)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -234,6 +241,11 @@ class LayoutStore:
         Pin the current version of an object: its only blob is open, or its content at hand, or
         its first blob is pinned.
         """
+        seen = await self._versions.see(bucket, key, content=True)
+        small = self._small.open(bucket, key, *seen.values)
+        if small is not None:
+            refuse_key(customer_key)
+            return small
         version = await self._versions.current(bucket, key, content=True)
         refuse_key(customer_key)
         while True:
@@ -257,6 +269,8 @@ class LayoutStore:
         content = version.small if info.size else b""
         if content is None or not version.record.holds(content):
             raise Damaged(f"content of {bucket}/{info.key}")
+        if content:
+            self._small.put(version.raw, info)
         return SmallObject(info, content)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:

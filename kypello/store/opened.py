@@ -20,7 +20,7 @@ from kypello.store.sources import BufferSource
 
 
 @implementer(IOpenObject)
-@frozen(eq=False)
+@define(eq=False)
 class SmallObject:
     """
     An object whose content is at hand.
@@ -41,6 +41,42 @@ class SmallObject:
         """
         There is nothing to release.
         """
+
+
+@define(eq=False)
+class SmallObjects:
+    """
+    What is told of the small objects that were read last: reading them again, their records are
+    not decoded.
+
+    :ivar _most: How many are kept; each takes some 3 KiB.
+    :ivar _known: By bucket and key, with the record that tells it.  The object that was used
+        last comes last.
+    """
+
+    _most: int = 4096
+    _known: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = field(init=False, factory=dict)
+
+    def open(
+        self, bucket: str, key: str, record: bytes | None, content: bytes | None
+    ) -> SmallObject | None:
+        """
+        Open the object that has exactly this record, if that is known.
+        """
+        known = self._known.pop((bucket, key), None)
+        if known is None or known[0] != record or content is None:
+            return None
+        self._known[bucket, key] = known
+        info = known[1]
+        return SmallObject(info, content) if len(content) == info.size else None
+
+    def put(self, record: bytes, info: ObjectInfo) -> None:
+        """
+        Keep what a record tells, in place of what was used the longest time ago.
+        """
+        self._known[info.bucket, info.key] = (record, info)
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
 
 
 @implementer(IOpenObject)

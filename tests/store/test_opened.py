@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.store.opened``: objects of several blobs.
+Tests for ``kypello.store.opened``: objects of several blobs, and small ones.
 """
 
 from attrs import define, field
@@ -14,7 +14,7 @@ from kypello.interfaces import IBlob
 from kypello.model import ByteRange, ObjectInfo, ObjectMetadata
 from kypello.store.files import FileBlobs
 from kypello.store.memory import MemoryBlobs
-from kypello.store.opened import PartsObject, SharedPin
+from kypello.store.opened import PartsObject, SharedPin, SmallObject, SmallObjects
 from kypello.store.parts import KnownParts, Parts
 from kypello.store.records import PartRecord
 from kypello.testing.fakes import BytesSource
@@ -217,3 +217,57 @@ class KnownPartsTests(SyncCase):
         self.assertEqual(
             [known.get(b"%d" % number) for number in range(3)], [parts[0], None, parts[2]]
         )
+
+
+class SmallObjectsTests(SyncCase):
+    """
+    Small objects that were read before.
+    """
+
+    def test_same_record(self) -> None:
+        """
+        An object is known by its record, byte for byte, and opened with the content of now.
+        """
+        known = SmallObjects()
+        info = ObjectInfo("b", "k", "null", 3, 1, ObjectMetadata())
+        known.put(b"record", info)
+        for content in (b"abc", b"xyz"):
+            found = known.open("b", "k", b"record", content)
+            assert found is not None
+            self.assertIs(found.info, info)
+            block = self.successResultOf(read_whole(found))
+            self.assertEqual(block, content)
+        for record, content in (
+            (b"other", b"abc"),
+            (None, b"abc"),
+            (b"record", None),
+            (b"record", b"ab"),
+        ):
+            known.put(b"record", info)
+            self.assertIsNone(known.open("b", "k", record, content))
+        self.assertIsNone(known.open("b", "other", b"record", b"abc"))
+        self.assertIsNone(known.open("other", "k", b"record", b"abc"))
+
+    def test_last_used(self) -> None:
+        """
+        Those that were used last are kept, up to a number.
+        """
+        known = SmallObjects(2)
+        infos = [ObjectInfo("b", key, "null", 1, 1, ObjectMetadata()) for key in "abc"]
+        for info in infos[:2]:
+            known.put(b"record", info)
+        known.open("b", "a", b"record", b"x")
+        known.put(b"record", infos[2])
+        found = [known.open("b", key, b"record", b"x") is not None for key in "abc"]
+        self.assertEqual(found, [True, False, True])
+
+
+def read_whole(small: SmallObject) -> "Deferred[bytes]":
+    """
+    The content of a small object.
+    """
+
+    async def read() -> bytes:
+        return bytes(await (await small.read(None)).read())
+
+    return Deferred.fromCoroutine(read())
