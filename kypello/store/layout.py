@@ -241,11 +241,12 @@ class LayoutStore:
         Pin the current version of an object: its only blob is open, or its content at hand, or
         its first blob is pinned.
         """
-        seen = await self._versions.see(bucket, key, content=True)
-        small = self._small.open(bucket, key, *seen.values)
-        if small is not None:
-            refuse_key(customer_key)
-            return small
+        if self._small.knows(bucket, key):
+            seen = await self._versions.see(bucket, key, content=True)
+            small = self._small.open(bucket, key, *seen.values)
+            if small is not None:
+                refuse_key(customer_key)
+                return small
         version = await self._versions.current(bucket, key, content=True)
         refuse_key(customer_key)
         while True:

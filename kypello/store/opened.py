@@ -57,6 +57,12 @@ class SmallObjects:
     _most: int = 4096
     _known: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = field(init=False, factory=dict)
 
+    def knows(self, bucket: str, key: str) -> bool:
+        """
+        Whether there was a small object under that key when it was read last.
+        """
+        return (bucket, key) in self._known
+
     def open(
         self, bucket: str, key: str, record: bytes | None, content: bytes | None
     ) -> SmallObject | None:

@@ -244,7 +244,9 @@ class SmallObjectsTests(SyncCase):
             (b"record", b"ab"),
         ):
             known.put(b"record", info)
+            self.assertTrue(known.knows("b", "k"))
             self.assertIsNone(known.open("b", "k", record, content))
+        self.assertFalse(known.knows("b", "other"))
         self.assertIsNone(known.open("b", "other", b"record", b"abc"))
         self.assertIsNone(known.open("other", "k", b"record", b"abc"))
 
