@@ -1,13 +1,16 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Frozen values that cross the seams.
+Values that cross the seams.
+
+Nobody changes one.  Those of which a listing makes thousands are not frozen, though: it takes
+attrs three times as long to make a frozen one.
 """
 
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 #: Anything that holds bytes and need not be copied to be read.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -93,7 +96,7 @@ class EncryptionRequest:
     customer_key: CustomerKey | None = None
 
 
-@frozen
+@define
 class Sealing:
     """
     How an object is encrypted, as far as a client may know.
@@ -113,7 +116,7 @@ class Sealing:
     customer_md5: str = ""
 
 
-@frozen
+@define
 class ObjectMetadata:
     """
     What is kept beside the content of an object.  Stores keep it and never interpret it.
@@ -150,7 +153,7 @@ class ObjectMetadata:
     sealed: bytes = b""
 
 
-@frozen
+@define
 class PartInfo:
     """
     One part of an upload, or of an object that was uploaded in parts.
@@ -164,7 +167,7 @@ class PartInfo:
     number: int
     size: int
     modified: int = 0
-    metadata: ObjectMetadata = ObjectMetadata()
+    metadata: ObjectMetadata = field(factory=ObjectMetadata)
 
     @property
     def etag(self) -> str:
@@ -207,7 +210,7 @@ class Assembly:
     metadata: ObjectMetadata
 
 
-@frozen
+@define
 class ObjectInfo:
     """
     One version of an object.

@@ -9,6 +9,7 @@ belongs to the bucket.
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 from attrs import frozen
@@ -157,10 +158,15 @@ def shown_sealing(entries: Mapping[str, str], key_id: str = "") -> Sealing | Non
     if domain is None or name is None:
         return None
     if domain is Domain.SSE_S3:
-        return Sealing("AES256", name)
+        return _sse_s3(name)
     return Sealing(
         "aws:kms", key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
     )
+
+
+@lru_cache(maxsize=256)
+def _sse_s3(key_name: str) -> Sealing:
+    return Sealing("AES256", key_name)
 
 
 def _shown_context(entries: Mapping[str, str]) -> Mapping[str, str]:

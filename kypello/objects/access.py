@@ -183,9 +183,10 @@ class Access:
             Open one.
             """
             entries = each.metadata.internal
-            if not is_encrypted(entries):
+            domain = domain_of(entries)
+            if domain is None and not is_encrypted(entries):
                 return each
-            if metadata_key is not None and not is_customers(entries):
+            if metadata_key is not None and domain is not Domain.SSE_C:
                 try:
                     return how(metadata_key, each)
                 except NotAuthentic as error:

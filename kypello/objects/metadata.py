@@ -76,7 +76,7 @@ _DECODER = msgspec.msgpack.Decoder(_Record)
 _PART_DECODER = msgspec.msgpack.Decoder(_PartRecord)
 
 
-@frozen
+@define
 class OpenedMetadata:
     """
     The metadata of an encrypted object, or upload, as the client gave it.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from hashlib import md5
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 
 from kypello.crypto import dare
 from kypello.crypto.keys import Domain
@@ -30,7 +30,7 @@ from kypello.objects.recentparts import KnownParts, RecentParts, Stream
 _SIZE = re.compile("[0-9]{1,18}")
 
 
-@frozen
+@define(eq=False)
 class OpenedObject:
     """
     An object as its client knows it.

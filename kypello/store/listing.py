@@ -98,6 +98,8 @@ async def page(
         before = left
         group: bytes | None = None
         rows = await scan(start, stop, size)
+        if not delimiter:
+            return Page(rows[:left], groups, rows[left - 1][0] if len(rows) > left else None)
         for key, value in rows:
             if group is not None and key.startswith(group):
                 continue
