@@ -338,20 +338,32 @@ class StreamKey:
             or not nonce[0] & _FINAL
         ):
             raise NotAuthentic("package size")
+        if head[0] != _VERSION or head[1] not in _AEADS:
+            raise NotAuthentic("package header")
         try:
-            return self._aead(head).decrypt(nonce, rest, head[:4])
+            return self._aead(head[1]).decrypt(nonce, rest, head[:4])
         except InvalidTag:
             raise NotAuthentic("package") from None
 
-    def _aead(self, head: bytes) -> AESGCM | ChaCha20Poly1305:
-        cipher = head[1]
+    def seal(
+        self, nonce: bytes, payload: Buffer, cipher: DARECipher = DARECipher.AES_256_GCM
+    ) -> bytes:
+        """
+        Encrypt a stream of one package.
+
+        :param nonce: 12 random bytes; one bit of them is overwritten.
+        :param payload: At least one byte, and at most :data:`PAYLOAD_SIZE`.
+        """
+        if len(nonce) != NONCE_SIZE or not 0 < len(payload) <= PAYLOAD_SIZE:
+            raise ValueError("a nonce has 12 bytes, and a package 1 to 65536")
+        head = bytes((_VERSION, cipher)) + (len(payload) - 1).to_bytes(2, "little")
+        nonce = _marked(nonce, final=True)
+        return head + nonce + self._aead(cipher).encrypt(nonce, payload, head)
+
+    def _aead(self, cipher: int) -> AESGCM | ChaCha20Poly1305:
         aead = self._aeads.get(cipher)
         if aead is None:
-            if cipher not in _AEADS:
-                raise NotAuthentic("package header")
             aead = self._aeads[cipher] = _AEADS[cipher](self.secret)
-        if head[0] != _VERSION:
-            raise NotAuthentic("package header")
         return aead
 
 
@@ -363,6 +375,8 @@ def encrypt(
 
     :param nonce: 12 random bytes.
     """
+    if 0 < len(plaintext) <= PAYLOAD_SIZE:
+        return StreamKey(key).seal(nonce, plaintext, cipher)
     encoder = Encoder(key, nonce, cipher)
     return b"".join((encoder.feed(plaintext), encoder.finish()))
 

@@ -14,13 +14,14 @@ from zope.interface import implementer
 
 from kypello.crypto.dare import (
     OVERHEAD,
+    PAYLOAD_SIZE,
     Decoder,
     Encoder,
     PackageRange,
     StreamKey,
     encrypted_size,
 )
-from kypello.errors import NotAuthentic
+from kypello.errors import BodyTruncated, NotAuthentic
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, ByteRange
 
@@ -59,6 +60,52 @@ class EncryptingSource:
             if packages:
                 return packages
         return b""
+
+    def close(self) -> None:
+        """
+        Give up the body.
+        """
+        self._ended = True
+        self._body.close()
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class SealedSource:
+    """
+    The DARE stream of a body that fits into one package.
+
+    :ivar size: Bytes of the stream.
+    :ivar _nonce: Random.
+    """
+
+    _body: IBodySource
+    _key: StreamKey = field(repr=False)
+    _nonce: bytes
+    size: int | None = field(init=False)
+    _ended: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Tell the size from that of the body.
+        """
+        self.size = encrypted_size(self._body.size or 0)
+
+    async def read(self) -> Buffer:
+        """
+        Give the package, once the body has ended well.
+
+        :raises BodyTruncated: The body is longer than it said.
+        """
+        if self._ended:
+            return b""
+        self._ended = True
+        payload: Buffer = b""
+        while len(block := await self._body.read()):
+            payload = bytes(payload) + block if payload else block
+            if len(payload) > PAYLOAD_SIZE:
+                raise BodyTruncated()
+        return self._key.seal(self._nonce, payload) if payload else b""
 
     def close(self) -> None:
         """
@@ -295,6 +342,18 @@ class _Cut:
         if unmarked(nonce) != unmarked(self._nonce):
             raise NotAuthentic("package header")
         self._nonce = b""
+
+
+def encrypting(body: IBodySource, key: bytes, nonce: bytes) -> IBodySource:
+    """
+    The DARE stream of a body.
+
+    :param key: Used for this stream alone, or with a random nonce.
+    :param nonce: Random.
+    """
+    if body.size is not None and body.size <= PAYLOAD_SIZE:
+        return SealedSource(body, StreamKey(key), nonce)
+    return EncryptingSource(body, Encoder(key, nonce))
 
 
 def unmarked(nonce: bytes) -> bytes:

@@ -39,7 +39,7 @@ from kypello.model import (
     UploadQuery,
 )
 from kypello.objects.access import Access, New, Opened, is_customers, plainly, with_etag
-from kypello.objects.bodies import EncryptingSource
+from kypello.objects.bodies import encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
@@ -351,11 +351,9 @@ class EncryptedStore:
             metadata = with_etag(describe(size), new.entries, random)
             return metadata_key.seal(key, new.entered(metadata), size, random)
 
-        encoder = dare.Encoder(new.object_key, random(dare.NONCE_SIZE))
+        packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
-        stored = await self._store.put(
-            bucket, key, EncryptingSource(body, encoder), describe_sealed, None, checked
-        )
+        stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)
         return opened_object(metadata_key, stored).info
 
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:

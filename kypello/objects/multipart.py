@@ -34,7 +34,7 @@ from kypello.model import (
     UploadQuery,
 )
 from kypello.objects.access import Access, Opened, is_customers, plainly, with_etag
-from kypello.objects.bodies import EncryptingSource, unmarked
+from kypello.objects.bodies import encrypting, unmarked
 from kypello.objects.metadata import MetadataKey, OpenedPart, parts_digest
 from kypello.objects.objectkeys import UPLOADING
 from kypello.objects.shown import (
@@ -122,8 +122,7 @@ class EncryptedUploads:
             part = OpenedPart(number, size, unmarked(nonce), metadata)
             return metadata_key.seal_part(key, entries, part, random)
 
-        encoder = dare.Encoder(part_key((await upload.object_key()).secret, number), nonce)
-        source = EncryptingSource(body, encoder)
+        source = encrypting(body, part_key((await upload.object_key()).secret, number), nonce)
         made = await self._store.put_part(bucket, key, upload_id, number, source, describe_sealed)
         return shown_part(made, opened_part(metadata_key, stored, made))
 

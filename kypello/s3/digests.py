@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kypello.crypto.checksums import Checksum, encode, new_checksum
+from kypello.http.coroutines import begin
 from kypello.interfaces import IBodySource, ILane, ILanes
 from kypello.model import Buffer
 
@@ -47,7 +48,9 @@ class _Queue:
     async def put(self, call: Callable[..., Any], *arguments: Any) -> None:
         if len(self._running) >= IN_FLIGHT:
             await self._running.popleft()
-        self._running.append(Deferred.fromCoroutine(self.lane.run(call, *arguments)))
+        running = begin(self.lane.run(call, *arguments))
+        if running is not None:
+            self._running.append(running)
 
     async def drain(self) -> None:
         while self._running:

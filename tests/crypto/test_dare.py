@@ -355,7 +355,7 @@ class TamperTests(SyncCase):
 
 class StreamKeyTests(SyncCase):
     """
-    A key that opens streams of one package.
+    A key that makes and opens streams of one package.
     """
 
     def refused(self, package: bytes) -> None:
@@ -395,6 +395,22 @@ class StreamKeyTests(SyncCase):
         stream = encrypt(KEY, NONCE, PATTERN[: PAYLOAD_SIZE + 1])
         for other in (package + b"x", package + package, stream[:PACKAGE_SIZE], stream):
             self.refused(other)
+
+    @given(CIPHERS, st.integers(1, 200) | st.integers(PAYLOAD_SIZE - 3, PAYLOAD_SIZE))
+    def test_seal(self, cipher: DARECipher, size: int) -> None:
+        """
+        It makes the stream that an encoder makes.
+        """
+        package = StreamKey(KEY).seal(NONCE, PATTERN[:size], cipher)
+        self.assertEqual(package, run(Encoder(KEY, NONCE, cipher), [PATTERN[:size]]))
+
+    def test_no_package(self) -> None:
+        """
+        What is no payload of one package is a mistake of the caller.
+        """
+        for nonce, size in ((NONCE, 0), (NONCE, PAYLOAD_SIZE + 1), (NONCE[1:], 1)):
+            with self.assertRaises(ValueError):
+                StreamKey(KEY).seal(nonce, bytes(size))
 
     def test_other_key(self) -> None:
         """

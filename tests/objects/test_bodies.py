@@ -12,7 +12,13 @@ from kypello.crypto import dare
 from kypello.errors import BodyTruncated, NotAuthentic
 from kypello.interfaces import IBodySource
 from kypello.model import ByteRange
-from kypello.objects.bodies import DecryptingSource, EncryptingSource, PackageSource
+from kypello.objects.bodies import (
+    DecryptingSource,
+    EncryptingSource,
+    PackageSource,
+    SealedSource,
+    encrypting,
+)
 from kypello.testing.fakes import BytesSource
 from tests.cases import SyncCase
 
@@ -77,6 +83,52 @@ class EncryptingSourceTests(BodyCase):
         """
         body = BytesSource([b"a"])
         source = EncryptingSource(body, dare.Encoder(KEY, NONCE))
+        source.close()
+        self.assertTrue(body.closed)
+        self.assertEqual(self.read(source), b"")
+
+
+class SealedSourceTests(BodyCase):
+    """
+    Encryption of what fits into one package.
+    """
+
+    @given(st.integers(0, dare.PAYLOAD_SIZE), st.integers(1000, 70_000))
+    def test_stream(self, size: int, block: int) -> None:
+        """
+        What comes out is the DARE stream of the body, of the size told before.
+        """
+        source = encrypting(blocks_of(DATA[:size], block), KEY, NONCE)
+        self.assertIsInstance(source, SealedSource)
+        verifyObject(IBodySource, source)
+        expected = dare.encrypt(KEY, NONCE, DATA[:size])
+        self.assertEqual(source.size, len(expected))
+        self.assertEqual(self.read(source), expected)
+
+    def test_longer(self) -> None:
+        """
+        Longer bodies, and those of unknown size, are encrypted as they flow.
+        """
+        for body in (
+            blocks_of(DATA[: dare.PAYLOAD_SIZE + 1], 1000),
+            BytesSource([b"a"], BodyTruncated()),
+        ):
+            self.assertIsInstance(encrypting(body, KEY, NONCE), EncryptingSource)
+
+    def test_wrong_size(self) -> None:
+        """
+        A body that is longer than it said is refused, before much of it is held.
+        """
+        body = blocks_of(DATA, 1000)
+        body.size = 1
+        self.failureResultOf(_deferred(encrypting(body, KEY, NONCE).read()), BodyTruncated)
+
+    def test_close(self) -> None:
+        """
+        Closing closes the body and ends the stream without a package.
+        """
+        body = BytesSource([b"a"])
+        source = encrypting(body, KEY, NONCE)
         source.close()
         self.assertTrue(body.closed)
         self.assertEqual(self.read(source), b"")
