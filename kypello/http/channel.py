@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 #: How much is received ahead of the request that is being answered, in bytes.
 _AHEAD = 64 * 1024
 
+#: The most of a body that is copied to go out in one piece with its head, in bytes.
+_JOINED = 16 * 1024
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -334,7 +337,11 @@ class StreamingChannel(BufferedReceiver):
         """
         Called by the request: send some of the body of an answer.
         """
-        self.writeSequence((data,))
+        if len(data) > _JOINED:
+            self.writeSequence((data,))
+        else:
+            head, self._answer_head = self._answer_head, b""
+            self.transport.write(b"".join((head, data)))
 
     def writeSequence(self, data: Iterable[Buffer]) -> None:
         """
@@ -352,7 +359,7 @@ class StreamingChannel(BufferedReceiver):
         assert exchange is not None and request is exchange.request
         exchange.answered = True
         if self._answer_head:
-            self.writeSequence(())
+            self.write(b"")
         self._deadline.clear()
         if not exchange.complete:
             exchange.body.close()

@@ -96,6 +96,16 @@ class StreamingTransport(tcp.Server):
         """
         Send bytes; the caller does not change them any more.
         """
+        if data and not self._pieces and self.connected and not self._writeDisconnected:
+            # Most answers are short, and the kernel takes all of them at once.
+            try:
+                sent = self.socket.send(data)
+            except OSError:
+                # It shows again below.
+                sent = 0
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
         self.writeSequence((data,))
 
     def writeSequence(self, data: Iterable[Buffer]) -> None:
