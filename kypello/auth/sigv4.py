@@ -54,17 +54,23 @@ class Scope:
     What a signing key is good for.
 
     :ivar date: ``YYYYMMDD``.
+    :ivar text: As it stands in a credential and in the string to sign.
     """
 
     date: str
     region: str
     service: str = _SERVICE
+    text: str = field(init=False, eq=False, repr=False)
+
+    @text.default
+    def _write(self) -> str:
+        return f"{self.date}/{self.region}/{self.service}/{_TERMINAL}"
 
     def __str__(self) -> str:
         """
-        The scope as it stands in a credential and in the string to sign.
+        The text.
         """
-        return f"{self.date}/{self.region}/{self.service}/{_TERMINAL}"
+        return self.text
 
 
 @define
@@ -272,7 +278,7 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
     :raises Refused: ``SignatureDoesNotMatch``.
     """
     key = signing_key(secret_key, claim.scope)
-    scope = str(claim.scope)
+    scope = claim.scope.text
     shown: list[tuple[bytes, str]] = []
     for host in _hosts(head):
         canonical = canonical_request(head, claim.signed_headers, payload_hash, host)

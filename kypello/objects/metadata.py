@@ -31,6 +31,9 @@ from kypello.model import SSE_C, CustomerKey, ObjectMetadata, Sealing
 _NONCE_SIZE = 12
 _TAG_SIZE = 16
 
+# Where what is encrypted begins.
+_START = 1 + _NONCE_SIZE
+
 # The first byte of what is sealed: what it belongs to, and the format.
 _OBJECT, _UPLOAD, _PART = b"\x01", b"\x02", b"\x03"
 
@@ -249,11 +252,13 @@ class MetadataKey:
         return kind + nonce + self._aead(iv).encrypt(nonce, _ENCODER.encode(record), associated)
 
     def _decrypt(self, kind: bytes, bound: str, iv: str, sealed: bytes) -> bytes:
-        if sealed[:1] != kind or len(sealed) < 1 + _NONCE_SIZE + _TAG_SIZE or not iv:
+        if not sealed.startswith(kind) or len(sealed) < _START + _TAG_SIZE or not iv:
             raise NotAuthentic("metadata")
-        nonce, body = sealed[1 : 1 + _NONCE_SIZE], sealed[1 + _NONCE_SIZE :]
+        # A listing does this a thousand times.
+        aead = self._aeads.get(iv[0]) or self._aead(iv)
+        nonce, body = sealed[1:_START], sealed[_START:]
         try:
-            return self._aead(iv).decrypt(nonce, body, self._associated(kind, bound, iv))
+            return aead.decrypt(nonce, body, self._associated(kind, bound, iv))
         except InvalidTag:
             raise NotAuthentic("metadata") from None
 

@@ -72,8 +72,6 @@ def listed_object(metadata_key: MetadataKey, stored: ObjectInfo) -> ObjectInfo:
 
     :raises NotAuthentic: It is not what was written.
     """
-    if is_carried_over(stored.metadata):
-        raise NotAuthentic("metadata")
     opened = metadata_key.open(stored.key, stored.metadata)
     multipart = MULTIPART in stored.metadata.internal
     if multipart != bool(opened.parts):
