@@ -8,16 +8,12 @@ channel here gives :class:`twisted.web.server.Request` the same public services,
 over as a stream, and never lets a peer hold memory or a connection for nothing.
 """
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IHalfCloseableProtocol,
-    IProducer,
     IPushProducer,
-    ISSLTransport,
     ITransport,
 )
 from twisted.internet.protocol import connectionDone
@@ -32,9 +28,8 @@ from kypello.http.deadline import Deadline
 from kypello.http.exchange import Exchange
 from kypello.http.framing import BadRequest, take_head
 from kypello.http.request import StreamingRequest
-from kypello.http.response import header_lines, status_line
-from kypello.http.transport import BufferedReceiver, StreamingTransport
-from kypello.model import Buffer
+from kypello.http.response import header_lines, last_answer, status_line
+from kypello.http.sending import Sender
 
 if TYPE_CHECKING:
     from twisted.web.http import Request
@@ -44,14 +39,11 @@ if TYPE_CHECKING:
 #: How much is received ahead of the request that is being answered, in bytes.
 _AHEAD = 64 * 1024
 
-#: The most of a body that is copied to go out in one piece with its head, in bytes.
-_JOINED = 16 * 1024
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableProtocol)
-class StreamingChannel(BufferedReceiver):
+class StreamingChannel(Sender):
     """
     One connection of a client.
 
@@ -64,39 +56,27 @@ class StreamingChannel(BufferedReceiver):
 
     site: "StreamingSite"
     factory: Any
-    transport: Any
 
     def __init__(self) -> None:
         """
         Wait for a connection.
         """
+        super().__init__()
         self._input = bytearray()
         self._exchange: Exchange | None = None
-        self._answer_head = b""
-        self._any_buffer = False
-        self._secure = False
         self._advancing = False
         self._lingering = False
         self._ended = False
         self._closing = False
-        self._congested = False
         self._reading = True
-        self._producer: Any = None
         self._progress = 0
-
-    # The connection
 
     def connectionMade(self) -> None:
         """
         Called by the transport: begin to listen.
         """
+        super().connectionMade()
         self._deadline = Deadline(self.site.clock, self._expire)
-        self._peer: IAddress = self.transport.getPeer()
-        self._host: IAddress = self.transport.getHost()
-        self._any_buffer = isinstance(self.transport, StreamingTransport)
-        self._secure = ISSLTransport(self.transport, None) is not None
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self.site.connected(self)
         self._await_head()
@@ -225,19 +205,7 @@ class StreamingChannel(BufferedReceiver):
         """
         request_id = self.site.new_request_id()
         response = self.site.refusal(error, request_id)
-        assert isinstance(response.body, bytes)
-        lines = header_lines(response.headers)
-        self.transport.write(
-            b"".join(
-                (
-                    status_line(b"HTTP/1.1", response.status),
-                    self.site.standing_headers(lines),
-                    lines,
-                    b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(response.body),
-                    response.body,
-                )
-            )
-        )
+        self.transport.write(last_answer(response, self.site.standing_headers))
         log_refusal(request_id, response.status, self._peer)
         self._linger()
 
@@ -282,24 +250,6 @@ class StreamingChannel(BufferedReceiver):
 
     # What a request asks for
 
-    def getPeer(self) -> IAddress:
-        """
-        Called by the request: the address of the client.
-        """
-        return self._peer
-
-    def getHost(self) -> IAddress:
-        """
-        Called by the request: our address.
-        """
-        return self._host
-
-    def isSecure(self) -> bool:
-        """
-        Called by the request: whether the connection is encrypted.
-        """
-        return self._secure
-
     def begin_answer(self, status: int, lines: bytes, delimited: bool) -> None:
         """
         Called by the request: send the head of an answer, together with what follows it.
@@ -332,24 +282,6 @@ class StreamingChannel(BufferedReceiver):
         lines = header_lines(pairs)
         lines = self.site.standing_headers(lines) + lines
         self.begin_answer(int(code), lines, bool(delimited))
-
-    def write(self, data: Buffer) -> None:
-        """
-        Called by the request: send some of the body of an answer.
-        """
-        if len(data) > _JOINED:
-            self.writeSequence((data,))
-        else:
-            head, self._answer_head = self._answer_head, b""
-            self.transport.write(b"".join((head, data)))
-
-    def writeSequence(self, data: Iterable[Buffer]) -> None:
-        """
-        Called by the request: send some of the body of an answer.
-        """
-        pieces = data if self._any_buffer else map(bytes, data)
-        head, self._answer_head = self._answer_head, b""
-        self.transport.writeSequence([head, *pieces] if head else list(pieces))
 
     def requestDone(self, request: "Request") -> None:
         """
@@ -413,29 +345,11 @@ class StreamingChannel(BufferedReceiver):
 
     # Flow control of what we send
 
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """
-        Called by the request: who will write the body of the answer.
-        """
-        if self._producer is not None or not streaming:
-            raise RuntimeError("a request has at most one producer, and it pushes")
-        self._producer = producer
-        if self._congested:
-            self._producer.pauseProducing()
-
-    def unregisterProducer(self) -> None:
-        """
-        Called by the request: nobody writes any longer.
-        """
-        self._producer = None
-
     def pauseProducing(self) -> None:
         """
         Called by the transport: the client does not keep up.
         """
-        self._congested = True
-        if self._producer is not None:
-            self._producer.pauseProducing()
+        super().pauseProducing()
         self._update_reading()
         self._deadline.set(self.site.limits.send_time)
 
@@ -453,15 +367,7 @@ class StreamingChannel(BufferedReceiver):
             self._deadline.clear()
             if self._exchange.body.waiting:
                 self.body_wanted()
-            if self._producer is not None:
-                self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """
-        Called by the transport: the connection is gone.
-        """
-        if self._producer is not None:
-            self._producer.stopProducing()
+            super().resumeProducing()
 
     # Deadlines
 

@@ -4,7 +4,7 @@
 What an operation answers, as a value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -51,3 +51,23 @@ def header_lines(headers: Sequence[tuple[str, str]]) -> bytes:
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise ValueError("a header holds a line break")
     return lines
+
+
+def last_answer(response: Response, standing_headers: Callable[[bytes], bytes]) -> bytes:
+    """
+    An answer, whose body is bytes, that ends its connection.
+
+    :param standing_headers: Gives those that every answer has beside its own.
+    """
+    body = response.body
+    assert isinstance(body, bytes)
+    lines = header_lines(response.headers)
+    return b"".join(
+        (
+            status_line(b"HTTP/1.1", response.status),
+            standing_headers(lines),
+            lines,
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body),
+            body,
+        )
+    )
