@@ -24,6 +24,9 @@ _Opening: TypeAlias = tuple[str, bytes, bytes]
 #: Key name and bucket: whose objects share a data key.
 _Sharing: TypeAlias = tuple[str, str]
 
+#: How many object keys are kept at most: no more objects are remembered.
+_OBJECT_KEYS = 4096
+
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -35,7 +38,7 @@ class Reuse:
     :ivar bucket_seconds: How long a data key of a bucket is used for new objects.
     :ivar bucket_objects: For how many objects.
     :ivar opened_seconds: How long an opened data key, and what it opens, is kept in memory.
-    :ivar opened_keys: How many are kept at most, and how many object keys.
+    :ivar opened_keys: How many data keys are kept at most, and how many object keys.
     """
 
     bucket_seconds: float = 300.0
@@ -173,7 +176,8 @@ class DataKeys:
         limit = max(reuse.opened_keys, 1)
         self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, limit)
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
-        self._object_keys = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
+        object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
+        self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
 
     async def for_object(
         self,

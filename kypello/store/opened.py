@@ -63,18 +63,26 @@ class SmallObjects:
         """
         return (bucket, key) in self._known
 
+    def info(self, bucket: str, key: str, record: bytes | None) -> ObjectInfo | None:
+        """
+        What is told of the object that has exactly this record, if that is known.
+        """
+        known = self._known.pop((bucket, key), None)
+        if known is None or known[0] != record:
+            return None
+        self._known[bucket, key] = known
+        return known[1]
+
     def open(
         self, bucket: str, key: str, record: bytes | None, content: bytes | None
     ) -> SmallObject | None:
         """
         Open the object that has exactly this record, if that is known.
         """
-        known = self._known.pop((bucket, key), None)
-        if known is None or known[0] != record or content is None:
+        info = self.info(bucket, key, record)
+        if info is None or content is None or len(content) != info.size:
             return None
-        self._known[bucket, key] = known
-        info = known[1]
-        return SmallObject(info, content) if len(content) == info.size else None
+        return SmallObject(info, content)
 
     def put(self, record: bytes, info: ObjectInfo) -> None:
         """

@@ -245,7 +245,9 @@ class SmallObjectsTests(SyncCase):
         ):
             known.put(b"record", info)
             self.assertTrue(known.knows("b", "k"))
+            self.assertIs(known.info("b", "k", b"record"), info)
             self.assertIsNone(known.open("b", "k", record, content))
+        self.assertIsNone(known.info("b", "k", b"other"))
         self.assertFalse(known.knows("b", "other"))
         self.assertIsNone(known.open("b", "other", b"record", b"abc"))
         self.assertIsNone(known.open("other", "k", b"record", b"abc"))
