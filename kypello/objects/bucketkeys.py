@@ -58,6 +58,7 @@ class BucketKeys:
     _keys: DataKeys
     _opened: dict[str, _Opened] = field(init=False, factory=dict)
     _opening: SharedCalls[tuple[str, bytes], MetadataKey] = field(init=False, factory=SharedCalls)
+    _making: SharedCalls[tuple[str, int], MetadataKey] = field(init=False, factory=SharedCalls)
 
     def at_hand(self, bucket: str) -> MetadataKey | None:
         """
@@ -86,18 +87,26 @@ class BucketKeys:
         The key of a bucket, made now if there is none.
         """
         key = await self.key(info)
-        while key is None:
-            made = await self._keys.generate(_context(info.name))
-            stored = msgspec.msgpack.encode(_Sealed(made.key_name, made.sealed))
-            changed = await self._store.change_bucket(info.name, partial(_with_key, stored))
-            key = await self.key(changed)
-        return key
+        if key is not None:
+            return key
+        # A new bucket often gets many writes at once.
+        return await self._making.run((info.name, info.created), lambda: self._make(info.name))
 
     def forget(self, bucket: str) -> None:
         """
         Drop the key of a bucket that is no more.
         """
         self._opened.pop(bucket, None)
+
+    async def _make(self, bucket: str) -> MetadataKey:
+        # It may have got one since it was looked at.
+        info = await self._store.bucket(bucket)
+        while (key := await self.key(info)) is None:
+            made = await self._keys.generate(_context(bucket))
+            stored = msgspec.msgpack.encode(_Sealed(made.key_name, made.sealed))
+            # Another process may be first: its key counts then.
+            info = await self._store.change_bucket(bucket, partial(_with_key, stored))
+        return key
 
     async def _open(self, bucket: str, stored: bytes) -> MetadataKey:
         try:
@@ -122,7 +131,6 @@ def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[
 
 
 def _with_key(stored: bytes, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    # Another process may have been first: its key counts then.
     return {SETTING: stored, **settings}
 
 

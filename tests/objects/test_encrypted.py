@@ -210,6 +210,20 @@ class SettingsTests(EncryptedCase):
             objects = (await store.list("b", ListQuery(prefix=""))).objects
             self.assertEqual({info.etag for info in objects}, {metadata(b"data").etag})
 
+    async def test_made_together(self) -> None:
+        """
+        Writes that come at once to a new bucket have its metadata key made by one call, and the
+        key that seals theirs by another.
+        """
+        await self.prepare()
+        pause = self.kms.pause = Deferred()
+        waiting = [Deferred.fromCoroutine(self.put(str(number))) for number in range(32)]
+        self.kms.pause = None
+        pause.callback(None)
+        for each in waiting:
+            await each
+        self.assertEqual(self.kms.calls, ["generate", "generate"])
+
     async def test_protected(self) -> None:
         """
         Who changes the settings of a bucket neither loses nor sets its metadata key.
