@@ -10,6 +10,7 @@ DIR ?= ./export
 TESTS ?= tests
 TRIAL ?=
 BENCH ?=
+PEER ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,6 +32,7 @@ help:
 	@echo "make tools    build or install the clients and servers that the tests run against"
 	@echo "make check    style, types and layers"
 	@echo "make bench    measure speed against the limits of this machine (BENCH=--help: what else)"
+	@echo "              (PEER=http://HOST:PORT compares with that S3 server instead)"
 	@echo "make clean    remove everything that is not data: $(VENV), caches"
 	@echo
 	@echo "PYTHON=python3.12 takes another Python for $(VENV)."
@@ -45,7 +47,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/python docs/demo.py
 
 bench: $(VENV)/run.stamp
-	$(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench $(if $(PEER),--peer "$(PEER)") $(BENCH)
 
 check: $(VENV)/check.stamp
 	$(BIN)/ruff check .

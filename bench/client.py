@@ -1,126 +1,63 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-A lean HTTP client: it signs, sends, and throws away what it receives.
+A lean HTTP client: it sends, and throws away what it receives.
 
-It must cost less than any server under test, so it reads into one buffer, knows nothing but
-``Content-Length``, and sends the same signed bytes again and again (a signature is good for some
-minutes).
+It must cost less than any server under test, so it reads into one buffer and knows no more of
+HTTP than where an answer ends.
 """
 
 import select
 import socket
+import ssl
 import time
-from collections.abc import Iterator, Sequence
-from hashlib import sha256
-from urllib.parse import unquote
+from collections.abc import Iterator
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from kypello.auth.request import RequestHead
-from kypello.auth.sigv4 import (
-    ALGORITHM,
-    Scope,
-    canonical_request,
-    sign,
-    signing_key,
-    string_to_sign,
-)
+from bench.messages import Message
 
 _BUFFER = 1024 * 1024
 
+#: The end of a body in the chunked coding.
+_LAST_CHUNK = b"0\r\n\r\n"
 
-@frozen
-class Credentials:
-    """
-    Who signs.
-    """
-
-    access_key: str
-    secret_key: str = field(repr=False)
-
-
-@frozen
-class Message:
-    """
-    A request as bytes.
-    """
-
-    head: bytes
-    body: bytes | memoryview = b""
-
-
-def signed(
-    credentials: Credentials,
-    method: str,
-    target: str,
-    host: str,
-    *,
-    body: bytes = b"",
-    headers: Sequence[tuple[str, str]] = (),
-) -> Message:
-    """
-    Sign a request with the hash of its body, as SDKs do over plain HTTP.
-
-    :param headers: Further ones, lower-case names; all are signed.
-    """
-    path, _, query = target.partition("?")
-    timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    scope = Scope(timestamp[:8], "us-east-1")
-    digest = sha256(body).hexdigest()
-    all_headers = sorted(
-        (
-            ("host", host),
-            ("x-amz-content-sha256", digest),
-            ("x-amz-date", timestamp),
-            *headers,
-        )
-    )
-    names = tuple(name for name, _ in all_headers)
-    parameters = tuple(
-        (unquote(name), unquote(value))
-        for name, _, value in (part.partition("=") for part in query.split("&") if part)
-    )
-    head = RequestHead(method, path, parameters, tuple(all_headers))
-    canonical = canonical_request(head, names, digest, host)
-    key = signing_key(credentials.secret_key, scope)
-    signature = sign(key, string_to_sign(timestamp, str(scope), canonical))
-    authorization = (
-        f"{ALGORITHM} Credential={credentials.access_key}/{scope},"
-        f" SignedHeaders={';'.join(names)}, Signature={signature}"
-    )
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in all_headers)]
-    lines += [f"authorization: {authorization}", f"content-length: {len(body)}", "", ""]
-    return Message("\r\n".join(lines).encode(), memoryview(body))
-
-
-def plain(target: str, host: str) -> Message:
-    """
-    An unsigned ``GET``.
-    """
-    return Message(f"GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+#: How long nothing may happen, in seconds.
+_PATIENCE = 60
 
 
 @define(eq=False)
 class _Stream:
     """
     One connection with one request under way.
+
+    :ivar left: Bytes of the body that are to come; ``None`` while the head is.
+    :ivar tail: The last bytes of a body in the chunked coding; ``None`` for any other body.
     """
 
     connection: socket.socket
     unsent: list[memoryview] = field(factory=list)
     head: bytearray = field(factory=bytearray)
     left: int | None = None
+    tail: bytes | None = None
+    bodiless: bool = False
     writing: bool = False
 
     def begin(self, message: Message) -> None:
+        """
+        Send a request.
+        """
         self.unsent = [memoryview(message.head)]
         if len(message.body):
             self.unsent.append(memoryview(message.body))
-        self.left = None
+        self.bodiless = message.head.startswith(b"HEAD ")
+        self.left = self.tail = None
         self.send()
 
     def send(self) -> None:
+        """
+        Send as much as the kernel takes.
+        """
         try:
             while self.unsent:
                 sent = self.connection.sendmsg(self.unsent)
@@ -134,39 +71,83 @@ class _Stream:
     def receive(self, buffer: memoryview) -> bool:
         """
         Take what has come; tell whether the answer is complete.
+
+        :raises ConnectionError: It is no success, or the connection ended.
         """
         size = self.connection.recv_into(buffer)
         if not size:
             raise ConnectionError("the server closed the connection")
+        return self.take(buffer[:size])
+
+    def take(self, data: memoryview) -> bool:
+        """
+        Look at what has come; tell whether the answer is complete.
+
+        :raises ConnectionError: It is no success.
+        """
         if self.left is None:
-            self.head += buffer[:size]
+            self.head += data
             end = self.head.find(b"\r\n\r\n")
             if end < 0:
                 return False
-            self.left = self._length(bytes(self.head[:end])) - (len(self.head) - end - 4)
+            self.left = self._length(bytes(self.head[: end + 2]))
+            data = memoryview(bytes(self.head[end + 4 :]))
             self.head.clear()
-        else:
-            self.left -= size
+        if self.tail is not None:
+            self.tail = (self.tail + bytes(data[-len(_LAST_CHUNK) :]))[-len(_LAST_CHUNK) :]
+            return self.tail == _LAST_CHUNK
+        self.left -= len(data)
         return self.left == 0
 
     def _length(self, head: bytes) -> int:
         if not head.startswith(b"HTTP/1.1 20"):
             raise ConnectionError(f"the server refused: {head.decode('latin-1')}")
-        lower = head.lower()
-        at = lower.find(b"\r\ncontent-length:")
-        if at < 0:
+        if self.bodiless:
             return 0
-        return int(lower[at + 17 :].split(b"\r\n", 1)[0])
+        lower = head.lower()
+        if b"\r\ntransfer-encoding: chunked\r\n" in lower:
+            self.tail = b""
+        at = lower.find(b"\r\ncontent-length:")
+        return 0 if at < 0 else int(lower[at + 17 :].split(b"\r\n", 1)[0])
+
+
+class _SecureStream(_Stream):
+    """
+    The same over TLS, for requests and answers that are short.
+    """
+
+    connection: ssl.SSLSocket
+
+    def send(self) -> None:
+        """
+        Send all at once: what is short fits into the buffer of the kernel.
+        """
+        self.connection.sendall(b"".join(self.unsent))
+        self.unsent.clear()
+
+    def receive(self, buffer: memoryview) -> bool:
+        """
+        Take what has come.
+        """
+        try:
+            while not super().receive(buffer):
+                pass
+        except ssl.SSLWantReadError:
+            return False
+        return True
 
 
 @define(eq=False)
 class Client:
     """
     Several connections to one server, kept alive.
+
+    :ivar trust: Whom to trust over TLS, with our certificate; ``None`` for plain TCP.
     """
 
     address: tuple[str, int]
     connections: int
+    trust: ssl.SSLContext | None = None
     _streams: list[_Stream] = field(factory=list)
     _buffer: memoryview = field(factory=lambda: memoryview(bytearray(_BUFFER)))
 
@@ -174,11 +155,12 @@ class Client:
         """
         Connect.
         """
-        for _ in range(self.connections):
-            connection = socket.create_connection(self.address, timeout=10)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setblocking(False)
-            self._streams.append(_Stream(connection))
+        try:
+            for _ in range(self.connections):
+                self._streams.append(self._connect())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -189,11 +171,21 @@ class Client:
             stream.connection.close()
         self._streams.clear()
 
+    def _connect(self) -> _Stream:
+        connection = socket.create_connection(self.address, timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.trust is None:
+            connection.setblocking(False)
+            return _Stream(connection)
+        secure = self.trust.wrap_socket(connection, server_hostname=self.address[0])
+        secure.setblocking(False)
+        return _SecureStream(secure)
+
     def run(self, messages: Iterator[Message]) -> float:
         """
         Send all messages, one at a time per connection, and give the seconds it took.
 
-        :raises ConnectionError: An answer was no success.
+        :raises ConnectionError: An answer was no success, or none came.
         """
         poll = select.epoll()
         streams = {stream.connection.fileno(): stream for stream in self._streams}
@@ -204,7 +196,7 @@ class Client:
         for number, stream in streams.items():
             busy += self._next(poll, number, stream, messages)
         while busy:
-            events = poll.poll(60)
+            events = poll.poll(_PATIENCE)
             if not events:
                 raise ConnectionError("the server does not answer")
             for number, event in events:
@@ -233,26 +225,38 @@ class Client:
         return 1
 
 
-def fetch(address: tuple[str, int], message: Message) -> tuple[bytes, bytes]:
+def fetch(
+    address: tuple[str, int], message: Message, trust: ssl.SSLContext | None = None
+) -> tuple[bytes, bytes]:
     """
     Send one message and give head and body of the answer, whatever its status.
+
+    :raises ConnectionError: The connection ended before the answer did.
     """
     with socket.create_connection(address, timeout=60) as connection:
-        connection.sendall(message.head)
-        connection.sendall(message.body)
-        received = bytearray()
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            piece = connection.recv(_BUFFER)
-            if not piece:
-                raise ConnectionError("the server closed the connection")
-            received += piece
-        head = bytes(received[:end])
-        lower = head.lower()
-        at = lower.find(b"\r\ncontent-length:")
-        size = int(lower[at + 17 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        while len(received) < end + 4 + size:
-            piece = connection.recv(_BUFFER)
-            if not piece:
-                raise ConnectionError("the server closed the connection")
-            received += piece
-        return head, bytes(received[end + 4 :])
+        if trust is None:
+            return _exchange(connection, message)
+        with trust.wrap_socket(connection, server_hostname=address[0]) as secure:
+            return _exchange(secure, message)
+
+
+def _exchange(connection: socket.socket, message: Message) -> tuple[bytes, bytes]:
+    connection.sendall(message.head)
+    connection.sendall(message.body)
+    received = bytearray()
+    while (end := received.find(b"\r\n\r\n")) < 0:
+        _more(connection, received)
+    head = bytes(received[:end])
+    lower = head.lower()
+    at = lower.find(b"\r\ncontent-length:")
+    size = int(lower[at + 17 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+    while len(received) < end + 4 + size:
+        _more(connection, received)
+    return head, bytes(received[end + 4 :])
+
+
+def _more(connection: socket.socket, received: bytearray) -> None:
+    piece = connection.recv(_BUFFER)
+    if not piece:
+        raise ConnectionError("the server closed the connection")
+    received += piece

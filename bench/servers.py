@@ -13,24 +13,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
-from bench.client import Credentials
+from bench import processes
+from bench.messages import Credentials
 
 CREDENTIALS = Credentials("benchmark", "benchmark-secret-key")
 
 #: One master key: 32 bytes of ASCII letters.
-_STATIC_KEY = "bench-key:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
-
-_TICKS = os.sysconf("SC_CLK_TCK")
+STATIC_KEY = {"MINIO_KMS_SECRET_KEY": "bench-key:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="}
 
 _NGINX = """
-daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;
-user root;
-events {{ worker_connections 256; }}
+daemon off; worker_processes {workers}; pid {root}/nginx.pid; error_log {root}/nginx.log;
+user root; worker_rlimit_nofile 4096;
+events {{ worker_connections 2048; }}
 http {{
     access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;
     client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
@@ -39,18 +38,20 @@ http {{
 }}
 """
 
+_START, _STOP = 30, 20
+
 
 @frozen
 class Server:
     """
     A running server.
 
-    :ivar pid: The head of its process group.
+    :ivar pid: The process whose descendants serve; ``None`` when it runs who knows where.
     """
 
     name: str
     address: tuple[str, int]
-    pid: int
+    pid: int | None
 
     @property
     def host(self) -> str:
@@ -59,31 +60,24 @@ class Server:
         """
         return f"{self.address[0]}:{self.address[1]}"
 
-    def cpu(self) -> float:
+    def cpu(self) -> float | None:
         """
-        The CPU time of all its living processes so far, in seconds.
+        The CPU time of all its processes so far, in seconds; ``None`` when nobody can tell.
         """
-        return sum((int(fields[11]) + int(fields[12])) / _TICKS for fields in self._processes())
+        return None if self.pid is None else processes.cpu(self.pid)
 
-    def memory(self) -> int:
+    def memory(self) -> int | None:
         """
-        The resident memory of all its processes, in bytes.
+        The proportional set size of all its processes, in bytes; ``None`` as above.
         """
-        page = os.sysconf("SC_PAGE_SIZE")
-        return sum(int(fields[21]) * page for fields in self._processes())
-
-    def _processes(self) -> Iterator[list[str]]:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                    if int(fields[2]) == self.pid:
-                        yield fields
+        return None if self.pid is None else sum(processes.memory(self.pid).values())
 
 
 def free_port() -> int:
     """
     A free port below those that the kernel hands out by itself.
+
+    :raises OSError: None was found.
     """
     for port in random.sample(range(20000, 30000), 100):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -92,9 +86,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def kypello(root: Path) -> Iterator[Server]:
+def kypello(
+    data: Path, workers: int | None = None, kms: Mapping[str, str] = STATIC_KEY
+) -> Iterator[Server]:
     """
-    Run ``kypello server`` on an empty directory, with a static master key.
+    Run ``kypello server``.
+
+    :param data: The data directory; what the server prints goes to a file beside it.
+    :param workers: How many processes serve; ``None`` for what the server thinks best.
+    :param kms: The settings of the KMS.
     """
     port = free_port()
     environment = {
@@ -105,11 +105,13 @@ def kypello(root: Path) -> Iterator[Server]:
     environment |= {
         "MINIO_ROOT_USER": CREDENTIALS.access_key,
         "MINIO_ROOT_PASSWORD": CREDENTIALS.secret_key,
-        "MINIO_KMS_SECRET_KEY": _STATIC_KEY,
+        **kms,
     }
-    address = f"127.0.0.1:{port}"
-    command = [sys.executable, "-m", "kypello.cli", "server", "--address", address]
-    with _running("kypello", [*command, str(root / "data")], port, root, environment) as server:
+    command = [sys.executable, "-m", "kypello.cli", "server", "--address", f"127.0.0.1:{port}"]
+    if workers is not None:
+        command += ["--workers", str(workers)]
+    log = data.with_name(f"{data.name}.out")
+    with running("kypello", [*command, str(data)], port, log, environment) as server:
         yield server
 
 
@@ -121,25 +123,32 @@ def nginx_path() -> str | None:
 
 
 @contextlib.contextmanager
-def nginx(root: Path) -> Iterator[Server]:
+def nginx(root: Path, workers: int) -> Iterator[Server]:
     """
-    Run nginx with one worker over the files in ``files`` below *root*.
+    Run nginx over the files in ``files`` below *root*.
+
+    :param workers: How many processes serve.
     """
     path = nginx_path()
     assert path is not None
     port = free_port()
     configuration = root / "nginx.conf"
-    configuration.write_text(_NGINX.format(root=root, port=port))
+    configuration.write_text(_NGINX.format(root=root, port=port, workers=workers))
     command = [path, "-c", str(configuration), "-e", str(root / "nginx.log")]
-    with _running("nginx", command, port, root, dict(os.environ)) as server:
+    with running("nginx", command, port, root / "nginx.out", dict(os.environ)) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _running(
-    name: str, command: list[str], port: int, root: Path, environment: dict[str, str]
+def running(
+    name: str, command: Sequence[str], port: int, log: Path, environment: Mapping[str, str]
 ) -> Iterator[Server]:
-    log = root / f"{name}.out"
+    """
+    Run a server that listens on a port of loopback, and end it with all its processes.
+
+    :param log: Where it prints to.
+    :raises RuntimeError: It does not start.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -153,17 +162,19 @@ def _running(
         _wait(process, port, log)
         yield Server(name, ("127.0.0.1", port), process.pid)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()
         try:
-            process.wait(15)
+            process.wait(_STOP)
         except subprocess.TimeoutExpired:
+            print(f"{name} does not stop, and is killed", file=sys.stderr)
+        # Its children are in its group, whatever became of it.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _START
     while True:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
