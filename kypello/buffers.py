@@ -37,3 +37,12 @@ class Recycler:
             self._buffers.pop(0)
         self._buffers.append(fresh)
         return fresh
+
+    def keep(self, most: int) -> None:
+        """
+        Forget all but *most* buffers; those that are in use live as long as somebody holds them.
+
+        A stream that is over keeps none: what is left of it may wait long for the collector of
+        garbage, which counts objects and not their bytes.
+        """
+        del self._buffers[most:]

@@ -4,6 +4,7 @@
 What a daemon has to do with the world around its process: systemd, signals, the log.
 """
 
+import ctypes
 import gc
 import os
 import signal
@@ -20,6 +21,12 @@ from kypello.textlog import TextLog
 #: How many more objects are made than dropped before Python looks for cycles among the young
 #: ones.  A page of a listing is below that.
 _YOUNG = 50_000
+
+#: From which size on, in bytes, freed memory goes back to the system at once: large buffers of
+#: streams are above, everything else is below.
+_LARGE = 512 * 1024
+
+_M_MMAP_THRESHOLD = -3
 
 
 def notify(state: str) -> None:
@@ -59,6 +66,7 @@ def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     """
     globalLogBeginner.beginLoggingTo([TextLog(sys.stderr)], redirectStandardIO=False)
     _spare_the_collector()
+    _give_back_large_buffers()
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", notify, "STOPPING=1")
     if signals:
@@ -76,3 +84,15 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)
+
+
+def _give_back_large_buffers() -> None:
+    """
+    Keep the C library from keeping large buffers that were freed.
+
+    That of GNU takes them for common after the first one, and then from memory that is hardly
+    ever given back: a process keeps for good what its busiest moment has taken.
+    """
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)

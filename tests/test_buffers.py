@@ -50,3 +50,17 @@ class RecyclerTests(SyncCase):
         """
         for size in (10, 20, 10, 0):
             self.assertEqual(len(self.recycler.take(size)), size)
+
+    def test_keep(self) -> None:
+        """
+        What is forgotten is not given out again, and lives as long as somebody holds it.
+        """
+        first, second = self.recycler.take(10), self.recycler.take(10)
+        second[:] = b"0123456789"
+        self.recycler.keep(1)
+        known = id(first)
+        del first
+        self.assertEqual(id(self.recycler.take(10)), known)
+        self.recycler.keep(0)
+        self.recycler.take(10)[:] = bytes(10)
+        self.assertEqual(bytes(second), b"0123456789")

@@ -196,6 +196,12 @@ class Encoder:
         self._sequence += 1
         return package
 
+    def close(self) -> None:
+        """
+        Let go of all buffers.  Feed nothing after this.
+        """
+        self._buffers.keep(0)
+
     def _encrypt_full(self, payload: Buffer, package: memoryview) -> None:
         stream = self._stream
         package[:_HEADER_SIZE] = stream.full
@@ -265,6 +271,12 @@ class Decoder:
         if self._to_end and self._sequence and not self._ended:
             raise NotAuthentic("end")
         return plaintext
+
+    def close(self) -> None:
+        """
+        Let go of all buffers.  Feed nothing after this.
+        """
+        self._buffers.keep(0)
 
     def _decrypt(self, package: memoryview, target: memoryview) -> None:
         if self._ended:

@@ -47,6 +47,10 @@ class Upstream(Protocol):
 #: one that writes.
 _RECYCLED = 8
 
+#: How many of them while the operation waits for the peer: one that is filled and one that is
+#: digested.
+_SLOW = 2
+
 
 @implementer(IBodySource)
 @define(eq=False)
@@ -100,7 +104,10 @@ class RequestBody:
         """
         while not self._blocks and self._error is None:
             if self.closed or self.complete:
+                self._buffers.keep(0)
                 return b""
+            # Who sends this slowly needs no more, and may stay for long.
+            self._buffers.keep(_SLOW)
             self._reader = Deferred()
             self._upstream.body_wanted()
             try:
@@ -186,6 +193,7 @@ class RequestBody:
         self._blocks.clear()
         self._parts.clear()
         self._block = None
+        self._buffers.keep(0)
         self._filled = self._held = 0
         self._wake()
 

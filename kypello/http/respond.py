@@ -180,6 +180,7 @@ class _Answer:
             if self._ahead is not None:
                 self._ahead.addErrback(lambda _failure: None)
                 self._ahead.cancel()
+                self._ahead = None
             body.close()
             if not self.gone:
                 request.unregisterProducer()

@@ -66,6 +66,7 @@ class EncryptingSource:
         Give up the body.
         """
         self._ended = True
+        self._encoder.close()
         self._body.close()
 
 
@@ -162,6 +163,7 @@ class DecryptingSource:
         Give up the packages.
         """
         self._ended, self._left = True, 0
+        self._decoder.close()
         self._packages.close()
 
     def _cut(self, plaintext: Buffer) -> Buffer:

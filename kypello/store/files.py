@@ -323,6 +323,8 @@ class _FileSource:
             # Nobody wants it any more.
             block.addErrback(lambda _: None)
         self._ahead.clear()
+        # A call in the lane may be taking one of the old.
+        self._buffers = Recycler()
         self._shared.release()
 
     def _read_cached(self) -> Buffer | None:
