@@ -47,10 +47,6 @@ class Upstream(Protocol):
 #: one that writes.
 _RECYCLED = 8
 
-#: How many of them while the operation waits for the peer: one that is filled and one that is
-#: digested.
-_SLOW = 2
-
 
 @implementer(IBodySource)
 @define(eq=False)
@@ -106,8 +102,6 @@ class RequestBody:
             if self.closed or self.complete:
                 self._buffers.keep(0)
                 return b""
-            # Who sends this slowly needs no more, and may stay for long.
-            self._buffers.keep(_SLOW)
             self._reader = Deferred()
             self._upstream.body_wanted()
             try:

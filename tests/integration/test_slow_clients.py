@@ -41,9 +41,9 @@ _SIZE, _SENT = 16 * BLOCK, 12 * BLOCK
 #: the plaintext of the next one, and some for the connection itself.
 _READER = 4 * BLOCK
 
-#: What an upload may hold: the block that is being received and one more, three blocks of
-#: packages, and some for the connection itself.
-_WRITER = 6 * BLOCK
+#: What an upload may hold: the eight blocks that it uses again and again, three of packages, and
+#: some for the connection itself.
+_WRITER = 12 * BLOCK
 
 _PUT = b"PUT /k HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
 
