@@ -11,11 +11,11 @@ the name of the object.
 
 import os
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from attrs import define, evolve
 from msgspec.structs import replace
@@ -31,7 +31,10 @@ from kypello.kmsconfig import StaticKeySettings
 from kypello.model import NULL_VERSION, BucketInfo, Write
 from kypello.objects.bucketkeys import BucketKeys
 from kypello.objects.datakeys import DataKeys
+from kypello.objects.metadata import MetadataKey
 from kypello.store.directory import DataDirectory
+from kypello.store.layout import LayoutStore
+from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.store.records import (
     SYSTEM,
     BucketRecord,
@@ -84,10 +87,12 @@ def fill(data: Path, bucket: str, template: str, keys: Iterable[str]) -> None:
 
 def _fill(index: SQLiteIndex, bucket: str, template: str, keys: Iterator[str]) -> None:
     (raw,) = _now(index.get(SYSTEM, [bucket_key(bucket)]))
+    assert raw is not None, "no such bucket"
     found = unpack(BucketRecord, raw)
-    metadata_key = _now(_bucket_keys().key(BucketInfo(bucket, found.created, found.settings)))
     wanted = [object_key(template), content_key(template, NULL_VERSION)]
     packed, content = _now(index.get(found.space, wanted))
+    metadata_key = _metadata_key(BucketInfo(bucket, found.created, found.settings))
+    assert packed is not None and metadata_key is not None, "no such object"
     record = unpack(ObjectRecord, packed)
     stored = record.info(bucket, template).metadata
     opened = metadata_key.open(template, stored)
@@ -102,14 +107,14 @@ def _fill(index: SQLiteIndex, bucket: str, template: str, keys: Iterator[str]) -
         _now(index.commit(found.space, writes, {}, ()))
 
 
-def _bucket_keys() -> BucketKeys:
+def _metadata_key(bucket: BucketInfo) -> MetadataKey | None:
     name, _, key = STATIC_KEY["MINIO_KMS_SECRET_KEY"].partition(":")
     kms = StaticKMS(StaticKeySettings(name, b64decode(key)), os.urandom)
-    # The store is where a key that is missing would be made.
-    return BucketKeys(None, DataKeys(kms, Clock()))
+    below = LayoutStore(MemoryIndex(), MemoryBlobs(), Clock(), os.urandom)
+    return _now(BucketKeys(below, DataKeys(kms, Clock())).key(bucket))
 
 
-def _now(waiting: Awaitable[T]) -> T:
+def _now(waiting: Coroutine[Deferred[Any], Any, T]) -> T:
     """
     The outcome of what waits for nothing.
     """
@@ -118,4 +123,4 @@ def _now(waiting: Awaitable[T]) -> T:
     (result,) = outcome
     if isinstance(result, Failure):
         result.raiseException()
-    return result
+    return cast(T, result)

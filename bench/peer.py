@@ -49,19 +49,15 @@ def peer_endpoint(url: str) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"the peer must be http://host:port, not {url}")
-    keys = [
-        os.environ.get(f"PEER_{name}") or os.environ.get(f"AWS_{other}")
-        for name, other in (
-            ("ACCESS_KEY", "ACCESS_KEY_ID"),
-            ("SECRET_KEY", "SECRET_ACCESS_KEY"),
-        )
-    ]
-    if keys[0] is None or keys[1] is None:
+    variables = os.environ.get
+    access_key = variables("PEER_ACCESS_KEY") or variables("AWS_ACCESS_KEY_ID")
+    secret_key = variables("PEER_SECRET_KEY") or variables("AWS_SECRET_ACCESS_KEY")
+    if not access_key or not secret_key:
         raise ValueError("set PEER_ACCESS_KEY and PEER_SECRET_KEY for the peer")
     port = parts.port or 80
     here = parts.hostname in ("localhost", "127.0.0.1")
     server = Server("peer", (parts.hostname, port), listener(port) if here else None)
-    return Endpoint(server, Credentials(*keys), f"kypello-bench-{os.getpid()}")
+    return Endpoint(server, Credentials(access_key, secret_key), f"kypello-bench-{os.getpid()}")
 
 
 def against(stage: Stage, ours: Endpoint, theirs: Endpoint) -> None:

@@ -5,6 +5,7 @@ The servers that are measured, as processes on loopback.
 """
 
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -39,6 +40,8 @@ http {{
 """
 
 _START, _STOP = 30, 20
+
+_PR_SET_PDEATHSIG = 1
 
 
 @frozen
@@ -157,6 +160,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # no other thread runs now
         )
     try:
         _wait(process, port, log)
@@ -171,6 +175,13 @@ def running(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _end_with_parent() -> None:
+    """
+    Called in a new process: be terminated when the run is killed, and cannot end its servers.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
