@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 #: Bytes of a large object and of a small one.
 LARGE, SMALL = 64 * MIB, 4096
 
-#: How many small objects there are.
+#: How many small objects there are, at least.
 _FEW = 64
 
 _GET = {1: Target(0.75, 1.0), 8: Target(0.6, 0.8)}
@@ -118,7 +118,8 @@ def small_objects(
     Encrypted objects of 4 KiB: GET against nginx, durable PUT against files, one by one.
     """
     body = stage.random.randbytes(SMALL)
-    gets, puts = small_messages(ours, body, SSE_S3)
+    # No two clients write the same object at once.
+    gets, puts = small_messages(ours, body, SSE_S3, max(_FEW, 2 * clients))
     ours.send(puts)
     what = f"4 KiB, {connections(clients)}"
     if static is not None:
@@ -160,12 +161,12 @@ def scaling(stage: Stage, ours: Endpoint, static: Server | None) -> None:
 
 
 def small_messages(
-    endpoint: Endpoint, body: bytes, headers: Sequence[tuple[str, str]]
+    endpoint: Endpoint, body: bytes, headers: Sequence[tuple[str, str]], count: int = _FEW
 ) -> tuple[list[Message], list[Message]]:
     """
-    GET and PUT of some small objects.
+    GET and PUT of so many small objects.
     """
-    names = [f"small/{number:04}" for number in range(_FEW)]
+    names = [f"small/{number:04}" for number in range(count)]
     digest = sha256(body).hexdigest()
     gets = [endpoint.message("GET", name) for name in names]
     return gets, [endpoint.message("PUT", name, body, headers, digest) for name in names]
