@@ -100,7 +100,7 @@ class RequestBody:
         """
         while not self._blocks and self._error is None:
             if self.closed or self.complete:
-                self._buffers.keep(0)
+                self._keep_no_buffers()
                 return b""
             self._reader = Deferred()
             self._upstream.body_wanted()
@@ -187,9 +187,13 @@ class RequestBody:
         self._blocks.clear()
         self._parts.clear()
         self._block = None
-        self._buffers.keep(0)
+        self._keep_no_buffers()
         self._filled = self._held = 0
         self._wake()
+
+    def _keep_no_buffers(self) -> None:
+        if self._buffers is not None:
+            self._buffers.keep(0)
 
     def _flowing(self) -> bool:
         return self.size is not None and self.received >= _FLOWING

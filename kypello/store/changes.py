@@ -31,16 +31,16 @@ _UNDERWAY = _ENDED - 1
 _SIZE = 8
 
 
-def shared_table(workers: int) -> int:
+def shared_table(workers: int, groups: int = GROUPS) -> int:
     """
-    Make a table for so many processes.
+    Make a table for so many processes, and groups.
 
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
     descriptor = os.memfd_create("kypello-changes")
     try:
-        os.ftruncate(descriptor, GROUPS * workers * _SIZE)
+        os.ftruncate(descriptor, groups * workers * _SIZE)
     except BaseException:
         os.close(descriptor)
         raise
@@ -62,6 +62,7 @@ class Changes:
     _worker: int = 0
     _workers: int = 1
     _descriptor: int = -1
+    _groups: int = GROUPS
     _memory: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _row: int = field(init=False)
@@ -72,10 +73,10 @@ class Changes:
         Map the table, and end what an earlier process with this number left under way.
         """
         self._row = self._workers * _SIZE
-        self._memory = mmap.mmap(self._descriptor, GROUPS * self._row)
+        self._memory = mmap.mmap(self._descriptor, self._groups * self._row)
         self._numbers = memoryview(self._memory).cast("Q")
         self._busy = _number(_UNDERWAY.to_bytes(_SIZE, sys.byteorder) * self._workers)
-        for group in range(GROUPS):
+        for group in range(self._groups):
             number = self._numbers[group * self._workers + self._worker]
             if number & _UNDERWAY:
                 self._numbers[group * self._workers + self._worker] = _ended(number, 0)
@@ -84,7 +85,7 @@ class Changes:
         """
         The group of a key; the same in all processes.
         """
-        return crc32(key, crc32(space.encode())) % GROUPS
+        return crc32(key, crc32(space.encode())) % self._groups
 
     def stamp(self, group: int) -> bytes:
         """

@@ -20,7 +20,6 @@ from typing import Any
 from attrs import define, field
 
 from kypello.errors import StorageFailed
-from kypello.store.database import sync_directory
 from kypello.store.failures import storage_error
 
 _HERE, _EXCHANGE = -100, 2
@@ -94,14 +93,14 @@ class Placing:
             _sync(self.building)
             if not self.index.exists():
                 self.building.rename(self.index)
-                sync_directory(self._directory)
+                _sync(self._directory)
                 return None
             old = self._make("index")
             self.building.rename(old)
-            sync_directory(self.aside)
+            _sync(self.aside)
             self._exchange(old)
-            sync_directory(self.aside)
-            sync_directory(self._directory)
+            _sync(self.aside)
+            _sync(self._directory)
         except OSError as error:
             raise storage_error(error, str(self._directory)) from error
         return old
@@ -116,9 +115,9 @@ class Placing:
                 target = self._make("blobs") / name[:2]
                 target.mkdir(mode=0o700, parents=True, exist_ok=True)
                 source.rename(target / name)
-                sync_directory(source.parent)
-                sync_directory(target)
-                sync_directory(target.parent)
+                _sync(source.parent)
+                _sync(target)
+                _sync(target.parent)
         except OSError as error:
             raise storage_error(error, str(self.aside)) from error
 
@@ -128,7 +127,7 @@ class Placing:
         """
         if not self.aside.exists():
             self.aside.mkdir(mode=0o700)
-            sync_directory(self._directory)
+            _sync(self._directory)
         return self.aside / name
 
     def _exchange(self, other: Path) -> None:

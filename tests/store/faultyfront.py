@@ -131,7 +131,7 @@ class FaultyFrontCase(FrontCase):
         index = RememberingIndex(self.database)
         self.blobs = FileBlobs(self.path / "blobs", lanes, calls)
         layout = LayoutStore(index, self.blobs, self.clock, os.urandom)
-        self.sweeper = Sweeper(index, self.blobs, layout.intents, layout.pins)
+        self.sweeper = Sweeper(index, self.blobs, layout.intents)
         store = EncryptedStore(
             layout, DataKeys(self.kms, self.clock, Reuse()), os.urandom, auto_encryption=True
         )

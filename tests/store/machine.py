@@ -18,9 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from kypello.store.changes import shared_table
 from tests.store.faults import spaces_wrong, whats_wrong
 from tests.store.history import History, Operation
-from tests.store.processes import Process, Task
+from tests.store.processes import GROUPS, Process, Task
 from tests.store.seams import MemorySeams, Seams, drive
 
 #: How many examples are tried, in place of the few and always the same of a usual run.
@@ -57,13 +58,9 @@ class Machine(RuleBasedStateMachine):
     Several processes over the same data.
 
     :cvar COUNT: How many.
-    :cvar REMEMBERING: Whether each remembers records, as it must be alone for.
-    :cvar SHARED_PINS: Whether what one has open is left alone by the sweepers of the others.
     """
 
     COUNT: ClassVar[int] = 2
-    REMEMBERING: ClassVar[bool] = False
-    SHARED_PINS: ClassVar[bool] = False
 
     def __init__(self) -> None:
         """
@@ -73,11 +70,12 @@ class Machine(RuleBasedStateMachine):
         self.seams = self.make_seams()
         self.clock, self.history = Clock(), History()
         self.clock.advance(1_700_000_000)
-        self.count = self.long_waits = 0
+        self.count = 0
         self.broken = self.looking = False
         self.half_deleted: list[str] = []
         self.ids: dict[str, tuple[str, str, str]] = {}
         self.dead: list[Process] = []
+        self.table = shared_table(self.COUNT, GROUPS)
         self.processes = [self.start(worker) for worker in range(self.COUNT)]
 
     def make_seams(self) -> Seams:
@@ -98,15 +96,16 @@ class Machine(RuleBasedStateMachine):
             self.random,
             self.history,
             worker,
-            self.REMEMBERING,
+            self.COUNT,
+            self.table,
             self.forgiving,
         )
 
     def forgiving(self) -> bool:
         """
-        Whether an operation may fail without a reason of its own: after days it is given up.
+        Whether an operation may fail without a reason of its own.
         """
-        return self.long_waits > 0
+        return False
 
     def random(self, size: int) -> bytes:
         """
@@ -121,13 +120,6 @@ class Machine(RuleBasedStateMachine):
         """
         self.count += 1
         return f"{size}{self.count}."
-
-    def others(self, process: Process) -> int:
-        """
-        How many sweeps other processes have begun.
-        """
-        alive_or_dead = [*self.processes, *self.dead]
-        return sum(each.sweeps for each in alive_or_dead if each is not process)
 
     def run(
         self,
@@ -210,15 +202,12 @@ class Machine(RuleBasedStateMachine):
         self.dead.append(process)
         self.processes[which] = self.start(which)
 
-    @rule(long=st.booleans())
-    def wait(self, long: bool) -> None:
+    @rule(days=st.integers(0, 2))
+    def wait(self, days: int) -> None:
         """
-        Time passes; some days of it at most.
+        Time passes.
         """
-        if long and self.long_waits < 3:
-            self.long_waits += 1
-            self.clock.advance(2 * 24 * 3600)
-        self.clock.advance(1)
+        self.clock.advance(1 + days * 24 * 3600)
 
     @rule()
     def look(self) -> None:
@@ -267,6 +256,7 @@ class Machine(RuleBasedStateMachine):
                 self.check()
         finally:
             self.seams.close()
+            os.close(self.table)
 
 
 def try_machine(machine: type[Machine], examples: int, steps: int = 40) -> None:

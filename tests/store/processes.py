@@ -23,6 +23,7 @@ from kypello.model import (
     UploadInfo,
     UploadQuery,
 )
+from kypello.store.changes import Changes
 from kypello.store.layout import INLINE, LayoutStore
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
@@ -30,6 +31,9 @@ from tests.contracts.object_store import pattern
 from tests.store import model
 from tests.store.history import History, Operation
 from tests.store.stepping import Gate, SteppedBlobs, SteppedIndex, SteppedSource
+
+#: Groups of keys whose changes are told together: few, so that many keys share one.
+GROUPS = 16
 
 #: Content of a label that begins so lies in a blob; other content in the index.
 LARGE = "L"
@@ -57,14 +61,11 @@ def whole(label: str, parts: model.Parts) -> bytes:
 class Reader:
     """
     An object that is open.
-
-    :ivar sweeps: How many sweeps other processes had begun when it was opened.
     """
 
     opened: IOpenObject
     label: str
     parts: model.Parts
-    sweeps: int
 
 
 @define(eq=False)
@@ -85,7 +86,6 @@ class Process:
     One process over the seams.
 
     :ivar _forgiving: Whether an operation may fail without a reason of its own.
-    :ivar sweeps: How many sweeps it has begun.
     :ivar sweeping: Whether one is under way.
     """
 
@@ -95,26 +95,29 @@ class Process:
     _random: Callable[[int], bytes]
     _history: History
     worker: int
-    remembering: bool
+    _workers: int
+    _table: int
     _forgiving: Callable[[], bool]
     gate: Gate = field(init=False, factory=Gate)
     tasks: list[Task] = field(init=False, factory=list)
     readers: list[Reader] = field(init=False, factory=list)
-    sweeps: int = field(init=False, default=0)
     sweeping: bool = field(init=False, default=False)
     store: LayoutStore = field(init=False)
     _sweeper: Sweeper = field(init=False)
+    _changes: Changes = field(init=False)
+    _stepped: SteppedBlobs = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """
         Start.
         """
-        index: IIndex = SteppedIndex(self._index, self.gate)
-        if self.remembering:
-            index = RememberingIndex(index)
-        blobs = SteppedBlobs(self._blobs, self.gate)
-        self.store = LayoutStore(index, blobs, self._clock, self._random, self.worker)
-        self._sweeper = Sweeper(index, blobs, self.store.intents, self.store.pins)
+        self._changes = Changes(self.worker, self._workers, self._table, GROUPS)
+        index = RememberingIndex(SteppedIndex(self._index, self.gate), changes=self._changes)
+        self._stepped = SteppedBlobs(self._blobs, self.gate)
+        self.store = LayoutStore(
+            index, self._stepped, self._clock, self._random, self.worker, self._workers
+        )
+        self._sweeper = Sweeper(index, self._stepped, self.store.intents)
 
     def begin(self, work: Callable[[Task], Coroutine[Any, Any, None]]) -> Task:
         """
@@ -130,6 +133,9 @@ class Process:
         End without doing anything more.
         """
         self.gate.dead = True
+        self._stepped.die()
+        # What is left of it must not tell the others anything more.
+        self._changes._numbers = memoryview(bytearray(self._changes._memory)).cast("Q")
         for task in self.tasks:
             if task.number:
                 self._history.lose(task.number)
@@ -233,15 +239,13 @@ class Process:
         """
         return _told(await self.store.head(bucket, key))
 
-    async def open(self, bucket: str, key: str, others: int) -> Hashable:
+    async def open(self, bucket: str, key: str) -> Hashable:
         """
         Open an object, to read it by and by.
-
-        :param others: How many sweeps other processes have begun.
         """
         opened = await self.store.open(bucket, key)
         told = _told(opened.info)
-        self.readers.append(Reader(opened, *told, others))
+        self.readers.append(Reader(opened, *told))
         return told
 
     async def list(self, query: model.List) -> Hashable:
@@ -323,7 +327,6 @@ class Process:
         """
         Remove leftovers.
         """
-        self.sweeps += 1
         self.sweeping = True
         try:
             await self._sweeper.sweep()

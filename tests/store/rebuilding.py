@@ -73,7 +73,7 @@ class RebuildCase(DiskCase):
         """
         Remove what is garbage.
         """
-        await Sweeper(self.index, self.blobs, self.layout.intents, self.layout.pins).sweep()
+        await Sweeper(self.index, self.blobs, self.layout.intents).sweep()
 
     async def put(
         self,

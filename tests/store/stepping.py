@@ -14,7 +14,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from kypello.interfaces import IBlob, IBlobs, IBodySource, IIndex
+from kypello.interfaces import IBlob, IBlobs, IBodySource, IIndex, IPin
 from kypello.model import Buffer, Write
 
 #: How many steps any work takes at most; more is a loop.
@@ -145,10 +145,13 @@ class SteppedIndex:
 class SteppedBlobs:
     """
     Blobs whose calls are steps.
+
+    :ivar _pins: All that were given out.
     """
 
     _blobs: IBlobs
     _gate: Gate
+    _pins: list[IPin] = field(init=False, factory=list)
 
     async def write(self, name: str, body: IBodySource, describe: Callable[[int], bytes]) -> int:
         """
@@ -171,11 +174,31 @@ class SteppedBlobs:
         described: bytes = await self._gate.call(self._blobs.describe, name)
         return described
 
-    async def delete(self, name: str) -> None:
+    async def pin(self, name: str) -> IPin:
+        """
+        Pin a blob.
+        """
+        pin: IPin = await self._gate.call(self._pin, name)
+        return pin
+
+    async def _pin(self, name: str) -> IPin:
+        pin: IPin = await self._blobs.pin(name)
+        self._pins.append(pin)
+        return pin
+
+    def die(self) -> None:
+        """
+        Let go of all pins, as the system does for a process that is no more.
+        """
+        for pin in self._pins:
+            pin.release()
+
+    async def delete(self, name: str) -> bool:
         """
         Remove a blob.
         """
-        await self._gate.call(self._blobs.delete, name)
+        gone: bool = await self._gate.call(self._blobs.delete, name)
+        return gone
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """

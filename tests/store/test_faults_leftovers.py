@@ -35,26 +35,25 @@ class LeftoverTests(AsyncCase):
         """
         self.index, self.blobs, self.clock = MemoryIndex(), MemoryBlobs(), Clock()
 
-    def process(self, worker: int) -> tuple[LayoutStore, Sweeper]:
+    def process(self, worker: int, workers: int = 1) -> tuple[LayoutStore, Sweeper]:
         """
         A process over the data.
         """
-        store = LayoutStore(self.index, self.blobs, self.clock, os.urandom, worker)
-        return store, Sweeper(self.index, self.blobs, store.intents, store.pins)
+        store = LayoutStore(self.index, self.blobs, self.clock, os.urandom, worker, workers)
+        return store, Sweeper(self.index, self.blobs, store.intents)
 
     async def test_given_up_and_refused(self) -> None:
         """
         A write whose intent was given up before its blob was there, and that is refused after
         that, leaves nothing.
         """
-        store, _ = self.process(0)
-        other, sweeper = self.process(1)
+        store, _ = self.process(1, 2)
+        other, sweeper = self.process(0)
         await store.create_bucket("b", {})
         body = StuckSource(blocks(pattern(100_000)))
         putting = Deferred.fromCoroutine(
             store.put("b", "k", body, lambda _: metadata_of(b""), condition=if_none_match)
         )
-        self.clock.advance(2 * 24 * 3600)
         await other.put("b", "k", BytesSource([b"small"]), lambda _: metadata_of(b""))
         await sweeper.sweep()
         assert body.waiting is not None

@@ -25,7 +25,7 @@ class MemoryTests(SyncCase):
 
     def test_one(self) -> None:
         """
-        One process that remembers records.
+        One process.
         """
 
         class Machine(StoreMachine):
@@ -33,6 +33,6 @@ class MemoryTests(SyncCase):
             One process.
             """
 
-            COUNT, REMEMBERING = 1, True
+            COUNT = 1
 
         try_machine(Machine, 100)

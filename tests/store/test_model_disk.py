@@ -4,6 +4,7 @@
 The layout on disk against a model: processes that die, and a disk whose power is cut.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -12,10 +13,11 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from kypello.store.changes import shared_table
 from tests.cases import SyncCase
 from tests.store.machine import ALL, try_machine
 from tests.store.operations import StoreMachine
-from tests.store.processes import LARGE
+from tests.store.processes import GROUPS, LARGE
 from tests.store.seams import DiskSeams, PowerCutSeams, Seams
 
 
@@ -58,6 +60,8 @@ class PowerCutMachine(DiskMachine):
             process.kill()
         self.dead += self.processes
         self.seams.cut(Random(seed))
+        os.close(self.table)
+        self.table = shared_table(self.COUNT, GROUPS)
         self.processes = [self.start(worker) for worker in range(self.COUNT)]
 
     @rule(failing=st.booleans())
