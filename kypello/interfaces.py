@@ -446,11 +446,11 @@ class IBlobs(Interface):
         :raises Damaged: It is missing, or just being removed.
         """
 
-    async def delete(name: str) -> bool:
+    async def delete(names: Sequence[str]) -> Sequence[str]:
         """
-        Remove it, unless it is pinned; one that is absent is removed already.
+        Remove several, but for those that are pinned; one that is absent is removed already.
 
-        :return: Whether it is gone.
+        :return: Those that are pinned.
         """
 
     async def names(after: str, limit: int) -> Sequence[str]:

@@ -10,7 +10,7 @@ described, and a footer of fixed size that tells the sizes and has a checksum of
 import fcntl
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,7 @@ def open_blob(path: Path, calls: FileCalls) -> BlobFile:
 
 def pin_blob(path: Path) -> int:
     """
-    Keep a blob from :func:`remove_blob` in any process, as long as a descriptor is open.
+    Keep a blob from :func:`remove_blobs` in any process, as long as a descriptor is open.
 
     :return: The descriptor.
     :raises Damaged: It is missing, or just being removed.
@@ -301,21 +301,31 @@ def pin_blob(path: Path) -> int:
     return descriptor
 
 
-def remove_blob(path: Path, calls: FileCalls) -> bool:
+def remove_blobs(paths: Sequence[Path], calls: FileCalls) -> list[Path]:
     """
-    Remove a blob durably, unless it is pinned.
+    Remove blobs durably, but for those that are pinned; one that is absent is removed already.
 
-    :return: Whether it is gone.
-    :raises OSError: It may be there still.
+    :return: Those that are pinned.
+    :raises OSError: They may be there still.
+    """
+    pinned = [path for path in paths if not _unlink(path, calls)]
+    # Together, as the first sync brings most of what the others ask for.
+    for directory in {path.parent for path in paths}:
+        _sync_removal(directory, calls)
+    return pinned
+
+
+def _unlink(path: Path, calls: FileCalls) -> bool:
+    """
+    Remove the name of a blob, unless that is pinned; whether it is gone.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        remove(path, calls)
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove(path, calls)
+        calls.unlink(path)
     except BlockingIOError:
         return False
     finally:
@@ -325,17 +335,21 @@ def remove_blob(path: Path, calls: FileCalls) -> bool:
 
 def remove(path: Path, calls: FileCalls) -> None:
     """
-    Remove a blob durably; one that is absent is removed already.
+    Remove a file durably that nobody has pinned; one that is absent is removed already.
 
     :raises OSError: It may be there still.
     """
     calls.unlink(path)
+    _sync_removal(path.parent, calls)
+
+
+def _sync_removal(directory: Path, calls: FileCalls) -> None:
     try:
         # Also when it was absent: who removed it may have been killed before this.
-        calls.sync_directory(path.parent)
+        calls.sync_directory(directory)
     except FileNotFoundError:
         # There was no blob near it, unless the disk is not there.
-        calls.sync_directory(path.parent.parent)
+        calls.sync_directory(directory.parent)
 
 
 def blocking(call: Callable[[], Any], what: str) -> Any:

@@ -13,7 +13,14 @@ import msgspec
 from attrs import define, field, frozen
 
 from kypello.crypto.randomness import Random
-from kypello.errors import BucketExists, BucketNotEmpty, Conflict, NoSuchBucket, StorageFailed
+from kypello.errors import (
+    BucketExists,
+    BucketNotEmpty,
+    Conflict,
+    Damaged,
+    NoSuchBucket,
+    StorageFailed,
+)
 from kypello.interfaces import IBlobs, IIndex
 from kypello.model import BucketInfo, ObjectMetadata, Write
 from kypello.store.intents import Intents
@@ -80,13 +87,13 @@ class Buckets:
         Make a bucket with a fresh space.
 
         :raises BucketExists:
+        :raises Damaged: There was one, whose database is lost.
         """
         key = bucket_key(name)
         (raw,) = await self._index.get(SYSTEM, [key])
         if raw is not None:
             space = unpack(BucketRecord, raw).space
-            (meta,) = await self._index.get(space, [META])
-            if is_open(meta):
+            if is_open(await self._meta(name, raw)):
                 raise BucketExists(name)
             await self._forget(name, space)
         record = BucketRecord(
@@ -115,17 +122,19 @@ class Buckets:
 
         :raises NoSuchBucket:
         :raises BucketNotEmpty:
+        :raises Damaged: Its database is lost.
         """
-        space = unpack(BucketRecord, await self._record(name)).space
+        raw = await self._record(name)
+        space = unpack(BucketRecord, raw).space
         self._intents.left.add(SYSTEM)
-        closed = await self._close(name, space)
+        closed = await self._close(name, raw, space)
         await self._forget(name, space)
         self._spaces.pop(name, None)
         if not closed:
             raise NoSuchBucket(name)
 
-    async def _close(self, name: str, space: str) -> bool:
-        (meta,) = await self._index.get(space, [META])
+    async def _close(self, name: str, raw: bytes, space: str) -> bool:
+        meta = await self._meta(name, raw)
         if not is_open(meta):
             return False
         closed = Write(META, pack(SpaceRecord(name, False)))
@@ -206,17 +215,33 @@ class Buckets:
         Read keys of a bucket's space as of one instant, in which the bucket exists.
 
         :raises NoSuchBucket:
+        :raises Damaged: Its database is lost.
         """
         while True:
-            known = self._spaces.get(name)
-            space = known or unpack(BucketRecord, await self._record(name)).space
+            space = self._spaces.pop(name, None)
+            if space is None:
+                raw = await self._record(name)
+                space = unpack(BucketRecord, raw).space
+                if not is_open(await self._meta(name, raw)):
+                    raise NoSuchBucket(name)
             meta, *values = await self._index.get(space, [META, *keys])
             if is_open(meta):
                 self._spaces[name] = space
                 return Seen(space, meta, values)
-            self._spaces.pop(name, None)
-            if known is None:
-                raise NoSuchBucket(name)
+
+    async def _meta(self, name: str, raw: bytes) -> bytes | None:
+        """
+        The record of the space of a bucket; ``None`` if the bucket is gone meanwhile.
+
+        :param raw: The record of the bucket.
+        """
+        (meta,) = await self._index.get(unpack(BucketRecord, raw).space, [META])
+        if meta is None:
+            # A space is dropped when its bucket is forgotten.
+            (still,) = await self._index.get(SYSTEM, [bucket_key(name)])
+            if still == raw:
+                raise Damaged(f"the database of the bucket {name} is missing")
+        return meta
 
     async def _describe(self, name: str, record: BucketRecord) -> None:
         described = BlobRecord(name, "", "", self._now(), _NO_METADATA, about=record)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -27,13 +27,16 @@ from kypello.store.blobfile import (
     blocking,
     open_blob,
     pin_blob,
-    remove_blob,
+    remove_blobs,
 )
 from kypello.store.filecalls import FileCalls
 from kypello.store.undisturbed import undisturbed
 
 #: Bytes of the first block that is read, so that it comes soon, and of the others.
 FIRST, BLOCK = 4 * CHUNK, 16 * CHUNK
+
+#: In how many lanes blobs are removed.
+_DELETING = 4
 
 #: How many calls of a writer may wait in its lane while the next block is received.
 _IN_FLIGHT = 3
@@ -141,17 +144,33 @@ class FileBlobs:
             raise CancelledError()
         return pin
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, names: Sequence[str]) -> Sequence[str]:
         """
-        Remove a blob durably, unless it is pinned.
+        Remove several durably, but for those that are pinned.
 
-        :raises StorageFailed: It may be there still.
+        :raises StorageFailed: They may be there still.
         """
-        path = self._path(name)
-        gone: bool = await self._lanes.lane().run(
-            blocking, lambda: remove_blob(path, self._calls), str(path)
-        )
-        return gone
+        groups: list[list[Path]] = [[] for _ in range(_DELETING)]
+        for name in names:
+            groups[int(name[:2], 16) % _DELETING].append(self._path(name))
+
+        async def remove(paths: list[Path]) -> list[Path]:
+            """
+            Remove those of some directories.
+            """
+            pinned: list[Path] = await self._lanes.lane().run(
+                blocking, lambda: remove_blobs(paths, self._calls), str(self._directory)
+            )
+            return pinned
+
+        # The device takes several syncs at once for hardly more than one.
+        removing = [Deferred.fromCoroutine(remove(paths)) for paths in groups if paths]
+        try:
+            found: list[list[Path]] = await gatherResults(removing, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+            raise
+        return [path.name for pinned in found for path in pinned]
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """

@@ -178,7 +178,6 @@ class Intents:
             self._log.warn("{garbage} stays: {error}", garbage=garbage, error=error)
 
     async def _remove(self, garbage: Garbage) -> None:
-        for blob in garbage.blobs:
-            await self._blobs.delete(blob)
+        await self._blobs.delete(garbage.blobs)
         if garbage.space:
             await self._index.drop(garbage.space)

@@ -277,7 +277,7 @@ class LayoutStore:
         if content is None or not version.record.holds(content):
             raise Damaged(f"content of {bucket}/{info.key}")
         if content:
-            self._small.put(version.raw, info)
+            self._small.put(version.raw, info, version.record.checksum)
         return SmallObject(info, content)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:

@@ -210,14 +210,15 @@ class MemoryBlobs:
         self._blob(name)
         return _MemoryPin(self._pinned, name)
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, names: Sequence[str]) -> Sequence[str]:
         """
-        Remove it, unless it is pinned.
+        Remove several, but for those that are pinned.
         """
-        if name in self._pinned:
-            return False
-        self._blobs.pop(name, None)
-        return True
+        pinned = [name for name in names if name in self._pinned]
+        for name in names:
+            if name not in self._pinned:
+                self._blobs.pop(name, None)
+        return pinned
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """

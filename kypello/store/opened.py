@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import deque
 
 from attrs import define, field, frozen
+from awscrt.checksums import crc32c
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -50,12 +51,14 @@ class SmallObjects:
     not decoded.
 
     :ivar _most: How many are kept; each takes some 3 KiB.
-    :ivar _known: By bucket and key, with the record that tells it.  The object that was used
-        last comes last.
+    :ivar _known: By bucket and key, with the record that tells it, and the checksum of the
+        content.  The object that was used last comes last.
     """
 
     _most: int = 4096
-    _known: dict[tuple[str, str], tuple[bytes, ObjectInfo]] = field(init=False, factory=dict)
+    _known: dict[tuple[str, str], tuple[bytes, ObjectInfo, int | None]] = field(
+        init=False, factory=dict
+    )
 
     def knows(self, bucket: str, key: str) -> bool:
         """
@@ -82,13 +85,19 @@ class SmallObjects:
         info = self.info(bucket, key, record)
         if info is None or content is None or len(content) != info.size:
             return None
+        checksum = self._known[bucket, key][2]
+        if checksum is not None and crc32c(content) != checksum:
+            # Whoever opens it anew tells that it is damaged.
+            return None
         return SmallObject(info, content)
 
-    def put(self, record: bytes, info: ObjectInfo) -> None:
+    def put(self, record: bytes, info: ObjectInfo, checksum: int | None) -> None:
         """
         Keep what a record tells, in place of what was used the longest time ago.
+
+        :param checksum: Of the content, as in the record.
         """
-        self._known[info.bucket, info.key] = (record, info)
+        self._known[info.bucket, info.key] = (record, info, checksum)
         if len(self._known) > self._most:
             del self._known[next(iter(self._known))]
 

@@ -47,7 +47,7 @@ from kypello.store.records import (
 )
 
 #: How many records one commit removes at most.
-_BATCH = 64
+_BATCH = 128
 
 #: How many blobs of one entry of the garbage queue are removed before that is written down.
 _BLOBS = 1000
@@ -140,10 +140,8 @@ class Sweeper:
         start, stop = GARBAGE
         while True:
             rows = await self._index.scan(space, start, stop, _BATCH)
-            removed: dict[bytes, bytes] = {}
-            for key, value in rows:
-                if not await self._entry(space, key, value, removed):
-                    kept = True
+            removed = await self._entries(space, rows)
+            kept |= len(removed) < len(rows)
             if removed:
                 try:
                     writes = [Write(key, None) for key in removed]
@@ -155,51 +153,67 @@ class Sweeper:
                 return not kept
             start = rows[-1][0] + b"\x00"
 
-    async def _entry(
-        self, space: str, key: bytes, value: bytes, removed: dict[bytes, bytes]
-    ) -> bool:
+    async def _entries(self, space: str, rows: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
         """
-        Remove what an entry of the garbage queue names, and note the entry in *removed*.
+        Remove what entries of the garbage queue name.
 
-        :return: Whether all of it is removed.
+        :return: The entries of which all is removed, as they are now.
         """
-        garbage = unpack(Garbage, value)
-        while len(garbage.blobs) > _BLOBS:
-            if not await self._delete(garbage.blobs[:_BLOBS]):
-                return False
-            garbage, before = Garbage(garbage.blobs[_BLOBS:], garbage.space), value
-            value = pack(garbage)
+        entries = [(key, value, unpack(Garbage, value)) for key, value in rows]
+        # The first blobs of all, to begin with: while that of a version is pinned, its others
+        # stay, too.
+        firsts = [garbage.blobs[0] for _, _, garbage in entries if garbage.blobs]
+        pinned = set(await self._blobs.delete(firsts)) if firsts else set()
+        free = [each for each in entries if not pinned.intersection(each[2].blobs[:1])]
+        short = [garbage for _, _, garbage in free if len(garbage.blobs) <= _BLOBS]
+        others = [blob for garbage in short for blob in garbage.blobs[1:]]
+        for start in range(0, len(others), _BLOBS):
+            await self._blobs.delete(others[start : start + _BLOBS])
+        removed: dict[bytes, bytes] = {}
+        for key, value, garbage in free:
+            left: bytes | None = value
+            if len(garbage.blobs) > _BLOBS:
+                left = await self._bit_by_bit(space, key, value, garbage)
+            if left is not None and await self._remove_space(garbage.space):
+                removed[key] = left
+        return removed
+
+    async def _bit_by_bit(
+        self, space: str, key: bytes, value: bytes, garbage: Garbage
+    ) -> bytes | None:
+        """
+        Delete many blobs but the first, and write down now and then how many are left.
+
+        :return: The entry as it is in the end; ``None`` when somebody else has changed it.
+        """
+        blobs, first = garbage.blobs, 1
+        while len(blobs) > _BLOBS:
+            await self._blobs.delete(blobs[first:_BLOBS])
+            blobs, before, first = blobs[_BLOBS:], value, 0
+            value = pack(Garbage(blobs, garbage.space))
             try:
                 await self._index.commit(space, [Write(key, value)], {key: before}, ())
             except Conflict:
-                return False
-        if not await self._remove(garbage):
-            return False
-        removed[key] = value
-        return True
+                return None
+        await self._blobs.delete(blobs[first:])
+        return value
 
-    async def _remove(self, garbage: Garbage) -> bool:
-        if not await self._delete(garbage.blobs):
-            return False
-        if not garbage.space:
+    async def _remove_space(self, space: str) -> bool:
+        """
+        Remove the closed space of a bucket, and what is left in it; whether it is gone.
+
+        :param space: Empty for none.
+        """
+        if not space:
             return True
-        await self._space(garbage.space)
+        await self._space(space)
         for within in (INTENTS, GARBAGE):
             # What is being written into the closed space fails, and cleans up after itself.
-            if await self._index.scan(garbage.space, *within, 1):
+            if await self._index.scan(space, *within, 1):
                 return False
-        if not await self._remove_parts(garbage.space):
+        if not await self._remove_parts(space):
             return False
-        await self._index.drop(garbage.space)
-        return True
-
-    async def _delete(self, blobs: Sequence[str]) -> bool:
-        """
-        Delete blobs, the first one first: while it is pinned, the others stay, too.
-        """
-        for blob in blobs:
-            if not await self._blobs.delete(blob):
-                return False
+        await self._index.drop(space)
         return True
 
     async def _remove_parts(self, space: str) -> bool:
@@ -207,8 +221,7 @@ class Sweeper:
         Remove what was uploaded into a closed space and never completed.
         """
         while rows := await self._index.scan(space, *PARTS, _BLOBS):
-            for _, value in rows:
-                await self._blobs.delete(unpack(PartRecord, value).blob)
+            await self._blobs.delete([unpack(PartRecord, value).blob for _, value in rows])
             try:
                 writes = [Write(key, None) for key, _ in rows]
                 await self._index.commit(space, writes, dict(rows), ())

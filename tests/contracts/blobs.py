@@ -123,7 +123,7 @@ class BlobsContract:
         for call in (blobs.open(name_of(1)), blobs.describe(name_of(1))):
             with self.assertRaises(Damaged):
                 await call
-        await blobs.delete(name_of(1))
+        await blobs.delete([name_of(1)])
 
     async def test_twice(self) -> None:
         """
@@ -149,7 +149,7 @@ class BlobsContract:
         blob = await blobs.open(name_of(1))
         first, second = blob.read(0, len(data)), blob.read(5, 10)
         begun = bytes(await first.read())
-        await blobs.delete(name_of(1))
+        await blobs.delete([name_of(1)])
         blob.close()
         self.assertEqual(begun + await self.drain(first), data)
         self.assertEqual(await self.drain(second), data[5:10])
@@ -165,7 +165,7 @@ class BlobsContract:
         pins = [await blobs.pin(name_of(1)) for _ in range(2)]
         for pin in pins:
             self.assertTrue(verifyObject(IPin, pin))
-            self.assertEqual(await blobs.delete(name_of(1)), False)
+            self.assertEqual(await blobs.delete([name_of(1)]), [name_of(1)])
             blob = await blobs.open(name_of(1))
             self.assertEqual(await self.drain(blob.read(0, len(data))), data)
             blob.close()
@@ -173,10 +173,10 @@ class BlobsContract:
             pin.release()
         for _ in range(1000):
             # It may be let go of in a thread.
-            if await blobs.delete(name_of(1)):
+            if not await blobs.delete([name_of(1)]):
                 break
             await self.turn()
-        self.assertEqual(await blobs.delete(name_of(1)), True)
+        self.assertEqual(await blobs.delete([name_of(1)]), [])
         with self.assertRaises(Damaged):
             await blobs.pin(name_of(1))
 

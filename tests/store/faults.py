@@ -111,14 +111,17 @@ class FailingBlobs(MemoryBlobs):
     deletions: int = 0
     broken_at: int = 0
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, names: Sequence[str]) -> Sequence[str]:
         """
-        Delete, or fail.
+        Delete, or fail after some.
         """
-        self.deletions += 1
-        if self.broken or 0 < self.broken_at <= self.deletions:
-            raise StorageFailed("the device")
-        return await super().delete(name)
+        pinned: list[str] = []
+        for name in names:
+            self.deletions += 1
+            if self.broken or 0 < self.broken_at <= self.deletions:
+                raise StorageFailed("the device")
+            pinned += await super().delete([name])
+        return pinned
 
 
 async def live_blobs(index: IIndex) -> list[str]:

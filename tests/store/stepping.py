@@ -193,12 +193,12 @@ class SteppedBlobs:
         for pin in self._pins:
             pin.release()
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, names: Sequence[str]) -> Sequence[str]:
         """
-        Remove a blob.
+        Remove blobs.
         """
-        gone: bool = await self._gate.call(self._blobs.delete, name)
-        return gone
+        pinned: Sequence[str] = await self._gate.call(self._blobs.delete, names)
+        return pinned
 
     async def names(self, after: str, limit: int) -> Sequence[str]:
         """

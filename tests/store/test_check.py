@@ -183,7 +183,7 @@ class CheckCase(AsyncCase):
         Replace the content of a blob.
         """
         described = await self.blobs.describe(name)
-        await self.blobs.delete(name)
+        await self.blobs.delete([name])
         await self.blobs.write(name, BytesSource([content]), lambda _: described)
 
     async def check(

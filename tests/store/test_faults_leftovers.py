@@ -10,7 +10,8 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kypello.errors import PreconditionFailed, StorageFailed
+from kypello.errors import Damaged, PreconditionFailed, StorageFailed
+from kypello.model import ListQuery
 from kypello.store.blobfile import remove
 from kypello.store.files import FileBlobs
 from kypello.store.layout import LayoutStore
@@ -73,6 +74,15 @@ class LeftoverTests(AsyncCase):
         store, sweeper = self.process(0)
         await sweeper.sweep()
         self.assertEqual((await store.bucket("b")).settings, {"metadata-key": b"sealed"})
+        for call in (
+            store.create_bucket("b", {}),
+            store.delete_bucket("b"),
+            store.head("b", "k"),
+            store.list("b", ListQuery()),
+        ):
+            with self.assertRaises(Damaged):
+                await call
+        self.assertEqual((await store.bucket("b")).settings, {"metadata-key": b"sealed"})
 
 
 class Noting(Device):
@@ -131,6 +141,6 @@ class DurableNamesTests(AsyncCase):
         A blob whose disk is not there is neither removed nor damaged.
         """
         blobs = FileBlobs(self.path / "away", InlineLanes())
-        for call in (blobs.delete(name_of(1)), blobs.open(name_of(1))):
+        for call in (blobs.delete([name_of(1)]), blobs.open(name_of(1))):
             with self.assertRaises(StorageFailed):
                 await call

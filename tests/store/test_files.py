@@ -208,7 +208,7 @@ class FileBlobsTests(BlobsContract, DiskCase):
         await self.write(blobs, NAME, b"data")
         self.calls.failing = "unlink"
         with self.assertRaises(StorageFailed):
-            await blobs.delete(NAME)
+            await blobs.delete([NAME])
         self.assertEqual(list(await blobs.names("", 10)), [NAME])
 
     async def test_damaged(self) -> None:

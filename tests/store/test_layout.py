@@ -62,7 +62,7 @@ class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
         before = await self.blobs.names("", 10)
         await self.put(store, "k", pattern(100_000))
         (name,) = set(await self.blobs.names("", 10)) - set(before)
-        await self.blobs.delete(name)
+        await self.blobs.delete([name])
         with self.assertRaises(Damaged):
             await store.open("b", "k")
         self.assertEqual((await store.head("b", "k")).size, 100_000)

@@ -102,3 +102,18 @@ class PairTests(SyncCase):
         """
         for machine in self.pairs(True, 2):
             machine.kill(0)
+
+    def test_swept(self) -> None:
+        """
+        A process sweeps while it is at work itself: it does not give that up.
+        """
+        for begin in WORKS.values():
+            for steps in range(1, _MOST):
+                machine = prepared(True)
+                begin(machine, 0, steps)
+                ended = not machine.processes[0].tasks
+                if not machine.processes[0].sweeping:
+                    machine.sweep(0, ALL)
+                machine.check()
+                if ended:
+                    break

@@ -5,6 +5,7 @@ Tests for ``kypello.store.opened``: objects of several blobs, and small ones.
 """
 
 from attrs import define, field
+from awscrt.checksums import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
@@ -96,7 +97,9 @@ class RangeTests(SyncCase):
 
         found = self.successResultOf(Deferred.fromCoroutine(read()))
         self.assertEqual(found, whole if wanted is None else whole[start:stop])
-        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(blobs.delete(name_of(0)))))
+        self.assertEqual(
+            self.successResultOf(Deferred.fromCoroutine(blobs.delete([name_of(0)]))), []
+        )
 
 
 class OpeningTests(AsyncCase):
@@ -126,9 +129,9 @@ class OpeningTests(AsyncCase):
         blobs.waiting[1].callback(None)
         self.assertEqual(await source.read(), pattern(5, 1))
         self.assertEqual(blobs.opened, 3)
-        self.assertFalse(await blobs.delete(name_of(0)))
+        self.assertEqual(await blobs.delete([name_of(0)]), [name_of(0)])
         source.close()
-        self.assertTrue(await blobs.delete(name_of(0)))
+        self.assertEqual(await blobs.delete([name_of(0)]), [])
         blobs.waiting[2].callback(None)
         self.assertEqual(await source.read(), b"")
 
@@ -140,7 +143,7 @@ class OpeningTests(AsyncCase):
         reading.cancel()
         with self.assertRaises(CancelledError):
             await reading
-        self.assertTrue(await blobs.delete(name_of(0)))
+        self.assertEqual(await blobs.delete([name_of(0)]), [])
         self.assertEqual(await source.read(), b"")
         self.assertEqual(blobs.opened, 1)
 
@@ -152,7 +155,7 @@ class OpeningTests(AsyncCase):
         source.close()
         blobs.waiting[0].callback(None)
         self.assertEqual(await reading, b"")
-        self.assertTrue(await blobs.delete(name_of(0)))
+        self.assertEqual(await blobs.delete([name_of(0)]), [])
         self.assertEqual(blobs.opened, 1)
 
     async def test_fails_ahead(self) -> None:
@@ -161,7 +164,7 @@ class OpeningTests(AsyncCase):
         """
         for far in (False, True):
             blobs, reading, source = await self.begun()
-            await blobs.delete(name_of(1))
+            await blobs.delete([name_of(1)])
             blobs.waiting[0].callback(None)
             self.assertEqual(await reading, pattern(5, 0))
             blobs.waiting[1].callback(None)
@@ -230,7 +233,7 @@ class SmallObjectsTests(SyncCase):
         """
         known = SmallObjects()
         info = ObjectInfo("b", "k", "null", 3, 1, ObjectMetadata())
-        known.put(b"record", info)
+        known.put(b"record", info, None)
         for content in (b"abc", b"xyz"):
             found = known.open("b", "k", b"record", content)
             assert found is not None
@@ -243,7 +246,7 @@ class SmallObjectsTests(SyncCase):
             (b"record", None),
             (b"record", b"ab"),
         ):
-            known.put(b"record", info)
+            known.put(b"record", info, None)
             self.assertTrue(known.knows("b", "k"))
             self.assertIs(known.info("b", "k", b"record"), info)
             self.assertIsNone(known.open("b", "k", record, content))
@@ -252,6 +255,15 @@ class SmallObjectsTests(SyncCase):
         self.assertIsNone(known.open("b", "other", b"record", b"abc"))
         self.assertIsNone(known.open("other", "k", b"record", b"abc"))
 
+    def test_damaged(self) -> None:
+        """
+        Content that has another checksum than its record tells is not given from memory.
+        """
+        known = SmallObjects()
+        known.put(b"record", ObjectInfo("b", "k", "null", 3, 1, ObjectMetadata()), crc32c(b"abc"))
+        self.assertIsNone(known.open("b", "k", b"record", b"abd"))
+        self.assertIsNotNone(known.open("b", "k", b"record", b"abc"))
+
     def test_last_used(self) -> None:
         """
         Those that were used last are kept, up to a number.
@@ -259,9 +271,9 @@ class SmallObjectsTests(SyncCase):
         known = SmallObjects(2)
         infos = [ObjectInfo("b", key, "null", 1, 1, ObjectMetadata()) for key in "abc"]
         for info in infos[:2]:
-            known.put(b"record", info)
+            known.put(b"record", info, None)
         known.open("b", "a", b"record", b"x")
-        known.put(b"record", infos[2])
+        known.put(b"record", infos[2], None)
         found = [known.open("b", key, b"record", b"x") is not None for key in "abc"]
         self.assertEqual(found, [True, False, True])
 

@@ -447,7 +447,7 @@ class UploadsTests(UploadsCase, AsyncCase):
         for name in await self.blobs.names("", 10):
             if bytes(await (await self.blobs.open(name)).read(0, 5).read()) == b"data2":
                 second = name
-        await self.blobs.delete(second)
+        await self.blobs.delete([second])
         for content in (None, b"data"):
             if content is not None:
                 await self.blobs.write(second, BytesSource([content]), lambda _: b"")
