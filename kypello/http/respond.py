@@ -65,6 +65,8 @@ class _Answer:
     the transport.
 
     :ivar gone: The client went away.
+    :ivar _first: The first block of what is sent.  It is here, and not in a variable of those who
+        wait until the rest is sent, so that it goes when it is sent.
     """
 
     _request: StreamingRequest
@@ -73,6 +75,7 @@ class _Answer:
     _paused: bool = False
     _resumed: Deferred[None] | None = None
     _ahead: Deferred[Buffer] | None = field(default=None)
+    _first: Buffer = field(default=b"", repr=False)
 
     async def run(self, operation: Coroutine[Deferred[Any], Any, Response]) -> None:
         """
@@ -81,7 +84,7 @@ class _Answer:
         try:
             response = await operation
             lines = header_lines(response.headers)
-            first, rest = await self._begin_body(response)
+            rest = await self._begin_body(response)
         except CancelledError:
             if self.gone:
                 return
@@ -89,15 +92,15 @@ class _Answer:
         except Exception as error:
             response = self._error_response(error)
             lines = header_lines(response.headers)
-            first, rest = await self._begin_body(response)
+            rest = await self._begin_body(response)
         if self.gone:
             _release(response)
             return
         self._send_head(response, lines)
         if rest is not None:
-            await self._send_body(rest, first)
-        elif first:
-            self._request.write(first)
+            await self._send_body(rest)
+        elif self._first:
+            self._request.write(self._first)
         if not self.gone:
             self._request.finish()
 
@@ -124,21 +127,24 @@ class _Answer:
             self._log(failure)
         self._request.abort()
 
-    async def _begin_body(self, response: Response) -> tuple[Buffer, IBodySource | None]:
+    async def _begin_body(self, response: Response) -> IBodySource | None:
         """
-        The first block of what is sent, and the source of what follows it, if anything does.
+        Read the first block of what is sent.
+
+        :return: The source of what follows it, if anything does.
         """
         body, bodiless = response.body, self._bodiless(response)
         if isinstance(body, bytes):
-            return b"" if bodiless else body, None
+            self._first = b"" if bodiless else body
+            return None
         whole = True
         try:
-            block = b"" if bodiless else await body.read()
-            whole = bodiless or len(block) == body.size
+            self._first = b"" if bodiless else await body.read()
+            whole = bodiless or len(self._first) == body.size
         finally:
             if whole:
                 body.close()
-        return block, None if whole else body
+        return None if whole else body
 
     def _error_response(self, error: Exception) -> Response:
         if not isinstance(error, KypelloError):
@@ -158,8 +164,9 @@ class _Answer:
             size = None
         request.begin_answer(response.status, request.site.standing_headers(lines) + lines, size)
 
-    async def _send_body(self, body: IBodySource, block: Buffer) -> None:
+    async def _send_body(self, body: IBodySource) -> None:
         request = self._request
+        block, self._first = self._first, b""
         left = body.size
         request.registerProducer(self, True)
         try:
@@ -178,9 +185,12 @@ class _Answer:
                 raise BodyTruncated()
         finally:
             if self._ahead is not None:
-                self._ahead.addErrback(lambda _failure: None)
+                # Also what it has read already: an error may hold it, too.
+                self._ahead.addBoth(lambda _: None)
                 self._ahead.cancel()
                 self._ahead = None
+            # An error holds this frame, for how long nobody knows.
+            block = b""
             body.close()
             if not self.gone:
                 request.unregisterProducer()

@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import define, field
 from zope.interface import implementer
 
+from kypello.errors import StorageFull
 from kypello.interfaces import IBlobs, ILanes, IStorageProbe
 from kypello.store.blobfile import blocking
 from kypello.store.filecalls import FileCalls
@@ -60,7 +61,8 @@ class DiskProbe:
         self._calls.unlink(self._path)
         descriptor = self._calls.make(self._path)
         try:
-            self._calls.write(descriptor, bytes(_SIZE), 0)
+            if self._calls.write(descriptor, bytes(_SIZE), 0) < _SIZE:
+                raise StorageFull()
             self._calls.sync(descriptor)
             self._calls.sync_directory(self._path.parent)
         finally:

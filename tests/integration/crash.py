@@ -117,7 +117,8 @@ class Writer:
 
         if not self._attempt(prepare):
             return
-        state = _state(b"".join(bodies), 2)
+        # Two for the parts, and one that describes the object.
+        state = _state(b"".join(bodies), 3)
         if not self._change(key, state, lambda: self._complete(upload, parts)):
             self.uploads[key] = (upload, parts, state)
 

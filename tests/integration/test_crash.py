@@ -97,7 +97,8 @@ class CrashTests(SyncCase):
         s3 = boto3_client(self.server)
         for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
             s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
-        live = sum(
+        # One describes the bucket.
+        live = 1 + sum(
             state[1] for one in writers for (state,) in one.states.values() if state is not None
         )
         blobs = self.work / "data" / "blobs"

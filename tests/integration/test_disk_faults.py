@@ -26,7 +26,7 @@ _SMALL, _LARGE = os.urandom(2000), os.urandom(1_000_000)
 
 class DiskCase(SyncCase):
     """
-    A test with a server that encrypts everything.
+    A test with a server that encrypts everything, in one process.
     """
 
     def setUp(self) -> None:
@@ -35,7 +35,7 @@ class DiskCase(SyncCase):
         """
         self.work = Path(self.mktemp()).resolve()
         self.work.mkdir(parents=True)
-        self.server = ServerProcess(self.place() / "data", _ENVIRONMENT)
+        self.server = ServerProcess(self.place() / "data", _ENVIRONMENT, ("--workers", "1"))
         self.server.start()
         self.addCleanup(self.server.stop)
         self.s3 = boto3_client(self.server)
