@@ -179,8 +179,7 @@ class _Answer:
                 request.write(block)
                 self._ahead = Deferred.fromCoroutine(body.read())
                 await self._room()
-                ahead, self._ahead = self._ahead, None
-                block = await ahead
+                block = await self._read_ahead()
             if left:
                 raise BodyTruncated()
         finally:
@@ -194,6 +193,12 @@ class _Answer:
             body.close()
             if not self.gone:
                 request.unregisterProducer()
+
+    async def _read_ahead(self) -> Buffer:
+        # Not where the block is sent: a Deferred holds what it has given.
+        ahead, self._ahead = self._ahead, None
+        assert ahead is not None
+        return await ahead
 
     async def _room(self) -> None:
         if self._paused and not self.gone:
