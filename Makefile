@@ -9,6 +9,8 @@ ADDRESS ?= 127.0.0.1:9000
 DIR ?= ./export
 TESTS ?= tests
 TRIAL ?=
+# How many processes run tests: many of them wait, and more than four hardly help.
+JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores : 4)))
 BENCH ?=
 PEER ?=
 
@@ -28,7 +30,7 @@ help:
 	@echo "make run      install to $(VENV) and start a server on $(ADDRESS), data in $(DIR)"
 	@echo "              (ADDRESS=HOST:PORT and DIR=FOLDER change that)"
 	@echo "make demo     show in a minute that what is stored encrypted is encrypted"
-	@echo "make test     run all tests (TESTS='tests.s3 tests.kes': only these)"
+	@echo "make test     run all tests (TESTS='tests.s3 tests.kes': only these; JOBS=1: not at once)"
 	@echo "make tools    build or install the clients and servers that the tests run against"
 	@echo "make check    style, types and layers"
 	@echo "make bench    measure speed against the limits of this machine (BENCH=--help: what else)"
@@ -41,7 +43,7 @@ run: $(VENV)/run.stamp
 	exec $(BIN)/kypello server --address "$(ADDRESS)" "$(DIR)"
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -b -Wall -m twisted.trial $(TRIAL) $(TESTS)
+	$(BIN)/python -b -Wall -m twisted.trial $(if $(JOBS),-j $(JOBS)) $(TRIAL) $(TESTS)
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python docs/demo.py

@@ -116,6 +116,7 @@ class ServerProcess:
             **base_environment(),
             "MINIO_ROOT_USER": ACCESS_KEY,
             "MINIO_ROOT_PASSWORD": SECRET_KEY,
+            "KYPELLO_WORKERS": "2",
             **self.environment,
         }
         with self._log_path.open("ab") as log:

@@ -44,7 +44,8 @@ class CommandStory(ClientStory):
         )
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode("utf-8", "replace")
-            self.fail(f"{command}: {done.returncode}, {said}\n{self.server.log[-2000:]}")
+            log = self.server.log[-2000:] if hasattr(self, "server") else ""
+            self.fail(f"{command}: {done.returncode}, {said}\n{log}")
         return done.stdout
 
 
