@@ -137,6 +137,18 @@ class Access:
             raise NotAuthentic("metadata")
         return Opened(how(current, stored), current, opening)
 
+    async def see_the_same(self, info: BucketInfo) -> None:
+        """
+        See that a bucket is still the one whose key is used, and not another of its name.
+
+        To be asked when the store begins to read: it has chosen the bucket by then, and stores
+        in no other one.
+
+        :raises NoSuchBucket:
+        """
+        if (await self._store.bucket(info.name)).created != info.created:
+            raise NoSuchBucket(info.name)
+
     def is_current(self, opened: Opened[R], bucket: str) -> bool:
         """
         Whether something was opened with the key that its bucket has now, as far as known.

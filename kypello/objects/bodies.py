@@ -7,7 +7,8 @@ Both work in the thread of the reader: AES-GCM takes about a tenth of a millisec
 no more than it costs to hand the block to another thread and back.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from attrs import define, field, frozen
 from zope.interface import implementer
@@ -27,6 +28,44 @@ from kypello.model import Buffer, ByteRange
 
 # Where the nonce is in a package.
 _NONCE = slice(4, 16)
+
+
+@implementer(IBodySource)
+@define(eq=False)
+class CheckedSource:
+    """
+    A body of which the first block is given only after a check.
+
+    :ivar size: That of the body.
+    :ivar _check: ``None`` when it was made.
+    """
+
+    _body: IBodySource
+    _check: Callable[[], Coroutine[Any, Any, None]] | None
+    size: int | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nothing was read yet.
+        """
+        self.size = self._body.size
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block.
+
+        :raises KypelloError: From the check, too.
+        """
+        if self._check is not None:
+            check, self._check = self._check, None
+            await check()
+        return await self._body.read()
+
+    def close(self) -> None:
+        """
+        Give up what is left.
+        """
+        self._body.close()
 
 
 @implementer(IBodySource)

@@ -8,6 +8,7 @@ ETags and metadata are those of the plaintext.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from attrs import define, evolve, field
 from zope.interface import implementer
@@ -39,7 +40,7 @@ from kypello.model import (
     UploadQuery,
 )
 from kypello.objects.access import Access, New, Opened, is_customers, plainly, with_etag
-from kypello.objects.bodies import encrypting
+from kypello.objects.bodies import CheckedSource, encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
@@ -146,7 +147,7 @@ class EncryptedStore:
             wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
-                return await self._put_encrypted(bucket, key, body, describe, condition, new)
+                return await self._put_encrypted(info, key, body, describe, condition, new)
             checked = await self._checked(bucket, condition)
             return await self._store.put(
                 bucket, key, body, lambda size: plainly(describe(size)), None, checked
@@ -334,14 +335,14 @@ class EncryptedStore:
 
     async def _put_encrypted(
         self,
-        bucket: str,
+        info: BucketInfo,
         key: str,
         body: IBodySource,
         describe: Describe,
         condition: Condition | None,
         new: New,
     ) -> ObjectInfo:
-        random, metadata_key = self._random, new.metadata_key
+        random, metadata_key, bucket = self._random, new.metadata_key, info.name
 
         def describe_sealed(stored_size: int) -> ObjectMetadata:
             """
@@ -351,6 +352,7 @@ class EncryptedStore:
             metadata = with_etag(describe(size), new.entries, random)
             return metadata_key.seal(key, new.entered(metadata), size, random)
 
+        body = CheckedSource(body, partial(self._access.see_the_same, info))
         packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)

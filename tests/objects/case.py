@@ -96,7 +96,8 @@ class EncryptedCase(AsyncCase):
         Make the bucket ``b``.
         """
         self.blobs_below = MemoryBlobs()
-        self.below = LayoutStore(MemoryIndex(), self.blobs_below, Clock(), os.urandom)
+        self.clock_below = Clock()
+        self.below = LayoutStore(MemoryIndex(), self.blobs_below, self.clock_below, os.urandom)
         self.kms = MemoryKMS.with_default_key()
         self.clock = Clock()
         self.store = self.process()

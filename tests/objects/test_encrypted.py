@@ -4,6 +4,8 @@
 Tests of the encrypting store.
 """
 
+from typing import Any
+
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
@@ -27,8 +29,12 @@ from kypello.model import (
     ObjectInfo,
     ObjectMetadata,
 )
+from kypello.store.layout import LayoutStore
 from kypello.testing.fakes import BytesSource
 from tests.objects.case import DATA, SEALING, SSE_S3, EncryptedCase, metadata
+
+#: As it is.
+_PUT = LayoutStore.put
 
 
 class ContentTests(EncryptedCase):
@@ -46,6 +52,33 @@ class ContentTests(EncryptedCase):
         opened = await self.store.open("b", "k")
         verifyObject(IOpenObject, opened)
         opened.close()
+
+    async def test_bucket_made_anew(self) -> None:
+        """
+        What was encrypted for a bucket is not stored in one that has taken its place meanwhile,
+        whose metadata key is another.
+        """
+        for size in (1, 200_000):
+            await self.prepare()
+            await self.put("before", b"x")
+
+            async def late(below: LayoutStore, *arguments: Any) -> ObjectInfo:
+                """
+                Replace the bucket, and go on.
+                """
+                await self.store.delete("b", "before")
+                await self.store.delete_bucket("b")
+                self.clock_below.advance(1)
+                await self.store.create_bucket("b", {})
+                return await _PUT(below, *arguments)
+
+            self.patch(LayoutStore, "put", late)
+            with self.assertRaises(NoSuchBucket):
+                await self.put("k", bytes(size))
+            self.patch(LayoutStore, "put", _PUT)
+            self.assertEqual((await self.store.list("b", ListQuery())).objects, ())
+            await self.put("k", b"new")
+            self.assertEqual((await self.store.head("b", "k")).size, 3)
 
     async def test_round_trip(self) -> None:
         """
