@@ -10,7 +10,6 @@ from pathlib import Path
 from attrs import define, field
 from zope.interface import implementer
 
-from kypello.errors import StorageFull
 from kypello.interfaces import IBlobs, ILanes, IStorageProbe
 from kypello.store.blobfile import blocking
 from kypello.store.filecalls import FileCalls
@@ -61,8 +60,10 @@ class DiskProbe:
         self._calls.unlink(self._path)
         descriptor = self._calls.make(self._path)
         try:
-            if self._calls.write(descriptor, bytes(_SIZE), 0) < _SIZE:
-                raise StorageFull()
+            written = 0
+            while written < _SIZE:
+                # What finds little room is cut short, and the next finds none.
+                written += self._calls.write(descriptor, bytes(_SIZE - written), written)
             self._calls.sync(descriptor)
             self._calls.sync_directory(self._path.parent)
         finally:

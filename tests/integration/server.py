@@ -32,9 +32,10 @@ _STOP = 15.0
 
 def base_environment() -> dict[str, str]:
     """
-    The environment of this process without any setting of Kypello, MinIO, KES or AWS.
+    The environment of this process without any setting of Kypello, MinIO, KES or AWS, and
+    without the paths that trial gives to its processes.
     """
-    prefixes = ("MINIO_", "KYPELLO_", "KES_", "AWS_", "MC_")
+    prefixes = ("MINIO_", "KYPELLO_", "KES_", "AWS_", "MC_", "PYTHONPATH")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
