@@ -31,11 +31,16 @@ from kypello.model import (
     ObjectInfo,
     ObjectMetadata,
     PartInfo,
+    Question,
     UploadInfo,
     UploadListing,
     UploadQuery,
     Write,
 )
+
+#: The bucket settings with the policy, as it was put, and with its public access block.
+BUCKET_POLICY = "policy"
+PUBLIC_ACCESS_BLOCK = "public-access-block"
 
 #: Called once after the last byte of a body, with the number of bytes that the body had at
 #: that seam, for the metadata to keep.  May raise to refuse the write.
@@ -592,4 +597,43 @@ class IIdentities(Interface):
     async def identity(access_key: str) -> Identity | None:
         """
         Look up who signs with this access key, as of now; ``None`` for nobody.
+
+        Who is disabled or expired is found, and told so by the answer.
+
+        :raises KMSUnavailable: What is kept of them cannot be opened now.
+        :raises StorageFailed:
+        """
+
+
+class IAuthorizer(Interface):
+    """
+    The one decision about every request.
+    """
+
+    async def allows(
+        identity: Identity | None, question: Question, settings: Mapping[str, bytes]
+    ) -> bool:
+        """
+        Whether somebody may do something, as of now.
+
+        A statement that denies decides; else one that allows, by the identity or by the bucket;
+        else nobody may.  The root user may, unless the bucket denies it.
+
+        :param identity: ``None`` for an anonymous request, which only a bucket can allow.
+        :param settings: Of the bucket that it is about, with its policy (:data:`BUCKET_POLICY`)
+            and :data:`PUBLIC_ACCESS_BLOCK`; empty when there is none.
+        :raises KMSUnavailable: What is kept of the identity cannot be opened now.
+        :raises StorageFailed:
+        """
+
+    async def allows_key(identity: Identity | None, question: Question) -> bool:
+        """
+        Whether somebody may have a master key used.
+
+        They may unless policies of theirs speak of such actions (``kms:GenerateDataKey``,
+        ``kms:Decrypt``): then one of them has to allow it.
+
+        :param question: The resource is the name of the master key.
+        :raises KMSUnavailable:
+        :raises StorageFailed:
         """

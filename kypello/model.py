@@ -7,7 +7,8 @@ Nobody changes one.  Those of which a listing makes thousands are not frozen, th
 attrs three times as long to make a frozen one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -370,11 +371,61 @@ class KeyInfo:
     created_by: str
 
 
+class Kind(StrEnum):
+    """
+    What somebody is; the text is what policies see as ``aws:principaltype``.
+    """
+
+    ROOT = "Account"
+    USER = "User"
+    SERVICE = "ServiceAccount"
+    SESSION = "AssumedRole"
+
+
 @frozen
 class Identity:
     """
     Somebody whose requests we can check.
+
+    :ivar user: In whose name they act: the root user or a user, or the subject of an identity
+        provider; the access key itself for the first two.
+    :ivar enabled: Whether they may sign at all, which is also up to their parent.
+    :ivar token: What has to come with each request of a session; empty for all others.
+    :ivar expires: When a session or a service account ends, in seconds since the epoch; ``None``
+        for never.
     """
 
     access_key: str
     secret_key: str = field(repr=False)
+    kind: Kind = Kind.ROOT
+    user: str = ""
+    enabled: bool = True
+    token: str = field(default="", repr=False)
+    expires: float | None = None
+
+
+def _no_values(_name: str) -> None:
+    """
+    A request of which nothing is known.
+    """
+
+
+@frozen(eq=False)
+class Question:
+    """
+    What a request is about to do, for policies to decide.
+
+    :ivar action: Such as ``s3:GetObject`` or ``admin:CreateUser``.
+    :ivar resource: What follows ``arn:aws:s3:::``: ``bucket`` or ``bucket/key``; the name of a
+        master key for actions of ``kms``; empty for the server.
+    :ivar values: Gives the values of a condition key, in lower case such as ``s3:prefix``, that
+        the request has; ``None`` or none when it has none.  What depends on who sends it
+        (``aws:username``) is not asked here.
+    :ivar existing_tags: Reads the tags of the object; ``None`` where there is none.  Called only
+        when a policy asks for them.
+    """
+
+    action: str
+    resource: str = ""
+    values: Callable[[str], Sequence[str] | None] = _no_values
+    existing_tags: Callable[[], Awaitable[Mapping[str, str]]] | None = None

@@ -28,6 +28,7 @@ from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Loaded, TLSFiles, load
+from kypello.iam.authenticate import Authenticator
 from kypello.iam.root import Root
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
@@ -41,7 +42,6 @@ from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
-from kypello.s3.authenticate import Authenticator
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource

@@ -92,15 +92,19 @@ class Claim:
 
 @lru_cache(maxsize=64)
 def parse_credential(
-    text: str, region: str | None, refuse: Callable[[str, dict[str, str]], Refused]
+    text: str,
+    region: str | None,
+    refuse: Callable[[str, dict[str, str]], Refused],
+    expected: str = _SERVICE,
 ) -> tuple[str, Scope]:
     """
-    Read ``access-key/date/region/s3/aws4_request``; the access key may hold slashes.
+    Read ``access-key/date/region/service/aws4_request``; the access key may hold slashes.
 
     The last few are remembered, for all requests of a client say the same.
 
     :param region: The only region accepted; ``None`` accepts all.
     :param refuse: Makes the error out of the detail and further fields.
+    :param expected: The service that must be named.
     :raises Refused: What *refuse* makes.
     """
     access_key, *rest = text.rsplit("/", 4)
@@ -116,9 +120,9 @@ def parse_credential(
             f'incorrect terminal "{terminal}". This endpoint uses "{_TERMINAL}".',
             {},
         )
-    if service != _SERVICE:
+    if service != expected:
         raise refuse(
-            f'incorrect service "{service}". This endpoint belongs to "{_SERVICE}".',
+            f'incorrect service "{service}". This endpoint belongs to "{expected}".',
             {},
         )
     if not _DATE.fullmatch(date):
@@ -132,22 +136,25 @@ def parse_credential(
             f'the region "{stated_region}" is wrong; expecting "{region}"',
             {"Region": region},
         )
-    return access_key, Scope(date, stated_region)
+    return access_key, Scope(date, stated_region, service)
 
 
-def read_authorization(head: RequestHead, region: str | None, now: float) -> Claim:
+def read_authorization(
+    head: RequestHead, region: str | None, now: float, service: str = _SERVICE
+) -> Claim:
     """
     Read the ``Authorization`` header and check all that needs no secret key.
 
     :param head: Its ``authorization`` begins with :data:`ALGORITHM` and a blank.
     :param region: The only region accepted; ``None`` accepts all.
     :param now: Seconds since the epoch.
+    :param service: The one that the signature must be for.
 
     :raises Refused: ``AuthorizationHeaderMalformed``, ``RequestTimeTooSkewed``, ``AccessDenied``
         or ``SignatureDoesNotMatch``.
     """
     credential, names, signature = _components(head.header("authorization") or "")
-    access_key, scope = parse_credential(credential, region, _header_malformed)
+    access_key, scope = parse_credential(credential, region, _header_malformed, service)
     timestamp, moment = _request_time(head)
     if timestamp[:8] != scope.date:
         raise _header_malformed(

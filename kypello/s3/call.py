@@ -12,10 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
+from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IBodySource, ILanes, IObjectStore
 from kypello.model import Identity
 from kypello.s3.announced import without_checksums
-from kypello.s3.authenticate import Authenticated, Authenticator
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 

@@ -20,9 +20,9 @@ from kypello.auth.mode import PayloadMode
 from kypello.auth.request import RequestHead, as_header
 from kypello.errors import Refused
 from kypello.http.response import Response
+from kypello.iam.authenticate import Authenticated
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, EncryptionRequest, ObjectInfo, ObjectMetadata
-from kypello.s3.authenticate import Authenticated
 from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers

@@ -13,10 +13,10 @@ from kypello.auth.chunked import ChunkedDecoder
 from kypello.auth.mode import PayloadMode
 from kypello.crypto.checksums import encode
 from kypello.errors import Refused
+from kypello.iam.authenticate import Authenticated
 from kypello.interfaces import IBodySource, ILanes
 from kypello.model import Buffer
 from kypello.s3.announced import PREFIX, Announced, checksum_value, read_announced
-from kypello.s3.authenticate import Authenticated
 from kypello.s3.digests import Digests, begin_digests
 
 

@@ -4,15 +4,15 @@
 The resource that serves all of S3: every path, every method.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import parse_qsl, unquote
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 from attrs import define, evolve, field
 from twisted.web.resource import Resource
 
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
-from kypello.http.accesslog import host_of
+from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
@@ -61,7 +61,9 @@ class S3Resource(Resource):
         """
         Called by Twisted.
         """
-        head = _read_head(request, self._front.domains)
+        domains = self._front.domains
+        host = dict(request.head.headers).get("host", "") if domains else ""
+        head = read_head(request, bucket_of_host(host, domains))
         exchange = _Exchange(self._front, self._health, request, head)
         return respond(request, exchange.answer(), exchange.word)
 
@@ -217,23 +219,3 @@ class _Exchange:
         if self._head.method == "HEAD" and self._bucket and not self._key:
             headers.append(("x-amz-bucket-region", self._front.shown_region))
         return Response(response.status, headers, response.body)
-
-
-def _read_head(request: StreamingRequest, domains: Sequence[str]) -> RequestHead:
-    head = request.head
-    path, _mark, query = head.target.partition(b"?")
-    return RequestHead(
-        head.method.decode("ascii"),
-        path.decode("latin-1"),
-        _read_query(query) if query else (),
-        head.headers,
-        request.isSecure(),
-        host_of(request.client),
-        bucket_of_host(dict(head.headers).get("host", ""), domains) if domains else "",
-    )
-
-
-def _read_query(query: bytes) -> tuple[tuple[str, str], ...]:
-    # Bytes that are no UTF-8 survive until the signature has been checked.
-    text = query.decode("utf-8", "surrogateescape")
-    return tuple(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))

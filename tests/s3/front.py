@@ -17,12 +17,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from twisted.internet.task import Clock
 
+from kypello.iam.authenticate import Authenticator
 from kypello.iam.root import Root
 from kypello.model import Identity
 from kypello.monitor.health import Health
 from kypello.objects.datakeys import DataKeys, Reuse
 from kypello.objects.encrypted import EncryptedStore
-from kypello.s3.authenticate import Authenticator
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource

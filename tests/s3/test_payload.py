@@ -19,9 +19,9 @@ from zope.interface.verify import verifyObject
 from kypello.auth.mode import ChunkSeed, PayloadMode
 from kypello.auth.request import RequestHead
 from kypello.errors import BodyTruncated, Refused
+from kypello.iam.authenticate import Authenticated
 from kypello.interfaces import IBodySource, ILane, ILanes
 from kypello.model import Buffer
-from kypello.s3.authenticate import Authenticated
 from kypello.s3.digests import AT_ONCE, IN_FLIGHT
 from kypello.s3.payload import Payload, open_payload, read_small
 from kypello.testing.fakes import BytesSource, InlineLanes

@@ -14,11 +14,11 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.task import Clock
 
+from kypello.iam.authenticate import Authenticator
 from kypello.iam.root import Root
 from kypello.monitor.health import FRESH, Health
 from kypello.objects.datakeys import DataKeys, Reuse
 from kypello.objects.encrypted import EncryptedStore
-from kypello.s3.authenticate import Authenticator
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource

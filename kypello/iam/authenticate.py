@@ -6,6 +6,7 @@ Who sent a request: one verified signature, or nobody.
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from hmac import compare_digest
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -15,8 +16,7 @@ from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.interfaces import IIdentities
-from kypello.model import Identity
-from kypello.s3.errors import access_denied
+from kypello.model import Identity, Kind
 
 _V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
 _V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
@@ -88,6 +88,24 @@ class Authenticator:
         seed, stated = _verify_header(claim, head, identity)
         return Authenticated(identity, head, payload_mode(stated, seed))
 
+    async def authenticate_call(
+        self, head: RequestHead, payload_hash: str, service: str = "s3"
+    ) -> Identity:
+        """
+        Find out who signed a call of an administrator or of the security token service, by its
+        ``Authorization`` header.  Any region will do.
+
+        :param payload_hash: SHA-256 of the body in lower-case hex, or what the header
+            ``x-amz-content-sha256`` says; then the caller compares it with the body.
+        :raises Refused: With the code of the first check that fails.
+        """
+        if _mechanism(head) is not _Mechanism.HEADER:
+            raise Refused("AccessDenied", "Access Denied.")
+        claim = sigv4.read_authorization(head, None, self._clock.seconds(), service)
+        identity = await self._identity(claim.access_key, head.header("x-amz-security-token"))
+        sigv4.verify(claim, head, payload_hash, identity.secret_key)
+        return identity
+
     async def authenticate_form(self, fields: Mapping[str, str]) -> Identity | None:
         """
         Find out who signed the policy of a form; ``None`` for a form without one.
@@ -121,14 +139,19 @@ class Authenticator:
     async def _identity(self, access_key: str, token: str | None) -> Identity:
         identity = await self._identities.identity(access_key)
         if identity is None:
+            raise _unknown(access_key)
+        if not compare_digest((token or "").encode(), identity.token.encode()):
+            raise Refused("InvalidToken", "The provided token is malformed or otherwise invalid.")
+        if identity.expires is not None and identity.expires <= self._clock.seconds():
+            if identity.kind is Kind.SESSION:
+                raise Refused("ExpiredToken", "The provided token has expired.")
+            raise _unknown(access_key)
+        if not identity.enabled:
             raise Refused(
                 "InvalidAccessKeyId",
-                "The Access Key Id you provided does not exist in our records.",
+                "Your account is disabled; please contact your administrator.",
                 {"AWSAccessKeyId": access_key},
             )
-        if token is not None:
-            # Identities are permanent: a token belongs to none of them.
-            raise Refused("InvalidToken", "The provided token is malformed or otherwise invalid.")
         return identity
 
 
@@ -167,7 +190,7 @@ def _mechanism(head: RequestHead) -> _Mechanism:
 
 def _header_mechanism(authorization: str) -> _Mechanism:
     if not authorization:
-        raise access_denied()
+        raise Refused("AccessDenied", "Access Denied.")
     scheme, blank, _rest = authorization.partition(" ")
     if not blank:
         raise _bad_authorization(
@@ -189,6 +212,14 @@ def _serves_any_region(head: RequestHead) -> bool:
     if head.host_bucket:
         return head.method == "HEAD" and head.path == "/"
     return head.method == "HEAD" and "/" not in head.path.strip("/")
+
+
+def _unknown(access_key: str) -> Refused:
+    return Refused(
+        "InvalidAccessKeyId",
+        "The Access Key Id you provided does not exist in our records.",
+        {"AWSAccessKeyId": access_key},
+    )
 
 
 def _unsupported() -> Refused:

@@ -12,9 +12,9 @@ from kypello.auth.mode import PayloadMode
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import Scope, sign, signing_key
 from kypello.errors import Refused
+from kypello.iam.authenticate import Authenticator
 from kypello.interfaces import IIdentities
 from kypello.model import Identity
-from kypello.s3.authenticate import Authenticator
 from tests.auth.clients import presign, request, sign_header
 from tests.auth.examples import CHUNKED, GET_OBJECT, IDENTITY, NOW, PRESIGNED, TRAILED
 from tests.cases import AsyncCase
