@@ -9,6 +9,7 @@ Names are compared without regard to case, but for the key of a tag behind a sla
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 _JWT = (
     "sub iss aud jti upn name groups given_name family_name middle_name nickname"
@@ -171,12 +172,13 @@ def has_key(action: str, key: str) -> bool:
     """
     Whether an action, by its full name, can have a key.
     """
-    family = _family(key)
-    return (
-        family in _COMMON
-        or family in _OF_SERVICE[action.partition(":")[0]]
-        or any(family in keys for pattern, keys in _PARSED.items() if fnmatchcase(action, pattern))
-    )
+    return _family(key) in _keys(action)
+
+
+@lru_cache(maxsize=512)
+def _keys(action: str) -> frozenset[str]:
+    further = (keys for pattern, keys in _PARSED.items() if fnmatchcase(action, pattern))
+    return _COMMON.union(_OF_SERVICE[action.partition(":")[0]], *further)
 
 
 def _family(key: str) -> str:
