@@ -56,7 +56,7 @@ class Standing:
 @frozen
 class _Parent:
     """
-    What a key has by its parent.
+    What a user has, and a key by its parent.
     """
 
     enabled: bool
@@ -92,11 +92,25 @@ def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
         return None
     user = seen.get(UserRecord, user_key(access_key))
     if user is not None:
-        identity = Identity(access_key, user.secret, Kind.USER, access_key, user.enabled)
-        asker = Asker(Kind.USER, access_key, user.groups)
-        return Standing(known, identity, asker, False, _policies_of_user(seen, user))
+        own = _of_user(seen, user)
+        return Standing(
+            known,
+            Identity(access_key, user.secret, Kind.USER, access_key, user.enabled),
+            Asker(Kind.USER, access_key, own.groups),
+            False,
+            own.policies,
+        )
     record = seen.get(KeyRecord, key_key(access_key))
     assert record is not None
+    return _of_key(seen, known, access_key, record, root)
+
+
+def _of_key(
+    seen: Seen, known: Stamp, access_key: str, record: KeyRecord, root: Identity
+) -> Standing | None:
+    """
+    Who has a service account or a session; ``None`` when their parent is not there any more.
+    """
     parent = _parent(seen, record, root)
     if parent is None:
         return None
@@ -128,17 +142,25 @@ def _parent(seen: Seen, record: KeyRecord, root: Identity) -> _Parent | None:
         user = seen.get(UserRecord, user_key(record.parent))
         if user is None or user.birth != record.birth:
             return None
-        return _Parent(user.enabled, user.groups, _policies_of_user(seen, user))
+        return _of_user(seen, user)
     names = (record.parent, *record.groups)
     subjects = seen.several(SubjectRecord, [subject_key(name) for name in names])
     attached = [name for subject in subjects if subject for name in subject.policies]
     return _Parent(True, record.groups, _policies(seen, attached))
 
 
-def _policies_of_user(seen: Seen, user: UserRecord) -> tuple[Policy, ...]:
-    groups = seen.several(GroupRecord, [group_key(name) for name in user.groups])
-    inherited = [name for group in groups if group and group.enabled for name in group.policies]
-    return _policies(seen, [*user.policies, *inherited])
+def _of_user(seen: Seen, user: UserRecord) -> _Parent:
+    """
+    What a user has, with what its groups give: those that are disabled give nothing.
+    """
+    records = seen.several(GroupRecord, [group_key(name) for name in user.groups])
+    groups = {
+        name: group.policies
+        for name, group in zip(user.groups, records, strict=True)
+        if group is not None and group.enabled
+    }
+    names = [name for policies in (user.policies, *groups.values()) for name in policies]
+    return _Parent(user.enabled, tuple(groups), _policies(seen, names))
 
 
 def _policies(seen: Seen, names: Iterable[str]) -> tuple[Policy, ...]:
