@@ -4,7 +4,7 @@
 Who somebody is, and what they may do, as the records tell it: pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -31,8 +31,8 @@ from kypello.policy.canned import CANNED
 from kypello.policy.document import Policy
 from kypello.policy.evaluate import Asker
 
-#: What a standing was told by: the generation, and the record of the access key itself.
-Stamp: TypeAlias = tuple[bytes | None, bytes | None]
+#: What a standing was told by, as it is kept: the generation, and the record of the access key.
+Stamp: TypeAlias = Mapping[bytes, bytes | None]
 
 
 @frozen
@@ -40,6 +40,7 @@ class Standing:
     """
     Somebody who is not the root user.
 
+    :ivar stamp: What this was told by; as long as that is the same, so is this.
     :ivar unlimited: Whether they act for the root user.
     :ivar policies: Those of the user and of its groups.
     :ivar limits: Of a session or a service account.
@@ -71,15 +72,6 @@ def own_keys(access_key: str) -> tuple[bytes, bytes]:
     return user_key(access_key), key_key(access_key)
 
 
-def stamp(seen: Seen, access_key: str) -> Stamp | None:
-    """
-    What :func:`standing` is going to be told by; ``None`` when there is no such access key.
-    """
-    user, key = (seen.values[each] for each in own_keys(access_key))
-    own = key if user is None else user
-    return None if own is None else (seen.generation, own)
-
-
 def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
     """
     Who has an access key; ``None`` for nobody.
@@ -87,27 +79,21 @@ def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
     :raises Unread: More records are needed to tell.
     :raises Damaged:
     """
-    known = stamp(seen, access_key)
-    if known is None:
-        return None
     user = seen.get(UserRecord, user_key(access_key))
     if user is not None:
         own = _of_user(seen, user)
         return Standing(
-            known,
+            seen.stamp(user_key(access_key)),
             Identity(access_key, user.secret, Kind.USER, access_key, user.enabled),
             Asker(Kind.USER, access_key, own.groups),
             False,
             own.policies,
         )
     record = seen.get(KeyRecord, key_key(access_key))
-    assert record is not None
-    return _of_key(seen, known, access_key, record, root)
+    return None if record is None else _of_key(seen, access_key, record, root)
 
 
-def _of_key(
-    seen: Seen, known: Stamp, access_key: str, record: KeyRecord, root: Identity
-) -> Standing | None:
+def _of_key(seen: Seen, access_key: str, record: KeyRecord, root: Identity) -> Standing | None:
     """
     Who has a service account or a session; ``None`` when their parent is not there any more.
     """
@@ -122,7 +108,7 @@ def _of_key(
         policies, unlimited = _policies(seen, record.policies), False
     own = limit(access_key, record)
     return Standing(
-        known,
+        seen.stamp(key_key(access_key)),
         Identity(access_key, record.secret, kind, name, enabled, record.token, record.expires),
         Asker(kind, name, parent.groups, record.claims),
         unlimited,
