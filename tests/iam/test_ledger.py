@@ -4,6 +4,7 @@
 Tests for ``kypello.iam.ledger``: changes at the same time, and changes that fail.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import cycle
 
@@ -12,10 +13,12 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from kypello.errors import AccessKeyTaken, Conflict, StorageFailed
 from kypello.iam.accounts import Accounts
+from kypello.iam.sealing import Boxes
 from kypello.model import Write
+from kypello.objects.datakeys import DataKeys
 from kypello.store.memory import MemoryIndex
 from kypello.store.sqlite import SQLiteIndex
-from tests.iam.case import KEY, SECRET, AccountsCase
+from tests.iam.case import KEY, ROOT, SECRET, AccountsCase
 from tests.store.disk import DiskCase
 from tests.store.faults import InterruptedIndex, Killed
 from tests.store.test_remembering import WatchedIndex
@@ -174,6 +177,22 @@ class LedgerTests(AccountsCase):
             await self.refused(AccessKeyTaken, late(self.accounts))
             names = [name for name in await self.keys_below() if name.endswith(b"/same-name")]
             self.assertEqual(names, [b"user/same-name" if first else b"key/same-name"])
+
+    async def test_data_key(self) -> None:
+        """
+        Nothing is written under a data key that is not kept.
+        """
+        self.below = interrupted = InterruptedIndex()
+        self.accounts, self.other = self.process(0), self.process(1)
+        made = await Boxes(DataKeys(self.kms, self.clock), os.urandom).make()
+        await self.accounts.add_members("team", [])
+        interrupted.commits = 1
+        interrupted.meanwhile = lambda: interrupted.commit(
+            "accounts", [Write(b"datakey", made)], {}, ()
+        )
+        await self.process(0).create_session(ROOT.access_key, duration=900)
+        (key,) = [key for key in await self.keys_below() if key.startswith(b"key/")]
+        self.assertIsNotNone(await self.process(1).identity(key[4:].decode()))
 
     async def test_restless(self) -> None:
         """

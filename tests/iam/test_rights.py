@@ -432,6 +432,7 @@ class InstantTests(AccountsCase):
             identity = Identity(access_key, "")
             await self.refused(KMSUnavailable, self.accounts.allows(identity, question, {}))
             await self.refused(KMSUnavailable, self.accounts.allows_key(identity, question))
+            self.assertIsNone(self.accounts._standings.get(access_key))
         self.assertTrue(await self.accounts.allows(ROOT, question, {}))
         allowing = {BUCKET_POLICY: bucket_policy()}
         self.assertTrue(await self.accounts.allows(None, question, allowing))
