@@ -184,6 +184,13 @@ class Ledger:
             box = await self._boxes.open(stored)
         return Seen(generation, dict(zip(keys, values, strict=True)), box)
 
+    async def exists(self, key: bytes) -> bool:
+        """
+        Whether there is a record, asked of the index itself: that there is none is not
+        remembered, however many keys somebody tries.
+        """
+        return bool(await self.first((key, key + b"\x00"), 1))
+
     async def still(self, stamp: Mapping[bytes, bytes | None]) -> bool:
         """
         Whether records are as they were, and could be read now.

@@ -65,38 +65,37 @@ class _Parent:
     policies: tuple[Policy, ...]
 
 
-def own_keys(access_key: str) -> tuple[bytes, bytes]:
+def standing_of_user(seen: Seen, access_key: str) -> Standing | None:
     """
-    Where the record of an access key is: one of these.
-    """
-    return user_key(access_key), key_key(access_key)
-
-
-def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
-    """
-    Who has an access key; ``None`` for nobody.
+    Who has the access key of a user; ``None`` when it is none.
 
     :raises Unread: More records are needed to tell.
     :raises Damaged:
     """
     user = seen.get(UserRecord, user_key(access_key))
-    if user is not None:
-        own = _of_user(seen, user)
-        return Standing(
-            seen.stamp(user_key(access_key)),
-            Identity(access_key, user.secret, Kind.USER, access_key, user.enabled),
-            Asker(Kind.USER, access_key, own.groups),
-            False,
-            own.policies,
-        )
+    if user is None:
+        return None
+    own = _of_user(seen, user)
+    return Standing(
+        seen.stamp(user_key(access_key)),
+        Identity(access_key, user.secret, Kind.USER, access_key, user.enabled),
+        Asker(Kind.USER, access_key, own.groups),
+        False,
+        own.policies,
+    )
+
+
+def standing_of_key(seen: Seen, access_key: str, root: Identity) -> Standing | None:
+    """
+    Who has the access key of a service account or a session; ``None`` when it is none, or their
+    parent is not there any more.
+
+    :raises Unread: More records are needed to tell.
+    :raises Damaged:
+    """
     record = seen.get(KeyRecord, key_key(access_key))
-    return None if record is None else _of_key(seen, access_key, record, root)
-
-
-def _of_key(seen: Seen, access_key: str, record: KeyRecord, root: Identity) -> Standing | None:
-    """
-    Who has a service account or a session; ``None`` when their parent is not there any more.
-    """
+    if record is None:
+        return None
     parent = _parent(seen, record, root)
     if parent is None:
         return None

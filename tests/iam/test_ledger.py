@@ -215,6 +215,20 @@ class LedgerTests(AccountsCase):
             await self.enabled("service-key")
         self.assertEqual(watched.asked, [])
 
+    async def test_unknown(self) -> None:
+        """
+        Nothing is remembered of access keys that nobody has, however many are tried.
+        """
+        self.below = watched = WatchedIndex()
+        self.accounts, self.other = self.process(0), self.process(1)
+        await self.prepare()
+        await self.enabled("alice")
+        watched.asked.clear()
+        for number in range(100):
+            self.assertIsNone(await self.enabled(f"nobody-{number}"))
+        self.assertTrue(await self.enabled("alice"))
+        self.assertEqual(watched.asked, [])
+
 
 class DiskTests(DiskCase):
     """
