@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from kypello.auth.request import RequestHead
-from kypello.s3.values import RequestValues, source_address
+from kypello.auth.values import RequestValues, source_address
 from tests.cases import SyncCase
 
 _PROXIES = (ip_network("10.0.0.0/8"), ip_network("::1"))
