@@ -13,13 +13,12 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
-from kypello.admin.errors import Rejected, access_denied, invalid_argument
+from kypello.admin.errors import access_denied, invalid_argument
 from kypello.admin.sealer import Sealer
 from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_response
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import ALGORITHM
 from kypello.auth.values import RequestValues
-from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.errors import NotAuthentic
 from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
@@ -201,10 +200,6 @@ class Call:
 
         :raises Rejected:
         """
-        if len(self.content) > MAX_PAYLOAD:
-            raise Rejected(
-                400, "XMinioAdminConfigTooLarge", "The encrypted configuration is too large."
-            )
         try:
             return await self.front.sealer.open(self.identity.secret_key, self.content)
         except NotAuthentic:

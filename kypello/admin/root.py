@@ -17,6 +17,7 @@ from kypello.admin.errors import Rejected, translate
 from kypello.admin.routes import Route, find_route
 from kypello.admin.wire import json_response
 from kypello.auth.request import RequestHead
+from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
@@ -177,4 +178,8 @@ def _mismatch(path: str) -> Rejected:
 
 
 def _too_large(limit: int) -> Rejected:
+    if limit == MAX_PAYLOAD:
+        return Rejected(
+            400, "XMinioAdminConfigTooLarge", "The encrypted configuration is too large."
+        )
     return Rejected(400, "EntityTooLarge", f"The body has more than {limit} bytes.")
