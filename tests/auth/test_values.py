@@ -7,7 +7,7 @@ Tests for what conditions can ask about a request.
 from collections.abc import Sequence
 
 from kypello.auth.request import RequestHead
-from kypello.s3.values import RequestValues
+from kypello.auth.values import RequestValues
 from tests.cases import SyncCase
 
 
