@@ -238,6 +238,46 @@ class RightsTests(AccountsCase):
         self.assertFalse(await self.allowed(right.access_key, resource="subject-d/key"))
         self.assertFalse(await self.allowed(wrong.access_key, resource="subject-c/key"))
 
+    async def test_own(self) -> None:
+        """
+        Everybody may care for their own account, unless their policies or what limits them say
+        otherwise.
+        """
+        await self.prepare()
+        await self.make_key()
+        question = Question("admin:CreateServiceAccount")
+
+        async def allowed(access_key: str) -> bool:
+            """
+            Whether both processes allow it.
+            """
+            identity = Identity(access_key, "")
+            told = {
+                await each.allows_own(identity, question) for each in (self.accounts, self.other)
+            }
+            self.assertEqual(len(told), 1)
+            return told.pop()
+
+        for access_key in ("alice", "service-key", ROOT.access_key):
+            self.assertTrue(await allowed(access_key))
+        self.assertFalse(await allowed("nobody"))
+        self.assertFalse(await self.allowed("alice", "admin:CreateServiceAccount", ""))
+        await self.accounts.update_key("service-key", policy=limit("s3:GetObject"))
+        self.assertFalse(await allowed("service-key"))
+        await self.accounts.update_key("service-key", policy=None)
+        text = (
+            b'{"Version":"2012-10-17","Statement":[{"Effect":"Deny",'
+            b'"Action":["admin:CreateServiceAccount"]}]}'
+        )
+        await self.accounts.put_policy("no-keys", parse_policy(text))
+        await self.other.attach(["no-keys"], ALICE)
+        for access_key in ("alice", "service-key"):
+            self.assertFalse(await allowed(access_key))
+        await self.other.detach(["no-keys"], ALICE)
+        await self.accounts.set_user_enabled("alice", False)
+        for access_key in ("alice", "service-key"):
+            self.assertFalse(await allowed(access_key))
+
     async def test_effective(self) -> None:
         """
         The policy that somebody has is told as one document.
@@ -301,7 +341,8 @@ class BucketTests(AccountsCase):
 
     async def test_malformed(self) -> None:
         """
-        Settings that cannot be read allow nothing, and are told.
+        Settings that cannot be read allow nothing, and are told; but the root user can put that
+        right.
         """
         for settings in (
             {BUCKET_POLICY: b"{}"},
@@ -313,6 +354,9 @@ class BucketTests(AccountsCase):
                 question = Question("s3:GetObject", "bucket/key")
                 work = self.accounts.allows(identity, question, settings)
                 await self.refused(Damaged, work)
+            for action in ("s3:GetBucketPolicy", "s3:DeleteBucketPolicy"):
+                question = Question(action, "bucket")
+                self.assertTrue(await self.accounts.allows(ROOT, question, settings))
 
     async def test_tags(self) -> None:
         """
