@@ -8,9 +8,11 @@ opened before the service starts.
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,18 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kypello.admin.call import AdminFront
+from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
 from kypello.http.balance import Balance
+from kypello.http.fronts import Fronts
 from kypello.http.listener import Listener
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Loaded, TLSFiles, load
+from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
-from kypello.iam.root import Root
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
@@ -236,15 +241,22 @@ class Server(MultiService):
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        store = EncryptedStore(
-            disk.store, DataKeys(kms, reactor), os.urandom, prepared.config.auto_encryption
+        keys = DataKeys(kms, reactor)
+        store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
+        accounts = Accounts(
+            disk.index,
+            keys,
+            prepared.root,
+            reactor,
+            os.urandom,
+            bucket_policies_for_all=prepared.config.access.policies_for_all,
         )
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)
         self._listener = Listener(
             reactor,
-            _make_site(reactor, prepared, disk, store, kms, balance),
+            _make_site(reactor, prepared, disk, store, kms, accounts, balance),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
@@ -351,17 +363,27 @@ async def stop_all(services: MultiService) -> None:
             _log.failure("{service} does not stop", service=type(service).__name__)
 
 
+def _end(place: Place) -> None:
+    """
+    End the server like a service manager would: all of it, after the requests under way.
+    """
+    os.kill(os.getppid() if place.listening >= 0 else os.getpid(), signal.SIGTERM)
+
+
 def _make_site(
     reactor: Any,
     prepared: Prepared,
     disk: DiskStore,
     store: EncryptedStore,
     kms: GuardedKMS,
+    accounts: Accounts,
     balance: Balance | None,
 ) -> StreamingSite:
     config = prepared.config
     region = config.region
-    root = Root(prepared.root)
+    authenticator = Authenticator(
+        accounts, region, reactor, config.signature_v2, config.access.proxies
+    )
 
     async def test_key(name: str) -> None:
         """
@@ -371,8 +393,8 @@ def _make_site(
 
     front = Front(
         store=store,
-        authenticator=Authenticator(root, region, reactor, config.signature_v2),
-        authorizer=root,
+        authenticator=authenticator,
+        authorizer=accounts,
         lanes=disk.lanes,
         region=region,
         clock=reactor,
@@ -383,10 +405,30 @@ def _make_site(
         storage_classes=config.storage_classes,
         allow_insecure_customer_keys=config.loopback_customer_keys,
         test_key=test_key,
+        default_key=kms.default_key,
+        proxies=config.access.proxies,
+    )
+    admin = AdminResource(
+        AdminFront(
+            accounts=accounts,
+            authenticator=authenticator,
+            store=store,
+            kms=kms,
+            clock=reactor,
+            lanes=disk.lanes,
+            root=prepared.root.access_key,
+            region=region,
+            directory=prepared.directory.path,
+            started=reactor.seconds(),
+            version=version("kypello"),
+            services={"stop": partial(_end, prepared.place)},
+            proxies=config.access.proxies,
+            host_id=_HOST_ID,
+        )
     )
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(
-        S3Resource(front, health.probe),
+        Fronts({b"/minio/admin/": admin, b"/minio/kms/": admin}, S3Resource(front, health.probe)),
         reactor,
         refusal=partial(refuse_framing, host_id=_HOST_ID),
         count=None if balance is None else balance.tell,

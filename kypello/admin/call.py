@@ -5,7 +5,7 @@ What an operation gets: the front that all requests share, and the one request.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
 
 _Document = TypeVar("_Document")
+_NO_SERVICES: Mapping[str, Callable[[], object]] = {}
 
 
 @frozen(eq=False)
@@ -43,8 +44,9 @@ class AdminFront:
     :ivar directory: The data directory, whose space is told.
     :ivar started: When the server did, in seconds since the epoch.
     :ivar version: Of the server, for people.
-    :ivar service: Stops (``stop``) or restarts (``restart``) the server, soon after it returns,
-        so that the answer can be sent; ``None`` where something else does that.
+    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+        before the answer is sent, which has to be sent all the same.  What is not there is done
+        by what runs the server.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar random: Gives so many random bytes.
     """
@@ -60,7 +62,7 @@ class AdminFront:
     directory: Path
     started: float
     version: str
-    service: Callable[[str], object] | None = None
+    services: Mapping[str, Callable[[], object]] = _NO_SERVICES
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     random: Callable[[int], bytes] = os.urandom

@@ -139,13 +139,14 @@ async def service(call: Call) -> Response:
     if needed is None:
         raise invalid_argument("There is no such action.")
     await call.require(needed)
-    if front.service is None:
+    perform = front.services.get(action)
+    if perform is None:
         raise not_offered(
             "The server is started and stopped by what runs it, such as systemctl restart."
         )
     rehearsal = call.parameter("dry-run") == "true"
     if not rehearsal:
-        front.service(action)
+        perform()
     results = [{"host": call.head.header("host") or ""}]
     return json_response({"action": action, "dryRun": rehearsal, "results": results})
 
