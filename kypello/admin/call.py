@@ -19,6 +19,7 @@ from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_respo
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import ALGORITHM
 from kypello.auth.values import RequestValues
+from kypello.crypto.payload import PayloadCipher
 from kypello.errors import NotAuthentic
 from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
@@ -49,6 +50,7 @@ class AdminFront:
         by what runs the server.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar random: Gives so many random bytes.
+    :ivar cipher: What answers are encrypted with.
     """
 
     accounts: Accounts
@@ -66,11 +68,12 @@ class AdminFront:
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     random: Callable[[int], bytes] = os.urandom
+    cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)
 
     @sealer.default
     def _make_sealer(self) -> Sealer:
-        return Sealer(self.lanes.lane(), self.random)
+        return Sealer(self.lanes.lane(), self.random, self.cipher)
 
     @property
     def shown_region(self) -> str:

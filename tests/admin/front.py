@@ -99,6 +99,7 @@ class AdminCase(SyncCase):
             directory=Path("/"),
             started=self.clock.seconds() - 7,
             version="0.0",
+            cipher=PayloadCipher.PBKDF2_AES,  # for the sake of time
             services={
                 "stop": lambda: self.services.append("stop"),
                 "restart": lambda: self.services.append("restart"),
