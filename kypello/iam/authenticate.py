@@ -31,11 +31,16 @@ class Authenticated:
     :ivar head: The request as far as it counts: settings of a presigned query are merged into
         its headers, and parameters that change something and are not signed are gone.
     :ivar mode: How the body is framed and what protects it.
+    :ivar signature: ``AWS4-HMAC-SHA256`` or ``AWS``; empty for an anonymous request.
+    :ivar kind: Where the signature was: ``REST-HEADER``, ``REST-QUERY-STRING`` or ``POST``, as
+        policies call it; empty for an anonymous request.
     """
 
     identity: Identity | None
     head: RequestHead
     mode: PayloadMode
+    signature: str = ""
+    kind: str = ""
 
 
 class _Mechanism(Enum):
@@ -81,12 +86,15 @@ class Authenticator:
             identity = await self._identity(claim.access_key, token)
             stated = presign.payload_hash(head)
             seed = sigv4.verify(claim, head, stated, identity.secret_key)
-            return Authenticated(identity, presign.merge_settings(head), payload_mode(stated, seed))
+            mode = payload_mode(stated, seed)
+            merged = presign.merge_settings(head)
+            return Authenticated(identity, merged, mode, sigv4.ALGORITHM, "REST-QUERY-STRING")
         claim = sigv4.read_authorization(head, region, now)
         token = head.header("x-amz-security-token")
         identity = await self._identity(claim.access_key, token)
         seed, stated = _verify_header(claim, head, identity)
-        return Authenticated(identity, head, payload_mode(stated, seed))
+        mode = payload_mode(stated, seed)
+        return Authenticated(identity, head, mode, sigv4.ALGORITHM, "REST-HEADER")
 
     async def authenticate_call(
         self, head: RequestHead, payload_hash: str, service: str = "s3"
@@ -106,21 +114,25 @@ class Authenticator:
         sigv4.verify(claim, head, payload_hash, identity.secret_key)
         return identity
 
-    async def authenticate_form(self, fields: Mapping[str, str]) -> Identity | None:
+    async def authenticate_form(
+        self, head: RequestHead, fields: Mapping[str, str]
+    ) -> Authenticated:
         """
-        Find out who signed the policy of a form; ``None`` for a form without one.
+        Find out who signed the policy of a form; a form without one is from nobody.
 
+        :param head: Of the request that brings it.
         :param fields: By lower-case name.
         :raises Refused: With the code of the first check that fails.
         """
         claim = formsign.read_fields(fields, self._region)
         if claim is None:
-            return None
+            return Authenticated(None, head, PayloadMode())
         if claim.scope is None and not self._signature_v2:
             raise _unsupported()
         identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
         formsign.verify(claim, identity.secret_key)
-        return identity
+        signature = "AWS" if claim.scope is None else sigv4.ALGORITHM
+        return Authenticated(identity, head, PayloadMode(), signature, "POST")
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
         if not self._signature_v2:
@@ -134,7 +146,7 @@ class Authenticator:
             raise Refused(
                 "InvalidRequest", "Signature version 2 does not support this x-amz-content-sha256"
             )
-        return Authenticated(identity, part, mode)
+        return Authenticated(identity, part, mode, "AWS", "REST-QUERY-STRING")
 
     async def _identity(self, access_key: str, token: str | None) -> Identity:
         identity = await self._identities.identity(access_key)
