@@ -4,7 +4,7 @@
 What an OpenID provider tells of itself: its name, its keys, where more is to be asked.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -20,8 +20,7 @@ from kypello.identityconfig import OpenIDSettings, not_secure
 #: more, when that fails; and how long no other attempt is made.
 REFRESH, STALE, PAUSE = 900.0, 24 * 3600.0, 10.0
 
-#: Gets the document of a URL, with an access token or without; raises
-#: :class:`ProviderUnreachable`.
+#: Gets the document of a URL, with an access token or without, as :meth:`WebClient.get` does.
 Get: TypeAlias = Callable[[str, str], Awaitable[bytes]]
 
 _log = Logger()
@@ -34,7 +33,7 @@ class Discovered:
 
     :ivar issuer: Its name in tokens.
     :ivar algorithms: Those that it signs with; ``None`` when it does not say.
-    :ivar userinfo: The URL that tells of people; empty when there is none.
+    :ivar userinfo: The URL that tells of people; empty when we do not ask.
     :ivar fetched: When that was, in seconds since the epoch.
     """
 
@@ -81,11 +80,9 @@ class Provider:
         """
         What the provider tells of somebody.
 
-        :raises LoginRefused: It is no such provider.
+        :raises LoginRefused: The access token is not one of its own.
         :raises ProviderUnreachable:
         """
-        if not known.userinfo:
-            raise LoginRefused("The provider has no userinfo endpoint.")
         try:
             return read_object(await self._get(known.userinfo, access_token))
         except ValueError as error:
@@ -126,14 +123,13 @@ class Provider:
         url = self.settings.config_url
         try:
             document = read_object(await self._get(url, ""))
-            issuer, jwks = document.get("issuer"), document.get("jwks_uri")
-            userinfo = document.get("userinfo_endpoint", "")
+            issuer, userinfo = document.get("issuer"), ""
             if not isinstance(issuer, str) or not issuer:
                 raise ValueError("it names no issuer")
-            for one in (jwks, userinfo):
-                self._check_url(one)
+            if self.settings.userinfo:
+                userinfo = self._url(document, "userinfo_endpoint")
             algorithms = document.get("id_token_signing_alg_values_supported")
-            url = str(jwks)
+            url = self._url(document, "jwks_uri")
             keys = read_keys(await self._get(url, ""))
         except ValueError as error:
             raise ProviderUnreachable(f"{url}: {error}") from error
@@ -145,12 +141,14 @@ class Provider:
             self._clock.seconds(),
         )
 
-    def _check_url(self, url: object) -> None:
+    def _url(self, document: Mapping[str, Any], name: str) -> str:
+        url = document.get(name)
         if not isinstance(url, str):
-            raise ValueError("it names no place of its keys")
-        problem = url and not_secure(url, insecure=self.settings.insecure)
+            raise ValueError(f"it has no {name}")
+        problem = not_secure(url, insecure=self.settings.insecure)
         if problem:
-            raise ValueError(problem)
+            raise ValueError(f"{name}: {problem}")
+        return url
 
     def _age(self, known: Discovered) -> float:
         return self._clock.seconds() - known.fetched

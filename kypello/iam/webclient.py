@@ -11,12 +11,12 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
-from twisted.internet.interfaces import IOpenSSLTrustRoot, IReactorTime
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
 from twisted.web.error import SchemeNotSupported
-from twisted.web.iweb import IAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IPolicyForHTTPS
 
-from kypello.iam.logins import ProviderUnreachable
+from kypello.iam.logins import LoginRefused, ProviderUnreachable
 
 #: How long a document may take, in seconds, and how large it may be, in bytes.
 DEADLINE = 10.0
@@ -42,17 +42,17 @@ class WebClient:
     configured to be.
     """
 
-    _clock: IReactorTime
+    _reactor: Any
     _agent: IAgent
 
     @classmethod
-    def make(cls, reactor: Any, trust: IOpenSSLTrustRoot) -> "WebClient":
+    def make(cls, reactor: Any, policy: IPolicyForHTTPS) -> "WebClient":
         """
-        One that trusts these authorities.
+        One that talks to the servers that *policy* trusts.
         """
         agent = Agent(
             reactor,
-            BrowserLikePolicyForHTTPS(trust),
+            policy,
             connectTimeout=DEADLINE,
             pool=HTTPConnectionPool(reactor, persistent=False),
         )
@@ -63,19 +63,20 @@ class WebClient:
         Get a document.
 
         :param bearer: An access token to show; empty for none.
+        :raises LoginRefused: The access token is refused.
         :raises ProviderUnreachable: No whole document comes in time.
         """
         working = Deferred.fromCoroutine(self._get(url, bearer))
-        working.addTimeout(DEADLINE, self._clock)
+        working.addTimeout(DEADLINE, self._reactor)
         try:
             return await working
         except DeferredTimeout:
             raise ProviderUnreachable(f"{url} does not answer in time") from None
 
     async def _get(self, url: str, bearer: str) -> bytes:
-        headers = {"Accept": "application/json"}
+        headers = Headers({"Accept": ["application/json"]})
         if bearer:
-            headers["Authorization"] = f"Bearer {bearer}"
+            headers.addRawHeader("Authorization", f"Bearer {bearer}")
         document = bytearray()
 
         def collect(data: bytes) -> None:
@@ -88,7 +89,7 @@ class WebClient:
 
         try:
             response = await HTTPClient(self._agent).get(
-                url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._clock
+                url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
             )
             status: int = response.code
             await response.collect(collect)
@@ -96,6 +97,8 @@ class WebClient:
             if isinstance(error, CancelledError):
                 raise
             raise ProviderUnreachable(f"{url}: {type(error).__name__}: {error}") from error
+        if bearer and status in (401, 403):
+            raise LoginRefused("The access token is not one of the provider.")
         if status != 200:
             raise ProviderUnreachable(f"{url} answers {status}")
         return bytes(document)

@@ -14,10 +14,13 @@ from twisted.logger import Logger
 from kypello.errors import (
     BodyTimeout,
     BodyTruncated,
+    InvalidAccount,
+    KeyNotAllowed,
     KMSForbidden,
     KMSUnavailable,
     KypelloError,
     MalformedPolicy,
+    NoSuchUser,
     Refused,
     StorageFailed,
     StorageFull,
@@ -43,17 +46,21 @@ _STATUSES: Mapping[str, int] = {
 _RETRY = 5.0
 _UNKNOWN = Refused("InternalError", "We encountered an internal error, please try again.")
 _UNAVAILABLE = Refused("ServiceUnavailable", "The service cannot do this now. Please try again.")
+_DENIED = Refused("AccessDenied", "Access Denied.")
 _CUT = Refused("RequestTimeout", "The body of the request did not come as a whole.")
 
 _TABLE: Mapping[type[KypelloError], Callable[[Any], Refused]] = {
     BodyTimeout: lambda _: _CUT,
     BodyTruncated: lambda _: _CUT,
     CertificateRefused: lambda error: Refused(error.code, error.reason),
+    InvalidAccount: lambda error: Refused("InvalidParameterValue", error.reason),
+    KeyNotAllowed: lambda _: _DENIED,
     KMSForbidden: lambda _: _UNAVAILABLE,
     KMSUnavailable: lambda _: _UNAVAILABLE,
     LoginExpired: lambda error: Refused("ExpiredToken", error.reason),
     LoginRefused: lambda error: Refused("InvalidParameterValue", error.reason),
     MalformedPolicy: lambda error: Refused("InvalidParameterValue", error.reason),
+    NoSuchUser: lambda _: _DENIED,
     ProviderUnreachable: lambda _: Refused(
         "IDPCommunicationError", "The identity provider does not answer. Please try again."
     ),
