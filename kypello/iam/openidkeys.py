@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -93,12 +93,14 @@ class Provider:
         if known is not None and self._age(known) < REFRESH:
             return known
         try:
-            return await self._renewed(known)
+            known = await self._renewed(known)
         except ProviderUnreachable as error:
-            if known is None or self._age(known) >= STALE:
+            if known is None:
                 raise
             _log.warn("the keys of an OpenID provider are old: {reason}", reason=error.reason)
-            return known
+        if self._age(known) >= STALE:
+            raise ProviderUnreachable(f"the keys of {self.settings.config_url} are too old")
+        return known
 
     async def _renewed(self, known: Discovered | None) -> Discovered:
         """
@@ -113,8 +115,13 @@ class Provider:
                 if self._known is None:
                     raise ProviderUnreachable(f"{self.settings.config_url} has just failed")
                 return self._known
-            self._tried = now
-            self._known = await self._fetch()
+            tried, self._tried = self._tried, now
+            try:
+                self._known = await self._fetch()
+            except CancelledError:
+                # Who has gone away says nothing about the provider.
+                self._tried = tried
+                raise
             return self._known
         finally:
             self._lock.release()
