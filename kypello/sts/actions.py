@@ -100,7 +100,7 @@ async def assume_role_with_ldap_identity(front: STSFront, call: Call) -> Granted
             raise
         return login
 
-    login = await front.slowing.attempt(call.head.peer, user.casefold(), attempt)
+    login = await front.slowing.attempt(call.source, user.casefold(), attempt)
     session = await _session(front, call, login, policy, duration)
     return Granted(session, role_user=False)
 
@@ -160,7 +160,7 @@ async def _web_session(front: STSFront, call: Call, token: str) -> tuple[Session
             token, fields.text("RoleArn"), fields.text("WebIdentityAccessToken")
         )
 
-    login = await front.slowing.attempt(call.head.peer, "", attempt)
+    login = await front.slowing.attempt(call.source, "", attempt)
     found = await _granted_policies(front, login)
     if asked is not None and not _may_last(found, login, asked):
         raise Refused("AccessDenied", "Access Denied.")

@@ -73,12 +73,12 @@ _TABLE: Mapping[type[KypelloError], Callable[[Any], Refused]] = {
 }
 
 
-def word(error: Exception, action: str, peer: str, request_id: str) -> Response:
+def word(error: Exception, action: str, source: str, request_id: str) -> Response:
     """
     Word an error, and log what whoever runs the server wants to know of.
 
     :param action: What was asked for.
-    :param peer: The address that the call came from.
+    :param source: The address that the call came from.
     """
     make = _TABLE.get(type(error))  # type: ignore[arg-type]  # others are unknown here
     refused = _UNKNOWN if make is None else make(error)
@@ -89,10 +89,10 @@ def word(error: Exception, action: str, peer: str, request_id: str) -> Response:
         )
     elif isinstance(error, LoginRefused):
         _log.warn(
-            "{request_id} {action} from {peer} is refused: {reason}",
+            "{request_id} {action} from {source} is refused: {reason}",
             request_id=request_id,
             action=action,
-            peer=peer,
+            source=source,
             reason=error.detail or error.reason,
         )
     answer = error_response(status, refused, request_id)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -28,6 +29,7 @@ class STSFront:
     :ivar web_identities: ``None`` when no OpenID provider is configured.
     :ivar directory: ``None`` when no LDAP server is configured.
     :ivar certificates: ``None`` when clients are not told by certificates.
+    :ivar proxies: Whose word about the addresses of clients is taken.
     """
 
     accounts: Accounts
@@ -38,6 +40,7 @@ class STSFront:
     web_identities: IWebIdentities | None = None
     directory: IDirectory | None = None
     certificates: Certificates | None = None
+    proxies: Sequence[Network] = ()
 
 
 @frozen(eq=False)
@@ -45,11 +48,13 @@ class Call:
     """
     One call.
 
+    :ivar source: The address of the client.
     :ivar body_hash: SHA-256 of the body in lower-case hex.
     :ivar chain: The certificates that the client has shown, in DER, its own first.
     """
 
     head: RequestHead
+    source: str
     fields: Fields
     body_hash: str
     chain: Sequence[bytes] = field(default=(), repr=False)

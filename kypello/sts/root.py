@@ -11,6 +11,8 @@ from attrs import define
 from OpenSSL import SSL
 from twisted.web.resource import Resource
 
+from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 from kypello.errors import Refused
 from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
@@ -77,7 +79,7 @@ class _Exchange:
         if perform is None:
             raise Refused("InvalidParameterValue", f"Unsupported action {action}")
         self._action = request.operation = action
-        call = Call(head, fields, sha256(body).hexdigest(), self._chain())
+        call = Call(head, self._source(head), fields, sha256(body).hexdigest(), self._chain())
         granted = await perform(self._front, call)
         return self._finished(granted_response(action, granted, request.request_id))
 
@@ -86,9 +88,8 @@ class _Exchange:
         Tell what went wrong.
         """
         request = self._request
-        return self._finished(
-            word(error, self._action, read_head(request).peer, request.request_id)
-        )
+        source = self._source(read_head(request))
+        return self._finished(word(error, self._action, source, request.request_id))
 
     async def _body(self, content_type: str) -> bytes:
         source, body = self._request.body, bytearray()
@@ -99,6 +100,9 @@ class _Exchange:
         if body and content_type.partition(";")[0].strip().lower() != _FORM:
             raise Refused("InvalidParameterValue", f"The Content-Type must be {_FORM}.")
         return bytes(body)
+
+    def _source(self, head: RequestHead) -> str:
+        return source_address(head, self._front.proxies)
 
     def _chain(self) -> list[bytes]:
         if self._front.certificates is None or not self._request.isSecure():
