@@ -42,11 +42,13 @@ class Pace:
 
     :ivar burst: At once.
     :ivar rate: In a second, afterwards.
+    :ivar most: How many names are remembered.
     :ivar _levels: The attempts that are not borne yet, and when that was, by name.
     """
 
     burst: float
     rate: float
+    most: int = MOST
     _levels: "OrderedDict[str, tuple[float, float]]" = field(factory=OrderedDict)
 
     def wait(self, name: str, now: float) -> float:
@@ -63,7 +65,7 @@ class Pace:
         self._levels.pop(name, None)
         if level > 0:
             self._levels[name] = level, now
-            if len(self._levels) > MOST:
+            if len(self._levels) > self.most:
                 self._levels.popitem(last=False)
 
     def _level(self, name: str, now: float) -> float:

@@ -212,14 +212,14 @@ def _may_last(policies: Sequence[Policy], login: Login, duration: int) -> bool:
 
 
 async def _session(
-    front: STSFront, call: Call, login: Login, policy: Policy | None, duration: int
+    front: STSFront, call: Call, login: Login, policy: Policy | None, duration: float
 ) -> Session:
     """
     Make a session that ends no later than what somebody has shown.
     """
     if login.expires is not None:
-        duration = min(duration, int(login.expires - front.clock.seconds()))
-    if duration < 1:
+        duration = min(duration, login.expires - front.clock.seconds())
+    if duration <= 0:
         raise Refused("ExpiredToken", "Token is expired")
     return await front.accounts.create_session(
         login.parent,

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, fromstring
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.iam.accounts import Accounts
@@ -60,7 +61,7 @@ class STSCase(AsyncCase):
 
     def setUp(self) -> None:
         """
-        Serve accounts in memory, at the present time.
+        Serve accounts in memory, at the present time, a whole second.
         """
         self.serve()
 
@@ -71,7 +72,7 @@ class STSCase(AsyncCase):
         :param options: For :class:`STSFront`.
         """
         self.clock = Clock()
-        self.clock.advance(time.time())
+        self.clock.advance(int(time.time()))
         self.accounts = Accounts(MemoryIndex(), None, ROOT, self.clock, os.urandom)
         self.front = STSFront(
             accounts=self.accounts,
@@ -80,7 +81,19 @@ class STSCase(AsyncCase):
             slowing=Slowing(self.clock),
             **options,
         )
+        self.listen()
+
+    def listen(self) -> None:
+        """
+        Serve the front as it is.
+        """
         self.harness = Harness(STSResource(self.front), access_log=False)
+
+    def start_call(self, action: str, fields: Mapping[str, str]) -> "Deferred[Answer]":
+        """
+        Begin a call that may take a while.
+        """
+        return Deferred.fromCoroutine(self.call(action, fields))
 
     async def call(
         self, action: str, fields: Mapping[str, str] | None = None, *, query: bool = False

@@ -129,7 +129,7 @@ class AssumeRoleTests(STSCase):
         """
         identity, expires = await self.session(await self.assume_role(), "AssumeRole")
         self.assertEqual((identity.user, identity.kind), (ROOT.access_key, Kind.SESSION))
-        self.assertEqual(expires, int(self.clock.seconds() + 3600))
+        self.assertEqual(expires, self.clock.seconds() + 3600)
         self.assertEqual(len(identity.access_key), 20)
         self.assertEqual(len(identity.secret_key), 40)
 
@@ -205,7 +205,7 @@ class AssumeRoleTests(STSCase):
         for seconds in ("900", "31536000"):
             answer = await self.assume_role({"DurationSeconds": seconds})
             _identity, expires = await self.session(answer, "AssumeRole")
-            self.assertEqual(expires, int(self.clock.seconds() + int(seconds)))
+            self.assertEqual(expires, self.clock.seconds() + int(seconds))
         for seconds in ("899", "31536001", "1e4", "-900", "\u0661" * 4, "9" * 5000):
             answer = await self.assume_role({"DurationSeconds": seconds})
             message = self.refused(answer, 400, "InvalidParameterValue")
@@ -218,7 +218,7 @@ class AssumeRoleTests(STSCase):
         self.serve(duration=7200)
         answer = await self.assume_role({"DurationSeconds": "900"})
         _identity, expires = await self.session(answer, "AssumeRole")
-        self.assertEqual(expires, int(self.clock.seconds() + 7200))
+        self.assertEqual(expires, self.clock.seconds() + 7200)
 
     async def test_revoke_type(self) -> None:
         """
