@@ -335,7 +335,7 @@ def _server(environment: Environment, text: str, security: str) -> tuple[str, in
         host, port = parts.hostname or "", parts.port or usual
     except ValueError:
         host, port = "", usual
-    if text and (not host or parts.netloc != text):
+    if text and (not host or parts.netloc != text or "@" in text):
         environment.mistakes.append(
             f"{_LDAP}SERVER_ADDR: {text!r} is not of the form HOST:PORT, such as ldap.example:636."
         )

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from kypello.errors import NoSuchPolicy, Refused
 from kypello.iam.logins import NO_LOGIN, Login, LoginRefused
-from kypello.iam.values import BUILTIN, Holder, HolderKind, Session
+from kypello.iam.values import BUILTIN, Session
 from kypello.model import Kind, Question
 from kypello.policy.document import Policy, parse_policy, parse_session_policy
 from kypello.policy.evaluate import Asker, Grants, Policies, decide
@@ -174,9 +174,7 @@ async def _see_attached(front: STSFront, login: Login) -> None:
 
     :raises LoginRefused: Not; whoever guesses passwords is not told.
     """
-    holders = await front.accounts.holders()
-    names = (login.parent, *login.groups)
-    if not any(holders.get(Holder(HolderKind.SUBJECT, name)) for name in names):
+    if not await front.accounts.attached((login.parent, *login.groups)):
         raise LoginRefused(NO_LOGIN, f"no policy is attached to {login.parent}, nor to its groups")
 
 
