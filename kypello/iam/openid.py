@@ -106,7 +106,7 @@ class OpenID:
         found = self._roles.get(_role_name(role)) if _ROLES.fullmatch(role) else None
         provider = found or self._by_claim
         if provider is None:
-            raise LoginRefused(f"Role {role} does not exist")
+            raise LoginRefused(f"Role {role[:256]} does not exist")
         return provider
 
 

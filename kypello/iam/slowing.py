@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from kypello.errors import KypelloError
-from kypello.iam.logins import ProviderUnreachable
+from kypello.iam.logins import LoginRefused
 
 #: How many sources, and how many users, are remembered; who has not tried for longest is
 #: forgotten first.
@@ -79,7 +79,7 @@ class Slowing:
     Makes attempts wait their turn.
 
     An attempt counts from its beginning, so that many at once gain nothing, and does not count
-    any longer when it succeeds.
+    any longer when it is not refused.
 
     :ivar _patience: Who would have to wait for longer, in seconds, is refused.
     """
@@ -111,8 +111,10 @@ class Slowing:
             await deferLater(self._clock, wait)
         try:
             result = await login()
-        except ProviderUnreachable:
-            # That is no guess; but who goes away meanwhile may have made one.
+        except LoginRefused:
+            raise
+        except KypelloError:
+            # That was no guess; but who goes away meanwhile may have made one.
             self._forgive(counted)
             raise
         self._forgive(counted)
