@@ -309,6 +309,20 @@ class KeyStoreFailed(KypelloError):
     reason: str
 
 
+# Policies
+
+
+@define(eq=False)
+class MalformedPolicy(KypelloError):
+    """
+    A document is not a policy, or not one that is good for its purpose.
+
+    :ivar reason: What is wrong, for who wrote it.
+    """
+
+    reason: str
+
+
 # Accounts
 
 
@@ -414,6 +428,20 @@ class InvalidAccount(KypelloError):
     """
 
     what: str
+    reason: str
+
+
+# Policies
+
+
+@define(eq=False)
+class MalformedPolicy(KypelloError):
+    """
+    A document is not a policy, or not one that is good for its purpose.
+
+    :ivar reason: What is wrong, for who wrote it.
+    """
+
     reason: str
 
 
