@@ -431,20 +431,6 @@ class InvalidAccount(KypelloError):
     reason: str
 
 
-# Policies
-
-
-@define(eq=False)
-class MalformedPolicy(KypelloError):
-    """
-    A document is not a policy, or not one that is good for its purpose.
-
-    :ivar reason: What is wrong, for who wrote it.
-    """
-
-    reason: str
-
-
 # Configuration
 
 
