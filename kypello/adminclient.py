@@ -196,6 +196,9 @@ class AdminClient:
         self, method: str, path: str, query: Query, body: bytes
     ) -> tuple[int, bytes]:
         headers = self._signed(method, path, query, body)
+        if body:
+            # MinIO takes the body of a POST for a form otherwise, and refuses it.
+            headers.addRawHeader("content-type", "application/octet-stream")
         asked = "&".join(f"{quote(name, '')}={quote(value, '')}" for name, value in query)
         url = self._access.endpoint + path + (f"?{asked}" if asked else "")
         response = await self._http.request(

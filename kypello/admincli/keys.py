@@ -120,7 +120,7 @@ def _row(parent: str | None, told: Any) -> dict[str, object]:
     return {
         "access_key": told.get("accessKey"),
         "user": parent,
-        "status": _STATUSES.get(told.get("accountStatus"), "unknown"),
+        "status": _STATUSES.get(told.get("accountStatus")),
         "expires": _moment(told.get("expiration")),
         "name": told.get("name") or "",
         "description": told.get("description") or "",
