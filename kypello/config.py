@@ -13,6 +13,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from kypello.accessconfig import AccessSettings, read_access
 from kypello.environment import Environment, ReadText
 from kypello.errors import ConfigurationError
 from kypello.kmsconfig import (
@@ -84,6 +85,7 @@ class Config:
     :ivar account_id: The owner of all buckets, 12 digits; ``None`` for whoever is expected.
     :ivar workers: How many processes serve requests; ``None`` for one per core.
     :ivar storage_classes: Labels that objects may have beside those that all servers know.
+    :ivar access: How requests are judged.
     """
 
     directory: Path
@@ -102,6 +104,7 @@ class Config:
     account_id: str | None = None
     storage_classes: frozenset[str] = frozenset()
     workers: int | None = None
+    access: AccessSettings = field(factory=AccessSettings)
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -132,6 +135,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         account_id=_account_id(environment),
         storage_classes=_storage_classes(environment),
         workers=_workers(arguments.workers, environment),
+        access=read_access(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

@@ -372,7 +372,7 @@ def _make_site(
     front = Front(
         store=store,
         authenticator=Authenticator(root, region, reactor, config.signature_v2),
-        authorize=root.allows,
+        authorizer=root,
         lanes=disk.lanes,
         region=region,
         clock=reactor,

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 from zope.interface import implementer
 
 from kypello.errors import Damaged, KypelloError, MalformedPolicy, NoSuchAccessKey
@@ -26,7 +26,7 @@ from kypello.interfaces import (
     IIdentities,
 )
 from kypello.model import Identity, Kind, Question
-from kypello.policy.document import Policy, merged, parse_bucket_policy
+from kypello.policy.document import Policy, merged, parse_bucket_policy, parse_policy
 from kypello.policy.evaluate import (
     NOTHING,
     Asker,
@@ -43,6 +43,13 @@ V = TypeVar("V")
 #: How many access keys are kept in memory, and how many compiled sets of policies.
 _STANDINGS = 4096
 _COMPILED = 512
+
+#: What everybody may do to their own account.
+_OWN = parse_policy(
+    b'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["admin:CreateUser",'
+    b'"admin:GetUser","admin:ListUsers","admin:CreateServiceAccount","admin:UpdateServiceAccount",'
+    b'"admin:RemoveServiceAccount","admin:ListServiceAccounts","admin:ListTemporaryAccounts"]}]}'
+)
 
 _ANONYMOUS = Asker()
 _EVERYTHING = Grants(True, Policies(()))
@@ -128,6 +135,24 @@ class Rights(Part):
         if question.existing_tags is not None and needs_tags(question, grants, bucket_policy):
             tags = await question.existing_tags()
         return decide(question, asker, grants, bucket_policy, block, tags)
+
+    async def allows_own(self, identity: Identity, question: Question) -> bool:
+        """
+        Whether somebody may do something to their own account: see it, change its secret, make
+        access keys for it.
+
+        Nothing has to allow that, but what limits a session or a service account; and nothing may
+        deny it.
+        """
+        if identity.access_key == self._root.access_key:
+            return True
+        found = await self._asking(identity)
+        known = await self._known(identity.access_key)
+        if found is None or known is None:
+            return False
+        asker, grants = found
+        policies = self._compile((*known[0].policies, _OWN))
+        return decide(question, asker, evolve(grants, policies=policies))
 
     async def allows_key(self, identity: Identity | None, question: Question) -> bool:
         """
