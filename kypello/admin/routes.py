@@ -12,6 +12,7 @@ from attrs import frozen
 
 from kypello.admin import (
     accesskeys,
+    archives,
     entities,
     groups,
     kms,
@@ -26,6 +27,7 @@ from kypello.admin.call import Call
 from kypello.admin.refusals import REFUSALS, refusal
 from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.http.response import Response
+from kypello.iam.archivefile import MAX_SIZE
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -111,6 +113,10 @@ ROUTES: tuple[Route, ...] = (
     _route("GET info-access-key", _ITSELF, accesskeys.info),
     _route("GET temporary-account-info", _ITSELF, accesskeys.session_info),
     _route("POST revoke-tokens/*", _ITSELF, accesskeys.revoke),
+    # All of them at once
+    _route("GET export-iam", "admin:ExportIAM", archives.export_accounts),
+    _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, MAX_SIZE),
+    _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),

@@ -13,7 +13,7 @@ from kypello.iam.archivefile import (
     read_archive,
     write_archive,
 )
-from kypello.iam.importing import Importing, May
+from kypello.iam.importing import Importer, Importing
 from kypello.iam.importreport import Report
 from kypello.iam.subjects import write_claims
 from kypello.iam.values import HolderKind, KeyInfo
@@ -55,12 +55,11 @@ async def export_archive(accounts: Accounts) -> bytes:
 async def import_archive(
     accounts: Accounts,
     content: bytes,
+    importer: Importer,
     *,
     root: str,
     now: float,
     dry_run: bool,
-    may: May,
-    unlimited: bool = False,
     old_root: str = "",
 ) -> Report:
     """
@@ -70,18 +69,17 @@ async def import_archive(
     again changes nothing more.  Who asks has to be allowed ``admin:ImportIAM``, and each thing
     needs the right to do it by itself, too.
 
+    :param importer: Who asks.
     :param root: The access key of the root user.
     :param now: Seconds since the epoch.
     :param dry_run: Change nothing, and tell what would become of it.
-    :param may: Whether who asks may do an action, such as ``admin:CreateUser``.
-    :param unlimited: Whether who asks is the root user, who alone makes keys of the root user.
     :param old_root: The root user of where the archive is from: its keys become keys of the root
         user here.  Empty when nobody said.
     :raises MalformedArchive: Nothing was done.
     :raises KypelloError: As all calls of :class:`Accounts`; part of it may have been done.
     """
     archive = read_archive(content)
-    importing = Importing(accounts, archive, root, now, dry_run, may, unlimited, old_root)
+    importing = Importing(accounts, archive, importer, root, now, dry_run, old_root)
     return Report(await importing.run(), dry_run)
 
 

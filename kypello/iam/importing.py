@@ -71,6 +71,24 @@ class _Stopped(Exception):  # not all of them are errors
         self.outcome, self.reason = outcome, reason
 
 
+@frozen(eq=False)
+class Importer:
+    """
+    Who imports.
+
+    :ivar user: In whose name.
+    :ivar may: Tells whether an action is allowed, such as ``admin:CreateUser``.
+    :ivar unlimited: Whether it is the root user, who alone makes keys of the root user.
+    :ivar derived: Whether it is a session or a service account, which gets no other credentials
+        of its user: they might do more.
+    """
+
+    user: str
+    may: May
+    unlimited: bool = False
+    derived: bool = False
+
+
 @frozen
 class _Parent:
     """
@@ -91,11 +109,10 @@ class Importing:
 
     _accounts: Accounts
     _archive: Archive
+    _importer: Importer
     _root: str
     _now: float
     _dry_run: bool
-    _may: May
-    _unlimited: bool
     _old_root: str
     _items: list[Item] = field(init=False, factory=list)
     _rights: dict[str, bool] = field(init=False, factory=dict)
@@ -150,10 +167,14 @@ class Importing:
         """
         for action in actions:
             if action not in self._rights:
-                self._rights[action] = await self._may(action)
+                self._rights[action] = await self._importer.may(action)
             if self._rights[action]:
                 return
         raise _Stopped(Outcome.FAILED, f"whoever imports may not do {actions[0]}")
+
+    def _check_owner(self, user: str) -> None:
+        if self._importer.derived and user == self._importer.user:
+            raise _Stopped(Outcome.FAILED, "a key cannot import credentials of its own user")
 
     async def _policy(self, name: str, text: bytes) -> _Outcome:
         here = self._here
@@ -182,6 +203,7 @@ class Importing:
         await self._require("admin:CreateUser")
         limits.check_access_key(name, self._root)
         limits.check_secret_key(user.secret_key)
+        self._check_owner(name)
         here = self._here
         known = here.users.get(name)
         if known == user:
@@ -254,6 +276,7 @@ class Importing:
             "admin:CreateServiceAccount" if known is None else "admin:UpdateServiceAccount"
         )
         parent = self._parent(key)
+        self._check_owner(parent.name)
         if key.expires is not None and key.expires <= self._now:
             raise _Stopped(Outcome.LEFT_OUT, "it has expired")
         name, description, reason = _labels(key)
@@ -296,7 +319,7 @@ class Importing:
         if name in self._here.users and (name in users or not users):
             return _Parent(name)
         if name not in users and name in (self._root, self._old_root):
-            if not self._unlimited:
+            if not self._importer.unlimited:
                 raise _Stopped(Outcome.FAILED, "only the root user makes keys of the root user")
             return _Parent(self._root)
         provider, claims = read_claims(name, key.claims)
