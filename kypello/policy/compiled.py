@@ -57,6 +57,8 @@ class _Entry:
     :ivar slash: Whether a bucket matches like a folder, too.
     :ivar varies: Whether it takes more than the resource to know whether it matches.
     :ivar settled: Whether the resource decides whether the statement counts.
+    :ivar part: A text that every resource has which fits; looked for first, as that is cheap.
+    :ivar needed: Keys without which a statement that allows does not count.
     """
 
     statement: Statement
@@ -65,6 +67,8 @@ class _Entry:
     slash: bool
     varies: bool
     settled: bool
+    part: str
+    needed: frozenset[str]
 
     def fits(self, resource: str, lookup: Lookup) -> bool:
         """
@@ -134,7 +138,7 @@ class Policies:
             if (
                 (statement.allows and verdict is Verdict.ALLOW)
                 or (unmatched and not entry.fits(resource, lookup))
-                or not _counts(statement, lookup, whom)
+                or not _counts(entry, lookup, whom)
             ):
                 continue
             verdict = Verdict.ALLOW if statement.allows else Verdict.DENY
@@ -184,20 +188,24 @@ class Policies:
             if length > len(path):
                 break
             for entry in index.entries.get(path[:length], ()):
+                if entry.part not in path:
+                    continue
                 if entry.varies:
                     rest.append((entry, True))
-                elif not entry.fits(resource, _no_values):
-                    continue
-                elif not entry.settled:
-                    rest.append((entry, False))
-                elif not entry.statement.allows:
-                    return Verdict.DENY, ()
-                else:
-                    verdict = Verdict.ALLOW
+                elif entry.fits(resource, _no_values):
+                    if not entry.settled:
+                        rest.append((entry, False))
+                    elif entry.statement.allows:
+                        verdict = Verdict.ALLOW
+                    else:
+                        return Verdict.DENY, ()
         return verdict, tuple(rest)
 
 
-def _counts(statement: Statement, lookup: Lookup, whom: Whom) -> bool:
+def _counts(entry: _Entry, lookup: Lookup, whom: Whom) -> bool:
+    statement = entry.statement
+    if not all(lookup(key) for key in entry.needed):
+        return False
     principals = statement.principals
     if principals is not None and not principals.include(whom.user, whom.root, statement.allows):
         return False
@@ -222,6 +230,8 @@ def _compile(action: str, statements: Iterable[Statement]) -> _Index:
                 not varies
                 and not statement.conditions
                 and (principals is None or (principals.everyone and principals.public)),
+                "" if excluding or not templates else templates[0].part,
+                statement.needed if statement.allows else frozenset(),
             )
             entries.setdefault(prefix, []).append(entry)
     return _Index(

@@ -11,8 +11,8 @@ from attrs import field, frozen
 
 from kypello.errors import MalformedPolicy
 from kypello.policy.keys import EXISTING_TAG, is_known, normal
-from kypello.policy.operators import FAMILIES, OPPOSITES, Reading, Test, nulls
-from kypello.policy.wildcards import Lookup
+from kypello.policy.operators import FAMILIES, OPPOSITES, WITH_VARIABLES, Reading, Test, nulls
+from kypello.policy.wildcards import Lookup, Template
 
 _ANY = "ForAnyValue"
 _ALL = "ForAllValues"
@@ -28,6 +28,7 @@ class Condition:
     :ivar key: In its normal form.
     :ivar written: The key as it was written.
     :ivar values: Of which one has to fit.
+    :ivar needed: Keys of variables whose absence would make it hold.
     """
 
     operator: str
@@ -39,6 +40,7 @@ class Condition:
     _negated: bool = field(eq=False, repr=False)
     _test: Test | None = field(eq=False, repr=False)
     _present: bool = field(eq=False, repr=False)
+    needed: frozenset[str] = field(default=frozenset(), eq=False, repr=False)
 
     @property
     def asks_tags(self) -> bool:
@@ -108,7 +110,12 @@ def _condition(operator: str, written: str, values: tuple[str, ...], variables: 
         # No value that could fit: none differs either when one that does is asked for.
         absent = negated and quantifier != _ANY
     test = FAMILIES[family](reading)
-    return Condition(operator, key, written, values, absent, quantifier, negated, test, False)
+    needed: frozenset[str] = frozenset()
+    if negated and variables and family in WITH_VARIABLES:
+        needed = needed.union(*(Template(value).variables for value in values))
+    return Condition(
+        operator, key, written, values, absent, quantifier, negated, test, False, needed
+    )
 
 
 def _values(element: Any) -> tuple[str, ...]:

@@ -183,11 +183,11 @@ def _judge(
     else:
         own = grants.policies.verdict(action, resource, values, whom)
     limits = [limit.verdict(action, resource, values, whom) for limit in grants.limits]
-    if Verdict.DENY in (bucket, own, *limits):
+    if bucket is Verdict.DENY or own is Verdict.DENY or Verdict.DENY in limits:
         return Verdict.DENY
     if Verdict.NONE in limits:
         return Verdict.NONE
-    return Verdict.ALLOW if Verdict.ALLOW in (bucket, own) else Verdict.NONE
+    return bucket if own is Verdict.NONE else own
 
 
 def _whom(asker: Asker, grants: Grants) -> Whom:

@@ -242,6 +242,11 @@ FAMILIES: Mapping[str, Callable[[Reading], Test]] = {
     **{f"Date{name}": partial(_dates, compare=test) for name, test in _COMPARISONS.items()},
 }
 
+#: Families whose values may have variables.
+WITH_VARIABLES = frozenset(
+    {"StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike"}
+)
+
 #: What is the opposite of which.
 OPPOSITES: Mapping[str, str] = {
     "StringNotEquals": "StringEquals",

@@ -74,6 +74,17 @@ class Statement:
     conditions: tuple[Condition, ...] = ()
     principals: Principals | None = None
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """
+        Keys of variables whose absence would make it wider than it was meant.
+        """
+        excluded = self.resources if self.excluding else ()
+        return frozenset[str]().union(
+            *(resource.template.variables for resource in excluded),
+            *(condition.needed for condition in self.conditions),
+        )
+
 
 @frozen
 class Dialect:

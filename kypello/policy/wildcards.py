@@ -153,11 +153,22 @@ class Template:
 
     :ivar text: As it was written.
     :ivar prefix: What everything that it stands for begins with.
+    :ivar part: The longest text that is a part of everything that it stands for.
     :ivar everything: It stands for every text.
     :ivar varies: It has variables.
     """
 
-    __slots__ = ("_bound", "_folded", "_glob", "_pieces", "everything", "prefix", "text", "varies")
+    __slots__ = (
+        "_bound",
+        "_folded",
+        "_glob",
+        "_pieces",
+        "everything",
+        "part",
+        "prefix",
+        "text",
+        "varies",
+    )
 
     def __init__(
         self, text: str, *, wild: bool = True, variables: bool = True, folded: bool = False
@@ -174,10 +185,23 @@ class Template:
         self._pieces = tuple(_pieces(text, wild, variables))
         first = self._pieces[0] if self._pieces else ""
         self.prefix = first if isinstance(first, str) and not folded else ""
+        literals = () if folded else (one for one in self._pieces if isinstance(one, str))
+        self.part = max(literals, key=len, default="")
         self.varies = any(isinstance(piece, _Variable) for piece in self._pieces)
         self.everything = bool(self._pieces) and all(piece is _STAR for piece in self._pieces)
         self._bound: dict[tuple[str, ...], Glob] = {}
         self._glob = None if self.varies else self._fill(())
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """
+        The keys without which it stands for nothing.
+        """
+        return frozenset(
+            piece.name
+            for piece in self._pieces
+            if isinstance(piece, _Variable) and piece.default is None
+        )
 
     @property
     def fixed(self) -> bool:
