@@ -201,7 +201,7 @@ def write_archive(archive: Archive) -> bytes:
             about = ZipInfo(_path(thing))
             about.compress_type = ZIP_DEFLATED
             about.external_attr = 0o600 << 16
-            file.writestr(about, msgspec.json.encode(entries))
+            file.writestr(about, msgspec.json.encode(entries, order="sorted"))
     return written.getvalue()
 
 
