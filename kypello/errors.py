@@ -323,6 +323,114 @@ class MalformedPolicy(KypelloError):
     reason: str
 
 
+# Accounts
+
+
+@define(eq=False)
+class NoSuchUser(KypelloError):
+    """
+    There is no user of this name.  The root user is none of them.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class NoSuchGroup(KypelloError):
+    """
+    There is no group of this name.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class GroupNotEmpty(KypelloError):
+    """
+    The group still has members, so it was not removed.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class NoSuchPolicy(KypelloError):
+    """
+    There is no policy of this name, neither kept nor canned.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class PolicyInUse(KypelloError):
+    """
+    Somebody has the policy, so it was not removed.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class PolicyProtected(KypelloError):
+    """
+    The policy is a canned one that nobody has replaced: it cannot be removed.
+    """
+
+    name: str
+
+
+@define(eq=False)
+class NoPolicyChange(KypelloError):
+    """
+    Who should get policies has them already, or has none of those that should be taken away.
+    """
+
+
+@define(eq=False)
+class NoSuchAccessKey(KypelloError):
+    """
+    There is no service account, or no session, with this access key.
+    """
+
+    access_key: str
+
+
+@define(eq=False)
+class AccessKeyTaken(KypelloError):
+    """
+    The access key is that of a user, of the root user, of a service account or of a session.
+    """
+
+    access_key: str
+
+
+@define(eq=False)
+class KeyNotAllowed(KypelloError):
+    """
+    Who should get a service account or a session cannot have one.
+
+    :ivar reason: Why, for people.
+    """
+
+    reason: str
+
+
+@define(eq=False)
+class InvalidAccount(KypelloError):
+    """
+    A name, a secret or a limit of an account is not as it has to be; nothing was changed.
+
+    :ivar what: What is wrong: ``access key``, ``reserved access key`` (that of the root user),
+        ``secret key``, ``group name``, ``policy name``, ``policy``, ``name``, ``description``,
+        ``expiration`` or ``duration``.
+    :ivar reason: Why, for people.
+    """
+
+    what: str
+    reason: str
+
+
 # Configuration
 
 

@@ -292,6 +292,24 @@ class FrontTests(ConfigCase):
         self.assertEqual(self.parse(KYPELLO_ACCOUNT_ID="1" * 12).account_id, "1" * 12)
         self.assertIn("12 digits", self.mistakes(KYPELLO_ACCOUNT_ID="1" * 11))
 
+    def test_proxies(self) -> None:
+        """
+        Nobody is believed about the address of a client who is not named.
+        """
+        self.assertEqual(self.parse().access.proxies, ())
+        config = self.parse(KYPELLO_TRUSTED_PROXIES="10.0.0.0/8, ::1")
+        self.assertEqual([str(one) for one in config.access.proxies], ["10.0.0.0/8", "::1/128"])
+        self.assertIn("10.0.0.1/8", self.mistakes(KYPELLO_TRUSTED_PROXIES="10.0.0.1/8"))
+
+    def test_bucket_policies(self) -> None:
+        """
+        Bucket policies count for everybody, or as in MinIO.
+        """
+        self.assertTrue(self.parse().access.policies_for_all)
+        config = self.parse(KYPELLO_BUCKET_POLICY_SCOPE="anonymous")
+        self.assertFalse(config.access.policies_for_all)
+        self.assertIn("all or anonymous", self.mistakes(KYPELLO_BUCKET_POLICY_SCOPE="none"))
+
     def test_storage_classes(self) -> None:
         """
         Labels may be added, but none that promises an archive.

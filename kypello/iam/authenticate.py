@@ -4,21 +4,27 @@
 Who sent a request: one verified signature, or nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from hmac import compare_digest
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
+from kypello.accessconfig import Network
 from kypello.auth import formsign, presign, sigv2, sigv4
 from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 from kypello.errors import Refused
+from kypello.iam.failures import Failures
 from kypello.interfaces import IIdentities
 from kypello.model import Identity, Kind
 
 _V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
+#: Errors of who tries keys that are not theirs.
+_GUESSES = frozenset({"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
+
 _V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
 
 
@@ -31,11 +37,16 @@ class Authenticated:
     :ivar head: The request as far as it counts: settings of a presigned query are merged into
         its headers, and parameters that change something and are not signed are gone.
     :ivar mode: How the body is framed and what protects it.
+    :ivar signature: ``AWS4-HMAC-SHA256`` or ``AWS``; empty for an anonymous request.
+    :ivar kind: Where the signature was: ``REST-HEADER``, ``REST-QUERY-STRING`` or ``POST``, as
+        policies call it; empty for an anonymous request.
     """
 
     identity: Identity | None
     head: RequestHead
     mode: PayloadMode
+    signature: str = ""
+    kind: str = ""
 
 
 class _Mechanism(Enum):
@@ -54,12 +65,21 @@ class Authenticator:
     :ivar _region: The region that signatures must name; ``None`` accepts all.
     :ivar _clock: Tells the time in seconds since the epoch.
     :ivar _signature_v2: Whether signatures of version 2 count, in queries and forms.
+    :ivar _proxies: Whose word about the addresses of clients is taken.
     """
 
     _identities: IIdentities
     _region: str | None
     _clock: IReactorTime
     _signature_v2: bool = True
+    _proxies: Sequence[Network] = ()
+    _failures: Failures = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nobody has failed yet.
+        """
+        self._failures = Failures(self._clock)
 
     async def authenticate(self, head: RequestHead) -> Authenticated:
         """
@@ -67,6 +87,13 @@ class Authenticator:
 
         :raises Refused: With the code of the first check that fails.
         """
+        try:
+            return await self._authenticate(head)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
+
+    async def _authenticate(self, head: RequestHead) -> Authenticated:
         mechanism = _mechanism(head)
         if mechanism is _Mechanism.NONE:
             stated = head.header("x-amz-content-sha256")
@@ -81,12 +108,15 @@ class Authenticator:
             identity = await self._identity(claim.access_key, token)
             stated = presign.payload_hash(head)
             seed = sigv4.verify(claim, head, stated, identity.secret_key)
-            return Authenticated(identity, presign.merge_settings(head), payload_mode(stated, seed))
+            mode = payload_mode(stated, seed)
+            merged = presign.merge_settings(head)
+            return Authenticated(identity, merged, mode, sigv4.ALGORITHM, "REST-QUERY-STRING")
         claim = sigv4.read_authorization(head, region, now)
         token = head.header("x-amz-security-token")
         identity = await self._identity(claim.access_key, token)
         seed, stated = _verify_header(claim, head, identity)
-        return Authenticated(identity, head, payload_mode(stated, seed))
+        mode = payload_mode(stated, seed)
+        return Authenticated(identity, head, mode, sigv4.ALGORITHM, "REST-HEADER")
 
     async def authenticate_call(
         self, head: RequestHead, payload_hash: str, service: str = "s3"
@@ -102,25 +132,41 @@ class Authenticator:
         if _mechanism(head) is not _Mechanism.HEADER:
             raise Refused("AccessDenied", "Access Denied.")
         claim = sigv4.read_authorization(head, None, self._clock.seconds(), service)
-        identity = await self._identity(claim.access_key, head.header("x-amz-security-token"))
-        sigv4.verify(claim, head, payload_hash, identity.secret_key)
+        try:
+            identity = await self._identity(claim.access_key, head.header("x-amz-security-token"))
+            sigv4.verify(claim, head, payload_hash, identity.secret_key)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
         return identity
 
-    async def authenticate_form(self, fields: Mapping[str, str]) -> Identity | None:
+    async def authenticate_form(
+        self, head: RequestHead, fields: Mapping[str, str]
+    ) -> Authenticated:
         """
-        Find out who signed the policy of a form; ``None`` for a form without one.
+        Find out who signed the policy of a form; a form without one is from nobody.
 
+        :param head: Of the request that brings it.
         :param fields: By lower-case name.
         :raises Refused: With the code of the first check that fails.
         """
         claim = formsign.read_fields(fields, self._region)
         if claim is None:
-            return None
+            return Authenticated(None, head, PayloadMode())
         if claim.scope is None and not self._signature_v2:
             raise _unsupported()
-        identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
-        formsign.verify(claim, identity.secret_key)
-        return identity
+        try:
+            identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
+            formsign.verify(claim, identity.secret_key)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
+        signature = "AWS" if claim.scope is None else sigv4.ALGORITHM
+        return Authenticated(identity, head, PayloadMode(), signature, "POST")
+
+    async def _slow_down(self, error: Refused, head: RequestHead) -> None:
+        if error.code in _GUESSES:
+            await self._failures.failed(source_address(head, self._proxies))
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
         if not self._signature_v2:
@@ -134,7 +180,7 @@ class Authenticator:
             raise Refused(
                 "InvalidRequest", "Signature version 2 does not support this x-amz-content-sha256"
             )
-        return Authenticated(identity, part, mode)
+        return Authenticated(identity, part, mode, "AWS", "REST-QUERY-STRING")
 
     async def _identity(self, access_key: str, token: str | None) -> Identity:
         identity = await self._identities.identity(access_key)

@@ -4,14 +4,16 @@
 The root user: the identity that the configuration names, who may do everything.
 """
 
+from collections.abc import Mapping
+
 from attrs import frozen
 from zope.interface import implementer
 
-from kypello.interfaces import IIdentities
-from kypello.model import Identity
+from kypello.interfaces import IAuthorizer, IIdentities
+from kypello.model import Identity, Question
 
 
-@implementer(IIdentities)
+@implementer(IIdentities, IAuthorizer)
 @frozen
 class Root:
     """
@@ -26,8 +28,16 @@ class Root:
         """
         return self._identity if access_key == self._identity.access_key else None
 
-    def allows(self, identity: Identity | None, action: str, resource: str) -> bool:
+    async def allows(
+        self, identity: Identity | None, question: Question, settings: Mapping[str, bytes]
+    ) -> bool:
         """
         Whether somebody may do something: the root user anything, others nothing.
         """
         return identity is not None and identity.access_key == self._identity.access_key
+
+    async def allows_key(self, identity: Identity | None, question: Question) -> bool:
+        """
+        Whether somebody may have a master key used.
+        """
+        return await self.allows(identity, question, {})

@@ -13,7 +13,7 @@ from attrs import frozen
 from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest
+from kypello.model import SSE_C, EncryptionRequest
 from kypello.s3.call import Call
 from kypello.s3.errors import access_denied, not_implemented
 from kypello.s3.xml import (
@@ -111,17 +111,31 @@ async def delete_encryption(call: Call) -> Response:
     return Response(204)
 
 
-async def check_blocked(call: Call, wanted: EncryptionRequest | CustomerKey | None) -> None:
+async def check_encryption(call: Call, wanted: EncryptionRequest | None) -> None:
     """
-    See that the bucket takes new objects with keys of their clients, if this is to be one.
+    See that a new object may be encrypted as it is to be: that the bucket takes keys of clients,
+    or the client may use the master key.
 
     :raises Refused: ``AccessDenied``.
-    :raises NoSuchBucket:
     """
-    brings_key = isinstance(wanted, CustomerKey) or (
-        wanted is not None and wanted.customer_key is not None
-    )
-    if brings_key and BLOCKED in (await call.front.store.bucket(call.bucket)).settings:
+    if wanted is None:
+        stored = call.settings.get(SETTING)
+        default = None if stored is None else ServerSideEncryption.from_bytes(stored)
+        if default is not None and default.algorithm == "aws:kms":
+            await call.require_key("kms:GenerateDataKey", default.key_id)
+    elif wanted.algorithm == "aws:kms":
+        await call.require_key("kms:GenerateDataKey", wanted.key_id)
+    elif wanted.customer_key is not None:
+        check_blocked(call)
+
+
+def check_blocked(call: Call) -> None:
+    """
+    See that the bucket takes content with keys of clients.
+
+    :raises Refused: ``AccessDenied``.
+    """
+    if BLOCKED in call.settings:
         raise access_denied()
 
 

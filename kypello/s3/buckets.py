@@ -11,7 +11,7 @@ from kypello.http.response import Response
 from kypello.model import BucketInfo
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
-from kypello.s3.errors import invalid_argument, not_implemented
+from kypello.s3.errors import access_denied, invalid_argument, not_implemented
 from kypello.s3.owner import OWNER
 from kypello.s3.payload import read_small
 from kypello.s3.tokens import read_token, write_token
@@ -43,7 +43,7 @@ async def list_buckets(call: Call) -> Response:
     shown = call.front.shown_region
     found = [
         info
-        for info in await call.front.store.buckets()
+        for info in await _visible(call)
         if info.name.startswith(prefix or "") and info.name > after and region in (None, "", shown)
     ]
     regional = any(head.parameter(name) is not None for name in _LIST_PARAMETERS)
@@ -54,6 +54,26 @@ async def list_buckets(call: Call) -> Response:
     if prefix is not None:
         content += f"<Prefix>{escape(prefix)}</Prefix>"
     return Response(200, (CONTENT_TYPE,), document("ListAllMyBucketsResult", content))
+
+
+async def _visible(call: Call) -> Sequence[BucketInfo]:
+    """
+    The buckets that whoever sent the request may know of: all, or those that they may look into.
+
+    :raises Refused: ``AccessDenied``: there is none of those.
+    """
+    buckets = await call.front.store.buckets()
+    if await call.may("s3:ListAllMyBuckets"):
+        return buckets
+    seen = [
+        info
+        for info in buckets
+        if await call.may("s3:ListBucket", info.name)
+        or await call.may("s3:GetBucketLocation", info.name)
+    ]
+    if not seen:
+        raise access_denied()
+    return seen
 
 
 async def create_bucket(call: Call) -> Response:

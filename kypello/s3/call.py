@@ -4,17 +4,21 @@
 What an operation gets: the front that all requests share, and the one request.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from attrs import define, evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
+from kypello.auth.values import RequestValues
+from kypello.crypto.sse import master_key_name
+from kypello.errors import NoSuchBucket, NoSuchKey, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IBodySource, ILanes, IObjectStore
-from kypello.model import Identity
+from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
+from kypello.model import Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
@@ -25,19 +29,14 @@ MAX_DOCUMENT = 1024 * 1024
 _Arguments = TypeVar("_Arguments")
 
 
-class Authorize(Protocol):
+async def settings_of(store: IObjectStore, bucket: str) -> Mapping[str, bytes] | None:
     """
-    Tells whether somebody may do something.
+    The settings of a bucket; ``None`` when there is no such bucket.
     """
-
-    def __call__(self, identity: Identity | None, action: str, resource: str) -> bool:
-        """
-        Decide about one request.
-
-        :param identity: ``None`` for an anonymous request.
-        :param action: Such as ``s3:GetObject``.
-        :param resource: An ARN such as ``arn:aws:s3:::bucket/key``.
-        """
+    try:
+        return (await store.bucket(bucket)).settings
+    except NoSuchBucket:
+        return None
 
 
 @frozen(eq=False)
@@ -59,11 +58,13 @@ class Front:
     :ivar domains: Under which hosts name buckets, in lower case.
     :ivar account_id: What ``x-amz-expected-bucket-owner`` must say; ``None`` for anything.
     :ivar storage_classes: Labels that objects may have beside those that S3 always has here.
+    :ivar default_key: The master key that is used when none is named.
+    :ivar proxies: Whose word about the addresses of clients is taken.
     """
 
     store: IObjectStore
     authenticator: Authenticator
-    authorize: Authorize
+    authorizer: IAuthorizer
     lanes: ILanes
     region: str | None
     clock: IReactorTime
@@ -77,6 +78,8 @@ class Front:
     domains: tuple[str, ...] = ()
     account_id: str | None = None
     storage_classes: frozenset[str] = frozenset()
+    default_key: str = ""
+    proxies: Sequence[Network] = ()
 
     @property
     def shown_region(self) -> str:
@@ -89,10 +92,11 @@ class Front:
 @define(eq=False)
 class Call:
     """
-    One authenticated and authorized request.
+    One authenticated request.
 
     :ivar bucket: Empty for the service itself.
     :ivar key: Empty for a bucket.
+    :ivar settings: Of the bucket, as of when the request came; none when there is no bucket.
     """
 
     front: Front
@@ -100,6 +104,7 @@ class Call:
     bucket: str
     key: str
     request_id: str
+    settings: Mapping[str, bytes]
     _body: IBodySource
 
     @property
@@ -109,17 +114,76 @@ class Call:
         """
         return self.authenticated.head
 
-    def require(self, action: str, bucket: str = "", key: str = "") -> None:
+    async def may(
+        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+    ) -> bool:
         """
-        See that whoever sent the request may do something beside its operation.
+        Whether whoever sent the request may do something.
 
-        :param bucket: Where, with *key*; empty for the object of the request.
+        :param bucket: Where, with *key*; empty for what the request is about.
+        :param tags: Those that a new object is to have, when they are not in a header.
+        """
+        settings = self.settings
+        if not bucket:
+            bucket, key = self.bucket, self.key
+        elif bucket != self.bucket:
+            settings = await settings_of(self.front.store, bucket) or {}
+        question = Question(
+            action,
+            f"{bucket}/{key}" if key else bucket,
+            self._values(tags),
+            partial(self._tags, bucket, key) if key else None,
+        )
+        return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
+
+    async def require(
+        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """
+        See that whoever sent the request may do something; as :meth:`may`.
+
         :raises Refused: ``AccessDenied``.
         """
-        resource = f"{bucket}/{key}" if bucket else f"{self.bucket}/{self.key}"
-        identity = self.authenticated.identity
-        if not self.front.authorize(identity, action, f"arn:aws:s3:::{resource}"):
+        if not await self.may(action, bucket, key, tags=tags):
             raise access_denied()
+
+    async def require_key(self, action: str, key_id: str) -> None:
+        """
+        See that whoever sent the request may have a master key used.
+
+        :param action: ``kms:GenerateDataKey`` or ``kms:Decrypt``.
+        :param key_id: As clients name it; empty for the default one.
+        :raises Refused: ``AccessDenied``.
+        """
+        name = master_key_name(key_id) if key_id else self.front.default_key
+        question = Question(action, name, self._values(None))
+        if not await self.front.authorizer.allows_key(self.authenticated.identity, question):
+            raise access_denied()
+
+    async def require_decryption(self, sealing: Sealing | None) -> None:
+        """
+        See that whoever sent the request may have content decrypted.
+
+        :param sealing: How it is encrypted.
+        :raises Refused: ``AccessDenied``.
+        """
+        if sealing is not None and sealing.algorithm == "aws:kms":
+            await self.require_key("kms:Decrypt", sealing.key_id)
+
+    def _values(self, tags: Mapping[str, str] | None) -> RequestValues:
+        front, sent = self.front, self.authenticated
+        now = front.clock.seconds()
+        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags)
+
+    async def _tags(self, bucket: str, key: str) -> Mapping[str, str]:
+        try:
+            info = await self.front.store.head(bucket, key)
+        except (NoSuchBucket, NoSuchKey):
+            return {}
+        except Refused:
+            # It is stored with a key of its client, and nobody vouches for its tags without.
+            raise access_denied() from None
+        return info.metadata.tags
 
     async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
         """

@@ -18,7 +18,7 @@ from kypello.http.response import Response
 from kypello.interfaces import Condition
 from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
 from kypello.s3.announced import read_algorithm
-from kypello.s3.bucketconfig import check_blocked
+from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import write_condition
 from kypello.s3.copysource import Source, open_source, read_source, too_large
@@ -125,11 +125,11 @@ async def _copy(call: Call, copy: _Copy) -> Response:
     try:
         source = opened.info
         if copy.tags is None and source.metadata.tags:
-            call.require("s3:GetObjectTagging", source.bucket, source.key)
+            await call.require("s3:GetObjectTagging", source.bucket, source.key)
         if source.metadata.tags if copy.tags is None else copy.tags:
-            call.require("s3:PutObjectTagging")
+            await call.require("s3:PutObjectTagging")
         copy.check(call.bucket, call.key, source, front.max_part)
-        await check_blocked(call, copy.encryption)
+        await check_encryption(call, copy.encryption)
         await check_early(call, copy.condition)
         body = digested(
             await opened.read(None),

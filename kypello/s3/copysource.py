@@ -83,10 +83,11 @@ async def open_source(call: Call, source: Source) -> IOpenObject:
     :raises KypelloError: As :meth:`IObjectStore.open`.
     """
     front = call.front
-    call.require("s3:GetObject", source.bucket, source.key)
+    await call.require("s3:GetObject", source.bucket, source.key)
     opened = await front.store.open(source.bucket, source.key, source.customer_key)
     try:
         check_source(call.head, opened.info, front.clock.seconds())
+        await call.require_decryption(opened.info.metadata.sealing)
     except BaseException:
         opened.close()
         raise

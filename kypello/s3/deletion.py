@@ -12,7 +12,7 @@ from kypello.errors import KypelloError
 from kypello.http.response import Response
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
-from kypello.s3.errors import access_denied, not_implemented, translate
+from kypello.s3.errors import not_implemented, translate
 from kypello.s3.names import check_key
 from kypello.s3.workers import for_each
 from kypello.s3.xml import (
@@ -97,9 +97,7 @@ async def _remove(call: Call, entry: _Entry) -> None:
         raise not_implemented(entry.unsupported)
     check_key(entry.key)
     front = call.front
-    resource = f"arn:aws:s3:::{call.bucket}/{entry.key}"
-    if not front.authorize(call.authenticated.identity, "s3:DeleteObject", resource):
-        raise access_denied()
+    await call.require("s3:DeleteObject", call.bucket, entry.key)
     await front.store.delete(call.bucket, entry.key, delete_condition(entry.etag))
 
 

@@ -25,6 +25,7 @@ from kypello.errors import (
     KMSNotSupported,
     KMSUnavailable,
     KypelloError,
+    MalformedPolicy,
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
@@ -191,6 +192,7 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
     KMSNotSupported: lambda error: Refused(
         "NotImplemented", "The key management service has no such operation."
     ),
+    MalformedPolicy: lambda error: Refused("MalformedPolicy", error.reason),
     KMSNotConfigured: lambda error: Refused(
         "NotImplemented", "Server side encryption specified but KMS is not configured"
     ),

@@ -5,7 +5,7 @@ What MinIO's clients ask for beyond S3: listings with metadata, and removal of a
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from kypello.auth.request import RequestHead
@@ -13,7 +13,6 @@ from kypello.errors import BucketNotEmpty
 from kypello.http.response import Response
 from kypello.model import SSE_C, ListQuery, ObjectInfo
 from kypello.s3.call import Call
-from kypello.s3.errors import access_denied
 from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
@@ -67,28 +66,25 @@ async def force_delete_bucket(call: Call) -> Response:
     raise BucketNotEmpty(call.bucket)
 
 
-def metadata_writer(call: Call) -> Callable[[ObjectInfo], str]:
+async def metadata_elements(call: Call, objects: Sequence[ObjectInfo]) -> Sequence[str]:
     """
-    What writes the metadata of a listed object, if the request wants that: as much of it as
-    whoever sent it may read.
+    The metadata of listed objects, if the request wants that: as much of it as whoever sent it
+    may read.
     """
     if (call.head.parameter("metadata") or "").lower() != "true":
-        return lambda info: ""
+        return [""] * len(objects)
+    return [await _shown(call, info) for info in objects]
 
-    def write(info: ObjectInfo) -> str:
-        """
-        Write the metadata of one object.
-        """
-        sealing = info.metadata.sealing
-        if sealing is not None and sealing.algorithm == SSE_C:
-            # Whoever may see them has the key.
-            return ""
-        shown = _metadata(info) if _allowed(call, "s3:GetObject", info.key) else ""
-        if info.metadata.tags and _allowed(call, "s3:GetObjectTagging", info.key):
-            shown += f"<UserTags>{escape_message(urlencode(info.metadata.tags))}</UserTags>"
-        return shown
 
-    return write
+async def _shown(call: Call, info: ObjectInfo) -> str:
+    sealing, bucket = info.metadata.sealing, call.bucket
+    if sealing is not None and sealing.algorithm == SSE_C:
+        # Whoever may see them has the key.
+        return ""
+    shown = _metadata(info) if await call.may("s3:GetObject", bucket, info.key) else ""
+    if info.metadata.tags and await call.may("s3:GetObjectTagging", bucket, info.key):
+        shown += f"<UserTags>{escape_message(urlencode(info.metadata.tags))}</UserTags>"
+    return shown
 
 
 def _metadata(info: ObjectInfo) -> str:
@@ -119,8 +115,8 @@ async def _remove_all(call: Call, prefix: str, *, each: bool) -> None:
         """
         Remove one object.
         """
-        if each and not _allowed(call, "s3:DeleteObject", info.key):
-            raise access_denied()
+        if each:
+            await call.require("s3:DeleteObject", bucket, info.key)
         await store.delete(bucket, info.key)
 
     after: str | None = ""
@@ -128,11 +124,6 @@ async def _remove_all(call: Call, prefix: str, *, each: bool) -> None:
         listing = await store.list(bucket, ListQuery(prefix, start_after=after))
         await for_each(listing.objects, remove)
         after = listing.next
-
-
-def _allowed(call: Call, action: str, key: str) -> bool:
-    resource = f"arn:aws:s3:::{call.bucket}/{key}"
-    return call.front.authorize(call.authenticated.identity, action, resource)
 
 
 def _says_true(head: RequestHead, name: str) -> bool:

@@ -16,14 +16,12 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from kypello.auth.formpolicy import FormPolicy, read_policy
-from kypello.auth.mode import PayloadMode
 from kypello.auth.request import RequestHead, as_header
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.iam.authenticate import Authenticated
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, EncryptionRequest, ObjectInfo, ObjectMetadata
-from kypello.s3.bucketconfig import check_blocked
+from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
 from kypello.s3.errors import invalid_argument
@@ -114,34 +112,51 @@ async def post_object(call: Call) -> Response:
         )
     boundary = read_boundary(call.head.header("content-type") or "")
     file = await open_form(call.payload(), boundary)
-    put = await _admit(call, file)
-    form = await call.check(lambda: _read_form(put, file))
-    await check_blocked(put, form.encryption)
-    if form.headers.tags:
-        put.require("s3:PutObjectTagging")
+    put = await _identify(call, file)
+    try:
+        put = await _limit(put, file)
+        form = await call.check(lambda: _read_form(put, file))
+    except Refused:
+        # Who may not put anything there learns nothing else.
+        await put.require("s3:PutObject")
+        raise
+    tags = form.headers.tags
+    await put.require("s3:PutObject", tags=tags)
+    if tags:
+        await put.require("s3:PutObjectTagging", tags=tags)
+    await check_encryption(put, form.encryption)
     info = await put.front.store.put(
         put.bucket, put.key, _Content(form.payload), form.describe, form.encryption
     )
     return _answer(call, file.fields, info)
 
 
-async def _admit(call: Call, file: FormFile) -> Call:
+async def _identify(call: Call, file: FormFile) -> Call:
     """
-    See who sent a form, and whether it may be done; tell the file what size it may have.
+    See who sent a form.
+
+    :return: The PUT that would do the same, with nothing of the form but its key.
+    """
+    key = _read_key(file)
+    authenticated = await call.front.authenticator.authenticate_form(call.head, file.fields)
+    return evolve(call, key=key, authenticated=authenticated)
+
+
+async def _limit(put: Call, file: FormFile) -> Call:
+    """
+    See that the policy of a form, if it has one, allows its fields; tell the file what size it
+    may have.
 
     :return: The PUT that would do the same.
     """
-    fields, key = file.fields, _read_key(file)
-    identity = await call.front.authenticator.authenticate_form(fields)
-    put = evolve(call, key=key, authenticated=Authenticated(identity, call.head, PayloadMode()))
-    put.require("s3:PutObject")
-    file.largest = call.front.max_object
-    if identity is not None:
-        policy = await call.check(lambda: _read_policy(put, fields))
+    fields = file.fields
+    file.largest = put.front.max_object
+    if put.authenticated.identity is not None:
+        policy = await put.check(lambda: _read_policy(put, fields))
         file.smallest = policy.smallest
         if policy.largest is not None:
             file.largest = min(file.largest, policy.largest)
-    head = await call.check(lambda: _as_put(call.head, fields))
+    head = await put.check(lambda: _as_put(put.head, fields))
     return evolve(put, authenticated=evolve(put.authenticated, head=head))
 
 

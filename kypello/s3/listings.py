@@ -4,7 +4,7 @@
 Listings of objects: the two forms of it, and that of versions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from attrs import frozen
@@ -15,7 +15,7 @@ from kypello.model import Listing, ListQuery, ObjectInfo
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
 from kypello.s3.errors import invalid_argument
-from kypello.s3.extensions import metadata_writer
+from kypello.s3.extensions import metadata_elements
 from kypello.s3.owner import OWNER
 from kypello.s3.paging import name_writer, read_limit
 from kypello.s3.tokens import read_token, write_token
@@ -82,7 +82,7 @@ async def list_objects(call: Call) -> Response:
         page.head(listing),
         f"<Marker>{write(marker)}</Marker>",
         following,
-        _contents(listing, write, OWNER),
+        _contents(listing, write, OWNER, [""] * len(listing.objects)),
         page.groups(listing),
     )
 
@@ -103,7 +103,8 @@ async def _list_second(call: Call) -> Response:
         following = write_token(listing.next)
         parts.append(f"<NextContinuationToken>{following}</NextContinuationToken>")
     owner = OWNER if (head.parameter("fetch-owner") or "").lower() == "true" else ""
-    parts.append(_contents(listing, page.write, owner, metadata_writer(call)))
+    more = await metadata_elements(call, listing.objects)
+    parts.append(_contents(listing, page.write, owner, more))
     return _answer("ListBucketResult", *parts, page.groups(listing))
 
 
@@ -130,11 +131,11 @@ async def list_versions(call: Call) -> Response:
         following = f"<NextKeyMarker>{write(listing.next)}</NextKeyMarker>"
         if listing.next not in listing.prefixes:
             following += "<NextVersionIdMarker>null</NextVersionIdMarker>"
-    more = metadata_writer(call)
+    more = await metadata_elements(call, listing.objects)
     versions = "".join(
         f"<Version><VersionId>null</VersionId><IsLatest>true</IsLatest>"
-        f"{_entry(info, write)}{OWNER}{more(info)}</Version>"
-        for info in listing.objects
+        f"{_entry(info, write)}{OWNER}{shown}</Version>"
+        for info, shown in zip(listing.objects, more, strict=True)
     )
     return _answer(
         "ListVersionsResult",
@@ -168,17 +169,11 @@ def _read_page(bucket: str, head: RequestHead, start_after: str) -> _Page:
     return _Page(bucket, query, write, encoding)
 
 
-def _nothing(_info: ObjectInfo) -> str:
-    return ""
-
-
-def _contents(
-    listing: Listing, write: _Write, owner: str, more: Callable[[ObjectInfo], str] = _nothing
-) -> str:
+def _contents(listing: Listing, write: _Write, owner: str, more: Sequence[str]) -> str:
     return "".join(
         [
-            f"<Contents>{_entry(info, write)}{owner}{more(info)}</Contents>"
-            for info in listing.objects
+            f"<Contents>{_entry(info, write)}{owner}{shown}</Contents>"
+            for info, shown in zip(listing.objects, more, strict=True)
         ]
     )
 

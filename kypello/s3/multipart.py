@@ -25,7 +25,7 @@ from kypello.model import (
 )
 from kypello.s3.announced import read_algorithm
 from kypello.s3.assembly import MAX_LIST, Completion, read_completion
-from kypello.s3.bucketconfig import check_blocked
+from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import write_condition
 from kypello.s3.dates import xml_date
@@ -77,8 +77,8 @@ async def create_upload(call: Call) -> Response:
     """
     wanted = await call.check(partial(_read_beginning, call))
     if wanted.headers.tags:
-        call.require("s3:PutObjectTagging")
-    await check_blocked(call, wanted.encryption)
+        await call.require("s3:PutObjectTagging")
+    await check_encryption(call, wanted.encryption)
     upload = await call.front.store.create_upload(
         call.bucket, call.key, wanted.metadata, wanted.checksum, wanted.encryption
     )

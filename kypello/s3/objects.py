@@ -13,7 +13,7 @@ from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
 from kypello.model import CustomerKey, EncryptionRequest, ObjectInfo, ObjectMetadata
-from kypello.s3.bucketconfig import check_blocked
+from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition, is_not_modified, write_condition
 from kypello.s3.encryption import (
@@ -65,8 +65,8 @@ async def put_object(call: Call) -> Response:
     """
     put = await call.check(partial(_read_put, call))
     if put.headers.tags:
-        call.require("s3:PutObjectTagging")
-    await check_blocked(call, put.encryption)
+        await call.require("s3:PutObjectTagging")
+    await check_encryption(call, put.encryption)
     await check_early(call, put.condition)
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
@@ -104,6 +104,7 @@ async def get_object(call: Call) -> Response:
     opened = await call.front.store.open(call.bucket, call.key, key)
     try:
         info, head = opened.info, call.head
+        await call.require_decryption(info.metadata.sealing)
         if is_not_modified(head, info, call.front.clock.seconds()):
             return _not_modified(info)
         wanted = wanted_range(head, info)

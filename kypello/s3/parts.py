@@ -168,7 +168,10 @@ async def _target(call: Call, *, copying: bool) -> _Target:
     loopback = front.allow_insecure_customer_keys
     sealing = upload.metadata.sealing
     key = read_part_key(head, sealing, loopback=loopback, copying=copying)
-    await check_blocked(call, key)
+    if key is not None:
+        check_blocked(call)
+    if sealing is not None and sealing.algorithm == "aws:kms":
+        await call.require_key("kms:GenerateDataKey", sealing.key_id)
     return _Target(upload, number, key)
 
 

@@ -11,13 +11,13 @@ from attrs import define, evolve, field
 from twisted.web.resource import Resource
 
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
+from kypello.errors import NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
 from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
-from kypello.model import Identity
-from kypello.s3.call import Call, Front
+from kypello.interfaces import BUCKET_POLICY
+from kypello.s3.call import Call, Front, settings_of
 from kypello.s3.errors import Subject, access_denied, error_response
 from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_target
 from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
@@ -104,7 +104,13 @@ class _Exchange:
         self._request.operation = operation.name
         operation, call = await self._admit(operation)
         self._request.operation = operation.name
-        return self._finished(await operation.perform(call))
+        try:
+            return self._finished(await operation.perform(call))
+        except (NoSuchKey, NoSuchVersion) as error:
+            # That there is no such object is for those who may list what there is.
+            if not await call.may("s3:ListBucket", error.bucket):
+                raise access_denied() from error
+            raise
 
     def word(self, error: Exception) -> Response:
         """
@@ -151,16 +157,26 @@ class _Exchange:
             operation = self._signed_operation(operation, counts)
         bucket, key = self._names()
         self._check_owner(counts)
-        identity = authenticated.identity
-        if not self._allowed(identity, operation, f"{bucket}/{key}" if key else bucket):
+        identity, request = authenticated.identity, self._request
+        settings = await settings_of(self._front.store, bucket) if bucket else None
+        call = Call(
+            self._front,
+            authenticated,
+            bucket,
+            key,
+            request.request_id,
+            settings or {},
+            request.body,
+        )
+        if not await self._allowed(operation, call):
+            if bucket and settings is None and operation.name != "CreateBucket":
+                raise NoSuchBucket(bucket)
             raise access_denied()
         if identity is None and any(name.startswith(_OVERRIDES) for name, _value in counts.query):
             raise Refused(
                 "InvalidRequest",
                 "Request specific response headers cannot be used for anonymous GET requests.",
             )
-        request = self._request
-        call = Call(self._front, authenticated, bucket, key, request.request_id, request.body)
         return operation, call
 
     def _signed_operation(self, asked: Operation, counts: RequestHead) -> Operation:
@@ -206,13 +222,15 @@ class _Exchange:
             if head.header(name) not in (None, account_id):
                 raise access_denied()
 
-    def _allowed(self, identity: Identity | None, operation: Operation, resource: str) -> bool:
+    async def _allowed(self, operation: Operation, call: Call) -> bool:
         if operation.form:
             # Who sent it is in the body, which nobody has read.
             return True
-        if not operation.action:
-            return identity is not None
-        return self._front.authorize(identity, operation.action, f"arn:aws:s3:::{resource}")
+        action = operation.action_for(call.head)
+        if not action:
+            # Strangers get nothing but what a bucket gives to everybody.
+            return call.authenticated.identity is not None or BUCKET_POLICY in call.settings
+        return await call.may(action)
 
     def _finished(self, response: Response) -> Response:
         headers = [*self._standing, *response.headers]

@@ -9,7 +9,7 @@ this server does not offer is in the table too: it must never be taken for the p
 of its level.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from attrs import frozen
@@ -26,6 +26,15 @@ from kypello.s3.bucketconfig import (
     fixed,
     get_encryption,
     put_encryption,
+)
+from kypello.s3.bucketpolicy import (
+    delete_policy,
+    delete_public_access_block,
+    get_policy,
+    get_policy_status,
+    get_public_access_block,
+    put_policy,
+    put_public_access_block,
 )
 from kypello.s3.buckets import (
     create_bucket,
@@ -67,14 +76,25 @@ class Operation:
     One kind of request.
 
     :ivar name: As the S3 API reference calls it; for logs.
-    :ivar action: What a policy must allow on the bucket or object.
+    :ivar action: What a policy must allow on the bucket or object; empty when the operation asks
+        for each thing that it touches.
+    :ivar versions: Whether it is another action, of a version, when the request names one.
     :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
     """
 
     name: str
     action: str
     perform: Perform
+    versions: bool = False
     form: bool = False
+
+    def action_for(self, head: RequestHead) -> str:
+        """
+        What a policy must allow for one request.
+        """
+        if self.versions and head.parameter("versionId"):
+            return self.action.replace("Object", "ObjectVersion")
+        return self.action
 
 
 _Methods: TypeAlias = Mapping[str, Operation]
@@ -101,7 +121,7 @@ def _configuration(
 _NO_LOCK = absent("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 _SERVICE: Mapping[str, _Methods] = {
-    "": {"GET": Operation("ListBuckets", "s3:ListAllMyBuckets", list_buckets)},
+    "": {"GET": Operation("ListBuckets", "", list_buckets)},
 }
 
 _BUCKET: Mapping[str, _Methods] = {
@@ -120,7 +140,7 @@ _BUCKET: Mapping[str, _Methods] = {
     "uploads": {
         "GET": Operation("ListMultipartUploads", "s3:ListBucketMultipartUploads", list_uploads),
     },
-    # Each object of the list is authorized by itself.
+    # Each object of the list is authorized by itself, as is each bucket of a list.
     "delete": {"POST": Operation("DeleteObjects", "", delete_objects)},
     "encryption": {
         "GET": Operation("GetBucketEncryption", "s3:GetEncryptionConfiguration", get_encryption),
@@ -161,22 +181,25 @@ _BUCKET: Mapping[str, _Methods] = {
         "s3:PutBucketOwnershipControls",
         put_ownership_controls,
     ),
-    "policy": _configuration(
-        "BucketPolicy",
-        absent("NoSuchBucketPolicy", "The bucket policy does not exist"),
-        "s3:DeleteBucketPolicy",
-    ),
-    "policyStatus": _configuration(
-        "BucketPolicyStatus", absent("NoSuchBucketPolicy", "The bucket policy does not exist")
-    ),
-    "publicAccessBlock": _configuration(
-        "BucketPublicAccessBlock",
-        absent(
-            "NoSuchPublicAccessBlockConfiguration",
-            "The public access block configuration was not found",
+    "policy": {
+        "GET": Operation("GetBucketPolicy", "s3:GetBucketPolicy", get_policy),
+        "PUT": Operation("PutBucketPolicy", "s3:PutBucketPolicy", put_policy),
+        "DELETE": Operation("DeleteBucketPolicy", "s3:DeleteBucketPolicy", delete_policy),
+    },
+    "policyStatus": {
+        "GET": Operation("GetBucketPolicyStatus", "s3:GetBucketPolicyStatus", get_policy_status),
+    },
+    "publicAccessBlock": {
+        "GET": Operation(
+            "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", get_public_access_block
         ),
-        "s3:PutBucketPublicAccessBlock",
-    ),
+        "PUT": Operation(
+            "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", put_public_access_block
+        ),
+        "DELETE": Operation(
+            "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", delete_public_access_block
+        ),
+    },
     "replication": _configuration(
         "ReplicationConfiguration",
         absent(
@@ -206,10 +229,10 @@ _BUCKET: Mapping[str, _Methods] = {
 
 _OBJECT: Mapping[str, _Methods] = {
     "": {
-        "GET": Operation("GetObject", "s3:GetObject", get_object),
-        "HEAD": Operation("HeadObject", "s3:GetObject", head_object),
+        "GET": Operation("GetObject", "s3:GetObject", get_object, versions=True),
+        "HEAD": Operation("HeadObject", "s3:GetObject", head_object, versions=True),
         "PUT": Operation("PutObject", "s3:PutObject", put_object),
-        "DELETE": Operation("DeleteObject", "s3:DeleteObject", delete_object),
+        "DELETE": Operation("DeleteObject", "s3:DeleteObject", delete_object, versions=True),
     },
     "uploads": {
         "POST": Operation("CreateMultipartUpload", "s3:PutObject", create_upload),
@@ -222,13 +245,28 @@ _OBJECT: Mapping[str, _Methods] = {
     },
     "acl": _configuration("ObjectAcl", get_acl, put=put_object_acl),
     "attributes": {
-        "GET": Operation("GetObjectAttributes", "s3:GetObjectAttributes", get_object_attributes),
+        "GET": Operation(
+            "GetObjectAttributes",
+            "s3:GetObjectAttributes",
+            get_object_attributes,
+            versions=True,
+        ),
     },
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
     "retention": _configuration("ObjectRetention", _NO_LOCK),
     "tagging": {
-        "GET": Operation("GetObjectTagging", "s3:GetObjectTagging", get_object_tagging),
-        "DELETE": Operation("DeleteObjectTagging", "s3:DeleteObjectTagging", delete_object_tagging),
+        "GET": Operation(
+            "GetObjectTagging",
+            "s3:GetObjectTagging",
+            get_object_tagging,
+            versions=True,
+        ),
+        "DELETE": Operation(
+            "DeleteObjectTagging",
+            "s3:DeleteObjectTagging",
+            delete_object_tagging,
+            versions=True,
+        ),
     },
 }
 
@@ -292,6 +330,16 @@ class Level:
 SERVICE = Level("SERVICE", _SERVICE, frozenset({"events"}))
 BUCKET = Level("BUCKET", _BUCKET, frozenset(_UNSUPPORTED_BUCKET))
 OBJECT = Level("OBJECT", _OBJECT, frozenset(_UNSUPPORTED_OBJECT))
+
+
+def every_operation() -> Iterator[Operation]:
+    """
+    All operations, in the order of the tables.
+    """
+    for level in (SERVICE, BUCKET, OBJECT):
+        for methods in level.routes.values():
+            yield from methods.values()
+    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT)
 
 
 def find_operation(level: Level, head: RequestHead) -> Operation:

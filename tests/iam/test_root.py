@@ -7,8 +7,8 @@ Tests for ``kypello.iam.root``.
 from zope.interface.verify import verifyObject
 
 from kypello.iam.root import Root
-from kypello.interfaces import IIdentities
-from kypello.model import Identity
+from kypello.interfaces import IAuthorizer, IIdentities
+from kypello.model import Identity, Question
 from tests.cases import AsyncCase
 
 _ROOT = Identity("root", "secret")
@@ -24,6 +24,7 @@ class RootTests(AsyncCase):
         It is one of those who may sign.
         """
         verifyObject(IIdentities, Root(_ROOT))
+        verifyObject(IAuthorizer, Root(_ROOT))
 
     async def test_identity(self) -> None:
         """
@@ -34,10 +35,12 @@ class RootTests(AsyncCase):
         for access_key in ("", "Root", "rooted"):
             self.assertIsNone(await root.identity(access_key))
 
-    def test_rights(self) -> None:
+    async def test_rights(self) -> None:
         """
         The root user may do everything, others and the anonymous nothing.
         """
         root = Root(_ROOT)
         for identity, allowed in ((_ROOT, True), (None, False), (Identity("x", "secret"), False)):
-            self.assertIs(root.allows(identity, "s3:GetObject", "arn:aws:s3:::b/k"), allowed)
+            question = Question("s3:GetObject", "b/k")
+            self.assertIs(await root.allows(identity, question, {}), allowed)
+            self.assertIs(await root.allows_key(identity, question), allowed)

@@ -131,7 +131,7 @@ class FrontCase(SyncCase):
         self.front = Front(
             store=self.store,
             authenticator=Authenticator(root, self.region, clock, signature_v2),
-            authorize=root.allows,
+            authorizer=root,
             lanes=InlineLanes(),
             region=self.region,
             clock=clock,

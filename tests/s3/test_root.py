@@ -19,6 +19,7 @@ from kypello.model import BucketInfo
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Harness
 from tests.s3.front import FrontCase, presigned, presigned_plainly, signed
+from tests.s3.rules import Rule
 
 
 class AnswerTests(FrontCase):
@@ -175,7 +176,6 @@ class AdmissionTests(FrontCase):
         for method, target in (
             ("GET", "/"),
             ("GET", "/bucket"),
-            ("GET", "/absent"),
             ("PUT", "/new"),
             ("GET", "/bucket/k"),
             ("PUT", "/bucket/k"),
@@ -187,6 +187,7 @@ class AdmissionTests(FrontCase):
         ):
             answer = self.plainly(method, target, [])
             self.assert_refused(answer, 403, "AccessDenied")
+        self.assert_refused(self.plainly("GET", "/absent", []), 404, "NoSuchBucket")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
 
     def test_forged(self) -> None:
@@ -250,7 +251,7 @@ class AdmissionTests(FrontCase):
         Strangers may read what is public, and not choose the headers of the answer.
         """
         self.put("k")
-        front = evolve(self.front, authorize=lambda identity, action, resource: True)
+        front = evolve(self.front, authorizer=Rule(lambda identity, action, resource: True))
         self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
         self.assertEqual(self.plainly("GET", "/bucket/k", []).body, b"content")
         answer = self.plainly("GET", "/bucket/k?response-content-type=text%2Fhtml", [])

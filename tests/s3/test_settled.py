@@ -81,8 +81,8 @@ class BareBucketTests(FrontCase):
         removes one.
         """
         for name in (
-            "accelerate", "cors", "lifecycle", "object-lock", "policy", "publicAccessBlock",
-            "replication", "tagging", "versioning", "website",
+            "accelerate", "cors", "lifecycle", "object-lock", "replication", "tagging",
+            "versioning", "website",
         ):  # fmt: skip
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")
         for name in ("accelerate", "acl", "logging", "notification", "requestPayment"):

@@ -140,7 +140,7 @@ class FaultyFrontCase(FrontCase):
         self.front = Front(
             store=store,
             authenticator=Authenticator(root, None, self.clock, True),
-            authorize=root.allows,
+            authorizer=root,
             lanes=lanes,
             region=None,
             clock=self.clock,

@@ -1,0 +1,143 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What conditions of policies can ask about a request.
+
+Each value is worked out when a policy asks for it, which few do.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+
+from kypello.accessconfig import Network
+from kypello.auth.dates import parse_timestamp
+from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
+
+_REQUEST_TAG = "s3:requestobjecttag/"
+_TAGGING = "x-amz-tagging"
+
+#: Condition keys that are headers of the same name.
+_HEADERS = frozenset(
+    {
+        "x-amz-acl",
+        "x-amz-content-sha256",
+        "x-amz-copy-source",
+        "x-amz-grant-full-control",
+        "x-amz-grant-read",
+        "x-amz-grant-read-acp",
+        "x-amz-grant-write",
+        "x-amz-grant-write-acp",
+        "x-amz-metadata-directive",
+        "x-amz-object-ownership",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "x-amz-server-side-encryption-customer-algorithm",
+        "x-amz-storage-class",
+        "x-amz-website-redirect-location",
+    }
+)
+
+#: Condition keys that are query parameters.
+_PARAMETERS: Mapping[str, str] = MappingProxyType(
+    {
+        "s3:delimiter": "delimiter",
+        "s3:max-keys": "max-keys",
+        "s3:prefix": "prefix",
+        "s3:versionid": "versionId",
+    }
+)
+
+#: Condition keys that are headers of other names.
+_RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "aws:referer": "referer",
+        "aws:useragent": "user-agent",
+        "s3:object-lock-mode": "x-amz-object-lock-mode",
+        "s3:object-lock-retain-until-date": "x-amz-object-lock-retain-until-date",
+        "s3:object-lock-legal-hold": "x-amz-object-lock-legal-hold",
+    }
+)
+
+
+@frozen(eq=False)
+class RequestValues:
+    """
+    The values of one request.
+
+    :ivar head: As far as it counts: what is signed, where there is a signature.
+    :ivar signature: ``AWS4-HMAC-SHA256`` or ``AWS``; empty for an anonymous request.
+    :ivar kind: How it came: ``REST-HEADER``, ``REST-QUERY-STRING`` or ``POST``; empty for an
+        anonymous request.
+    :ivar tags: The tags that a form brings; ``None`` to look at the header.
+    :ivar proxies: Whose word about the client's address is taken.
+    """
+
+    head: RequestHead
+    now: float
+    signature: str
+    kind: str
+    proxies: Sequence[Network] = ()
+    tags: Mapping[str, str] | None = None
+
+    def __call__(self, name: str) -> Sequence[str] | None:
+        """
+        The values of a condition key; ``None`` when the request has none.
+
+        :param name: In lower case.
+        """
+        compute = _COMPUTED.get(name)
+        if compute is not None:
+            value = compute(self)
+        elif name in _PARAMETERS:
+            value = self.head.parameter(_PARAMETERS[name])
+        elif name in _RENAMED:
+            value = self.head.header(_RENAMED[name])
+        elif name.startswith(_REQUEST_TAG):
+            wanted = name.removeprefix(_REQUEST_TAG)
+            tags = {tag.lower(): text for tag, text in self._tags().items()}
+            value = tags.get(wanted)
+        elif name == "s3:requestobjecttagkeys":
+            return tuple(self._tags()) or None
+        else:
+            service, _colon, header = name.partition(":")
+            known = service == "s3" and header in _HEADERS
+            value = self.head.header(header) if known else None
+        return None if value is None else (value,)
+
+    def _tags(self) -> Mapping[str, str]:
+        if self.tags is not None:
+            return self.tags
+        return dict(parse_qsl(self.head.header(_TAGGING) or "", keep_blank_values=True))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _signature_age(values: RequestValues) -> str | None:
+    """
+    How old the signature is, in milliseconds; only a presigned request has an age.
+    """
+    stated = values.head.parameter("X-Amz-Date")
+    if values.kind != "REST-QUERY-STRING" or stated is None:
+        return None
+    signed = parse_timestamp(stated)
+    return None if signed is None else str(int((values.now - signed) * 1000))
+
+
+_COMPUTED: Mapping[str, Callable[[RequestValues], str | None]] = MappingProxyType(
+    {
+        "aws:sourceip": lambda values: source_address(values.head, values.proxies),
+        "aws:securetransport": lambda values: "true" if values.head.secure else "false",
+        "aws:currenttime": lambda values: _moment(values.now),
+        "aws:epochtime": lambda values: str(int(values.now)),
+        "s3:signatureversion": lambda values: values.signature or None,
+        "s3:authtype": lambda values: values.kind or None,
+        "s3:signatureage": _signature_age,
+    }
+)

@@ -1,0 +1,103 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for what conditions can ask about a request.
+"""
+
+from collections.abc import Sequence
+
+from kypello.auth.request import RequestHead
+from kypello.auth.values import RequestValues
+from tests.cases import SyncCase
+
+
+def head(
+    *headers: tuple[str, str],
+    query: tuple[tuple[str, str], ...] = (),
+    peer: str = "192.0.2.1",
+    secure: bool = False,
+) -> RequestHead:
+    """
+    A request.
+    """
+    return RequestHead("GET", "/b/k", query, headers, secure, peer)
+
+
+def values(asked: RequestHead, *, kind: str = "REST-HEADER") -> RequestValues:
+    """
+    What conditions see of it, a minute after the start of 1970.
+    """
+    return RequestValues(asked, 60.0, "AWS4-HMAC-SHA256", kind)
+
+
+class ValueTests(SyncCase):
+    """
+    The values of conditions.
+    """
+
+    def test_absent(self) -> None:
+        """
+        What the request has not is absent; so is what nobody knows, and any other header.
+        """
+        ask = values(head(("host", "h"), ("x-secret", "s")))
+        for name in (
+            "s3:prefix", "s3:versionid", "s3:x-amz-acl", "aws:referer", "s3:unknown", "s3:host",
+            "s3:x-secret", "aws:username", "s3:requestobjecttag/a", "s3:requestobjecttagkeys",
+            "s3:signatureage",
+        ):  # fmt: skip
+            self.assertIsNone(ask(name), name)
+
+    def test_stated(self) -> None:
+        """
+        Parameters and headers tell what the request asks for; the first of several counts.
+        """
+        asked = head(
+            ("user-agent", "mc"),
+            ("referer", "http://x/"),
+            ("x-amz-acl", "private"),
+            ("x-amz-copy-source", "/b/k"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-tagging", "Project=x%20y&Empty="),
+            query=(("prefix", "a/"), ("prefix", "b/"), ("max-keys", "5"), ("versionId", "v")),
+            secure=True,
+        )
+        expected: dict[str, Sequence[str]] = {
+            "aws:useragent": ["mc"],
+            "aws:referer": ["http://x/"],
+            "aws:securetransport": ["true"],
+            "aws:sourceip": ["192.0.2.1"],
+            "aws:epochtime": ["60"],
+            "aws:currenttime": ["1970-01-01T00:01:00Z"],
+            "s3:authtype": ["REST-HEADER"],
+            "s3:signatureversion": ["AWS4-HMAC-SHA256"],
+            "s3:prefix": ["a/"],
+            "s3:max-keys": ["5"],
+            "s3:versionid": ["v"],
+            "s3:x-amz-acl": ["private"],
+            "s3:x-amz-copy-source": ["/b/k"],
+            "s3:x-amz-server-side-encryption": ["aws:kms"],
+            "s3:object-lock-mode": ["GOVERNANCE"],
+            "s3:requestobjecttag/project": ["x y"],
+            "s3:requestobjecttag/empty": [""],
+            "s3:requestobjecttagkeys": ["Project", "Empty"],
+        }
+        ask = values(asked)
+        self.assertEqual({name: list(ask(name) or ()) for name in expected}, expected)
+        self.assertEqual(values(head())("aws:securetransport"), ("false",))
+
+    def test_signature_age(self) -> None:
+        """
+        A presigned request has an age, in milliseconds.
+        """
+        asked = head(query=(("X-Amz-Date", "19700101T000030Z"),))
+        self.assertEqual(values(asked, kind="REST-QUERY-STRING")("s3:signatureage"), ("30000",))
+        self.assertIsNone(values(asked)("s3:signatureage"))
+
+    def test_tags_of_a_form(self) -> None:
+        """
+        Tags that come in a form count in place of a header.
+        """
+        ask = RequestValues(head(("x-amz-tagging", "a=b")), 0.0, "", "", (), {"C": "d"})
+        self.assertEqual(ask("s3:requestobjecttag/c"), ("d",))
+        self.assertIsNone(ask("s3:requestobjecttag/a"))
