@@ -43,7 +43,7 @@ _NEVER_PRESENT = _names(
 )
 _COMMON = _OF_REQUEST | _NEVER_PRESENT
 
-#: What every action of S3 has, too.
+#: What every action of S3 has, too; the last three so far without a value.
 _COMMON_S3 = _names(
     """
     s3:signatureversion s3:authtype s3:signatureage s3:x-amz-content-sha256
@@ -104,7 +104,7 @@ _FURTHER: Mapping[str, str] = {
     "s3:ReplicateObject": _PUT,
     "s3:ReplicateTags": f"{_VERSION} {_NEW_TAGS}",
     "s3:ReplicateDelete": _VERSION,
-    "s3:CreateBucket": f"{_ACL} s3:x-amz-object-ownership s3:x-amz-bucket-object-lock-enabled",
+    "s3:CreateBucket": f"{_ACL} s3:x-amz-object-ownership",
     "s3:PutBucketAcl": _ACL,
     "s3:PutBucketOwnershipControls": "s3:x-amz-object-ownership",
     "sts:AssumeRoleWithWebIdentity": "sts:durationseconds",
@@ -123,7 +123,6 @@ _ALL = _COMMON.union(*_OF_SERVICE.values(), *_PARSED.values())
 _BOOLEAN = _names(
     """
     aws:securetransport aws:multifactorauthpresent aws:principalisawsservice aws:viaawsservice
-    s3:x-amz-bucket-object-lock-enabled
     """
 )
 _ADDRESSES = frozenset({"aws:sourceip", "aws:vpcsourceip"})
