@@ -208,6 +208,7 @@ class OperatorTests(SyncCase):
                 "s3:prefix": ["home/alice/x"],
                 "aws:useragent": ["Alice"],
                 "aws:principalarn": ["arn:aws:iam:::user/alice"],
+                "aws:sourcearn": ["arn:aws:alice:::x"],
             }.get(name, [])
 
         for operator, key, text, expected in (
@@ -219,6 +220,7 @@ class OperatorTests(SyncCase):
             ("StringEqualsIgnoreCase", "aws:UserAgent", "${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:userid}", False),
+            ("ArnEquals", "aws:SourceArn", "arn:aws:${aws:username}:::x", True),
         ):
             self.assertIs(one(operator, key, text).holds(lookup), expected, (operator, text))
 

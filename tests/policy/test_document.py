@@ -180,6 +180,10 @@ STATEMENTS: list[tuple[object, str]] = [
         "invalid resource; resource 'arn:minio:kms:::x' type is not S3",
     ),
     (allow("kms:CreateKey", "arn:minio:kms:::a/b"), "invalid resource 'arn:minio:kms:::a/b'"),
+    (
+        {"Effect": "Deny", "Action": "kms:CreateKey", "NotResource": []},
+        "Resource must not be empty",
+    ),
     (allow("kms:CreateKey", "arn:minio:kms:::a.b"), "invalid resource 'arn:minio:kms:::a.b'"),
     ({**allow("s3:*"), "Conditions": {}}, "unknown element 'Conditions'"),
     ({**allow("s3:*"), "resource": "*"}, "duplicate element 'Resource'"),

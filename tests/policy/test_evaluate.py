@@ -15,7 +15,7 @@ from kypello.auth.values import RequestValues
 from kypello.model import Kind, Question
 from kypello.policy.canned import CANNED
 from kypello.policy.compiled import Whom
-from kypello.policy.document import parse_session_policy
+from kypello.policy.document import parse_bucket_policy, parse_session_policy
 from kypello.policy.evaluate import (
     NOTHING,
     Asker,
@@ -321,6 +321,20 @@ class DecideTests(SyncCase):
         self.check(True, "s3:GetObject", "home/bob/x", BOB, given)
         star = Asker(Kind.USER, "*")
         self.check(False, "s3:GetObject", "home/bob/x", star, given)
+
+    def test_old_version(self) -> None:
+        """
+        The old version of the language has no variables.
+        """
+        statement = allow("s3:GetObject", ARN + "b/${aws:username}", Principal="*")
+        for version, user, resource, expected in (
+            ("2012-10-17", ALICE, "b/alice", True),
+            ("2008-10-17", ALICE, "b/alice", False),
+            ("2008-10-17", ALICE, "b/${aws:username}", True),
+        ):
+            text = document(statement, version=version)
+            bucket = Policies([parse_bucket_policy(text, "b")])
+            self.check(expected, "s3:GetObject", resource, user, bucket=bucket)
 
     def test_missing_variable(self) -> None:
         """
@@ -740,6 +754,7 @@ class RememberedTests(SyncCase):
         self.assertEqual(sum(first), len([n for n in range(10, 1000) if str(n)[1] == "7"]))
         self.assertEqual(answers(BOB, range(999, -1, -1))[::-1], first)
         self.assertEqual(answers(ALICE, range(1000)), first)
+        self.assertEqual(len(given.policies._found), 256)
 
 
 def _no_tags() -> Awaitable[Mapping[str, str]]:
