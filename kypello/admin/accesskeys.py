@@ -11,6 +11,7 @@ from attrs import frozen
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
+from kypello.admin.policies import entry
 from kypello.admin.serviceaccounts import require_seen, tell_key, tell_whole_key
 from kypello.admin.wire import DONE_SILENTLY
 from kypello.errors import NoSuchAccessKey
@@ -135,6 +136,8 @@ async def revoke(call: Call) -> Response:
         raise invalid_argument("Either all sessions are revoked, or those of a type.")
     if call.tail not in (BUILTIN, "ldap", "openid", "tls"):
         raise invalid_argument("There is no such provider of identities.")
+    if call.tail == "ldap":
+        user = entry(user).name
     await call.accounts.revoke(user, call.tail, None if everything else kind)
     return DONE_SILENTLY
 

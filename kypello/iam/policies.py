@@ -195,6 +195,14 @@ class NamedPolicies(Part):
             found[Holder(HolderKind.SUBJECT, name)] = subject.policies
         return {holder: policies for holder, policies in found.items() if policies}
 
+    async def attached(self, subjects: Iterable[str]) -> frozenset[str]:
+        """
+        The names of the policies that some subjects have.
+        """
+        keys = [subject_key(name) for name in subjects]
+        records = (await self._ledger.read(keys)).several(SubjectRecord, keys)
+        return frozenset(name for record in records if record for name in record.policies)
+
     async def _give(self, draft: Draft, holder: Holder, names: Iterable[str]) -> None:
         """
         Write the policies of somebody who is there.
