@@ -29,6 +29,18 @@ _JSON = (("Content-Type", "application/json"),)
 _Document = TypeVar("_Document")
 
 
+class Document(msgspec.Struct, rename="camel"):
+    """
+    What the body of a request holds; it may be secret, and so is not shown.
+    """
+
+    def __repr__(self) -> str:
+        """
+        Tell what kind it is.
+        """
+        return f"<{type(self).__name__}>"
+
+
 def json_bytes(value: Any) -> bytes:
     """
     A value as JSON; what is JSON already stands in it as :class:`msgspec.Raw`.
