@@ -75,6 +75,18 @@ def read_document(content: bytes, kind: type[_Document]) -> _Document:
         raise bad_json() from None
 
 
+def read_value(content: msgspec.Raw) -> Any:
+    """
+    Read what a document holds without having looked at it.
+
+    :raises Rejected: It cannot be read.
+    """
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise bad_json() from None
+
+
 def bad_json() -> Rejected:
     """
     The refusal of a body that cannot be opened or read.
