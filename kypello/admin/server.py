@@ -16,7 +16,7 @@ from attrs import frozen
 
 from kypello.admin.call import AdminFront, Call
 from kypello.admin.counting import count
-from kypello.admin.errors import invalid_argument, not_offered
+from kypello.admin.errors import invalid_argument, not_offered, text_of
 from kypello.admin.kms import tell_status
 from kypello.admin.wire import json_response, tell_update
 from kypello.errors import KypelloError, StorageFailed
@@ -158,7 +158,7 @@ async def _services(front: AdminFront) -> dict[str, Any]:
         endpoints = tell_status(await front.kms.status())["endpoints"]
     except KypelloError as error:
         # The rest is to be told all the same.
-        endpoints = {str(error): "offline"}
+        endpoints = {text_of(error): "offline"}
     return {"kmsStatus": [{"status": state, "endpoint": url} for url, state in endpoints.items()]}
 
 
