@@ -11,6 +11,7 @@ from attrs import frozen
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
+from kypello.admin.policies import entry
 from kypello.admin.serviceaccounts import require_seen, tell_key, tell_whole_key
 from kypello.admin.wire import DONE_SILENTLY
 from kypello.errors import NoSuchAccessKey
@@ -126,6 +127,8 @@ async def revoke(call: Call) -> Response:
     user, provider = call.parameter("user") or call.user, call.tail
     if provider not in (BUILTIN, "ldap", "openid", "tls"):
         raise invalid_argument("There is no such provider of identities.")
+    if provider == "ldap":
+        user = entry(user).name
     if user == call.user and provider == await call.provider():
         await call.require_own("admin:RemoveServiceAccount")
     elif user == call.front.root:
