@@ -4,6 +4,7 @@
 The fronts of a server, put together behind one address.
 """
 
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -37,11 +38,13 @@ def make_site(
     kms: GuardedKMS,
     accounts: Accounts,
     balance: Balance | None,
+    stop: Callable[[], object],
 ) -> StreamingSite:
     """
     What answers requests.
 
     :param disk: The parts below *store*.
+    :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     """
     region, proxies = config.region, config.access.proxies
@@ -83,6 +86,7 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
+            services={"stop": stop},
             proxies=proxies,
             host_id=_HOST_ID,
         )

@@ -5,7 +5,7 @@ What an operation gets: the front that all requests share, and the one request.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_respo
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import ALGORITHM
 from kypello.auth.values import RequestValues
+from kypello.crypto.payload import PayloadCipher
 from kypello.errors import NotAuthentic
 from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
@@ -28,6 +29,7 @@ from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
 
 _Document = TypeVar("_Document")
+_NO_SERVICES: Mapping[str, Callable[[], object]] = {}
 
 
 @frozen(eq=False)
@@ -43,10 +45,12 @@ class AdminFront:
     :ivar directory: The data directory, whose space is told.
     :ivar started: When the server did, in seconds since the epoch.
     :ivar version: Of the server, for people.
-    :ivar service: Stops (``stop``) or restarts (``restart``) the server, soon after it returns,
-        so that the answer can be sent; ``None`` where something else does that.
+    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+        before the answer is sent, which has to be sent all the same.  What is not there is done
+        by what runs the server.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar random: Gives so many random bytes.
+    :ivar cipher: What answers are encrypted with.
     """
 
     accounts: Accounts
@@ -60,15 +64,16 @@ class AdminFront:
     directory: Path
     started: float
     version: str
-    service: Callable[[str], object] | None = None
+    services: Mapping[str, Callable[[], object]] = _NO_SERVICES
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     random: Callable[[int], bytes] = os.urandom
+    cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)
 
     @sealer.default
     def _make_sealer(self) -> Sealer:
-        return Sealer(self.lanes.lane(), self.random)
+        return Sealer(self.lanes.lane(), self.random, self.cipher)
 
     @property
     def shown_region(self) -> str:

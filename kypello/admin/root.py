@@ -81,7 +81,7 @@ class _Exchange:
         identity = await self._front.authenticator.authenticate_call(self._head, stated)
         self._check_text(tail)
         call = Call(self._front, identity, self._head, tail)
-        if route.actions:
+        if route.actions and not route.asks:
             await call.require(*route.actions)
         call.content = await self._read_body(route, stated)
         return self._finished(await route.perform(call))

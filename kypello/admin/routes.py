@@ -37,8 +37,7 @@ MAX_DOCUMENT = 256 * 1024
 ADMIN = "/minio/admin/v3/"
 KMS = "/minio/kms/v1/"
 
-#: The right that all these operations ask for themselves.
-_ITSELF: tuple[str, ...] = ()
+_NOTHING: tuple[str, ...] = ()
 
 
 @frozen
@@ -48,9 +47,11 @@ class Route:
 
     :ivar method: Upper case.
     :ivar path: All of it; one that ends with a star has more behind it.
-    :ivar actions: One of which policies have to allow; none when the operation asks itself.
+    :ivar actions: One of which policies have to allow.
     :ivar perform: Answers.
     :ivar limit: The largest body, in bytes.
+    :ivar asks: The operation asks for the actions by itself: which one it takes depends on the
+        request, and who asks about their own account may need none.
     :ivar offered: Whether it does what clients expect of it.
     """
 
@@ -59,6 +60,7 @@ class Route:
     actions: tuple[str, ...]
     perform: Operation
     limit: int = MAX_DOCUMENT
+    asks: bool = False
     offered: bool = True
 
     @property
@@ -70,27 +72,44 @@ class Route:
 
 
 def _route(
-    words: str, actions: tuple[str, ...] | str, perform: Operation, limit: int = MAX_DOCUMENT
+    words: str,
+    actions: tuple[str, ...] | str,
+    perform: Operation,
+    limit: int = MAX_DOCUMENT,
+    *,
+    asks: bool = False,
 ) -> Route:
     method, path = words.split()
     if not path.startswith("/"):
         path = ADMIN + path
-    return Route(method, path, (actions,) if isinstance(actions, str) else actions, perform, limit)
+    needed = (actions,) if isinstance(actions, str) else actions
+    return Route(method, path, needed, perform, limit, asks)
+
+
+def _asking(
+    words: str, actions: tuple[str, ...] | str, perform: Operation, limit: int = MAX_DOCUMENT
+) -> Route:
+    return _route(words, actions, perform, limit, asks=True)
 
 
 _ATTACH = ("admin:AttachUserOrGroupPolicy", "admin:UpdatePolicyAssociation")
 _ENTITIES = ("admin:ListGroups", "admin:ListUsers", "admin:ListUserPolicies")
 _CONFIG = "admin:ConfigUpdate"
+_USERS = ("admin:EnableUser", "admin:DisableUser")
+_GROUPS = ("admin:EnableGroup", "admin:DisableGroup")
+_MEMBERS = ("admin:AddUserToGroup", "admin:RemoveUserFromGroup")
+_KEYS = ("admin:ListServiceAccounts", "admin:ListTemporaryAccounts", "admin:ListUsers")
+_SERVICE = ("admin:ServiceRestart", "admin:ServiceStop", "admin:ServiceFreeze")
 
 ROUTES: tuple[Route, ...] = (
     # Users and groups
-    _route("PUT add-user", _ITSELF, users.add_user, MAX_PAYLOAD),
-    _route("PUT set-user-status", _ITSELF, users.set_user_status),
+    _asking("PUT add-user", "admin:CreateUser", users.add_user, MAX_PAYLOAD),
+    _asking("PUT set-user-status", _USERS, users.set_user_status),
     _route("DELETE remove-user", "admin:DeleteUser", users.remove_user),
     _route("GET list-users", "admin:ListUsers", users.list_users),
-    _route("GET user-info", _ITSELF, users.user_info),
-    _route("PUT update-group-members", _ITSELF, groups.update_members),
-    _route("PUT set-group-status", _ITSELF, groups.set_group_status),
+    _asking("GET user-info", "admin:GetUser", users.user_info),
+    _asking("PUT update-group-members", _MEMBERS, groups.update_members),
+    _asking("PUT set-group-status", _GROUPS, groups.set_group_status),
     _route("GET groups", "admin:ListGroups", groups.list_groups),
     _route("GET group", "admin:GetGroup", groups.group_info),
     # Policies
@@ -103,16 +122,23 @@ ROUTES: tuple[Route, ...] = (
     _route("POST idp/builtin/policy/detach", _ATTACH, policies.detach, MAX_PAYLOAD),
     _route("GET idp/builtin/policy-entities", _ENTITIES, entities.policy_entities),
     # Service accounts and sessions
-    _route("PUT add-service-account", _ITSELF, serviceaccounts.add, MAX_PAYLOAD),
-    _route("POST update-service-account", _ITSELF, serviceaccounts.update, MAX_PAYLOAD),
-    _route("DELETE delete-service-account", _ITSELF, serviceaccounts.delete),
-    _route("GET list-service-accounts", _ITSELF, serviceaccounts.list_of_user),
-    _route("GET info-service-account", _ITSELF, serviceaccounts.info),
-    _route("GET list-access-keys-bulk", _ITSELF, accesskeys.list_in_bulk),
-    _route("GET idp/openid/list-access-keys-bulk", _ITSELF, accesskeys.list_of_subjects),
-    _route("GET info-access-key", _ITSELF, accesskeys.info),
-    _route("GET temporary-account-info", _ITSELF, accesskeys.session_info),
-    _route("POST revoke-tokens/*", _ITSELF, accesskeys.revoke),
+    _asking(
+        "PUT add-service-account", "admin:CreateServiceAccount", serviceaccounts.add, MAX_PAYLOAD
+    ),
+    _asking(
+        "POST update-service-account",
+        "admin:UpdateServiceAccount",
+        serviceaccounts.update,
+        MAX_PAYLOAD,
+    ),
+    _asking("DELETE delete-service-account", "admin:RemoveServiceAccount", serviceaccounts.delete),
+    _asking("GET list-service-accounts", "admin:ListServiceAccounts", serviceaccounts.list_of_user),
+    _asking("GET info-service-account", "admin:ListServiceAccounts", serviceaccounts.info),
+    _asking("GET list-access-keys-bulk", _KEYS, accesskeys.list_in_bulk),
+    _asking("GET idp/openid/list-access-keys-bulk", _KEYS, accesskeys.list_of_subjects),
+    _asking("GET info-access-key", _KEYS, accesskeys.info),
+    _asking("GET temporary-account-info", "admin:ListTemporaryAccounts", accesskeys.session_info),
+    _asking("POST revoke-tokens/*", "admin:RemoveServiceAccount", accesskeys.revoke),
     # All of them at once
     _route("GET export-iam", "admin:ExportIAM", archives.export_accounts),
     _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, MAX_SIZE),
@@ -120,20 +146,20 @@ ROUTES: tuple[Route, ...] = (
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),
-    _route("GET accountinfo", _ITSELF, server.account_info),
-    _route("POST service", _ITSELF, server.service),
+    _route("GET accountinfo", _NOTHING, server.account_info),
+    _asking("POST service", _SERVICE, server.service),
     _route("GET get-config-kv", _CONFIG, settings.get_config),
     _route("GET help-config-kv", _CONFIG, settings.help_config),
     _route("GET config", _CONFIG, settings.export_config),
     # Keys
-    _route("POST kms/status", _ITSELF, kms.status),
-    _route("GET kms/status", _ITSELF, kms.status),
-    _route("POST kms/key/create", _ITSELF, kms.create_key),
-    _route("GET kms/key/status", _ITSELF, kms.key_status),
-    _route(f"GET {KMS}status", _ITSELF, kms.status),
-    _route(f"POST {KMS}key/create", _ITSELF, kms.create_key),
-    _route(f"GET {KMS}key/list", _ITSELF, kms.list_keys),
-    _route(f"GET {KMS}key/status", _ITSELF, kms.key_status),
+    _asking("POST kms/status", "admin:KMSKeyStatus", kms.status),
+    _asking("GET kms/status", "admin:KMSKeyStatus", kms.status),
+    _asking("POST kms/key/create", "admin:KMSCreateKey", kms.create_key),
+    _asking("GET kms/key/status", "admin:KMSKeyStatus", kms.key_status),
+    _asking(f"GET {KMS}status", "kms:Status", kms.status),
+    _asking(f"POST {KMS}key/create", "kms:CreateKey", kms.create_key),
+    _asking(f"GET {KMS}key/list", "kms:ListKeys", kms.list_keys),
+    _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
     # What there is none of
     _route("GET get-bucket-quota", "admin:GetBucketQuota", nothing.quota),
     _route("GET list-remote-targets", "admin:GetBucketTarget", nothing.remote_targets),
@@ -146,7 +172,7 @@ ROUTES: tuple[Route, ...] = (
     _route("POST background-heal/status", "admin:Heal", nothing.background_healing),
     _route("POST heal/*", "admin:Heal", nothing.heal),
     *(
-        Route(method, path, _ITSELF, refusal(reason), MAX_PAYLOAD, offered=False)
+        Route(method, path, _NOTHING, refusal(reason), MAX_PAYLOAD, offered=False)
         for (method, path), reason in REFUSALS.items()
     ),
 )

@@ -27,10 +27,12 @@ class Sealer:
     has been authenticated before.
 
     :ivar _random: Gives so many random bytes.
+    :ivar _cipher: What answers are encrypted with; clients open all.
     """
 
     _lane: ILane
     _random: Callable[[int], bytes]
+    _cipher: payload.PayloadCipher
     _waiting: int = 0
 
     async def open(self, secret_key: str, sealed: bytes) -> bytes:
@@ -48,7 +50,7 @@ class Sealer:
 
         :raises Refused: Too many wait already.
         """
-        return await self._run(payload.encrypt, secret_key, plaintext, self._random)
+        return await self._run(payload.encrypt, secret_key, plaintext, self._random, self._cipher)
 
     async def _run(self, call: Callable[..., bytes], *arguments: Any) -> bytes:
         if self._waiting >= MAX_WAITING:

@@ -205,6 +205,8 @@ async def tell_whole_key(call: Call, key: KeyInfo) -> dict[str, Any]:
     """
     told = tell_key(key)
     del told["accessKey"]
+    if key.expires is None:
+        del told["expiration"]
     told["policy"] = (await call.accounts.effective_policy(key.access_key)).decode()
     return told
 

@@ -76,6 +76,12 @@ class Seen:
             raise Unread(missing)
         return [self._opened(kind, key) for key in keys]
 
+    def stamp(self, key: bytes) -> Mapping[bytes, bytes | None]:
+        """
+        The generation and one record, for :meth:`Ledger.still`.
+        """
+        return {GENERATION: self.generation, key: self.values[key]}
+
     def _opened(self, kind: type[R], key: bytes) -> R | None:
         value = self.values[key]
         if value is None:
@@ -177,6 +183,22 @@ class Ledger:
         if any(value is not None for value in values):
             box = await self._boxes.open(stored)
         return Seen(generation, dict(zip(keys, values, strict=True)), box)
+
+    async def exists(self, key: bytes) -> bool:
+        """
+        Whether there is a record, asked of the index itself: that there is none is not
+        remembered, however many keys somebody tries.
+        """
+        return bool(await self.first((key, key + b"\x00"), 1))
+
+    async def still(self, stamp: Mapping[bytes, bytes | None]) -> bool:
+        """
+        Whether records are as they were, and could be read now.
+        """
+        if tuple(await self.raw(tuple(stamp))) != tuple(stamp.values()):
+            return False
+        await self._boxes.again()
+        return True
 
     async def resolve(self, keys: Sequence[bytes], tell: Callable[[Seen], T]) -> T:
         """

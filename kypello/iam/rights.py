@@ -18,7 +18,8 @@ from zope.interface import implementer
 
 from kypello.errors import Damaged, KypelloError, MalformedPolicy, NoSuchAccessKey
 from kypello.iam.part import Part
-from kypello.iam.standing import Standing, own_keys, stamp, standing
+from kypello.iam.records import key_key, user_key
+from kypello.iam.standing import Standing, standing_of_key, standing_of_user
 from kypello.interfaces import (
     BUCKET_POLICY,
     PUBLIC_ACCESS_BLOCK,
@@ -124,6 +125,12 @@ class Rights(Part):
 
         :raises Damaged: The bucket has a policy, or a public access block, that cannot be read.
         """
+        if (
+            identity is not None
+            and identity.access_key == self._root.access_key
+            and BUCKET_POLICY not in settings
+        ):
+            return True
         found = await self._asking(identity)
         if found is None:
             return False
@@ -193,22 +200,38 @@ class Rights(Part):
         """
         Who has an access key, and what they may do, as of now.
         """
-        own = own_keys(access_key)
-        try:
-            seen = await self._ledger.read(own)
-        except KypelloError:
-            # What cannot be opened any more is not kept open.
-            self._standings.clear()
-            raise
         known = self._standings.get(access_key)
-        if known is not None and known[0].stamp == stamp(seen, access_key):
+        if known is not None and await self._still(known[0]):
             return known
-        found = await self._ledger.resolve(own, lambda seen: standing(seen, access_key, self._root))
+        found = await self._find(access_key)
         if found is None:
             return None
         limits = tuple(self._compile((policy,)) for policy in found.limits)
         grants = Grants(found.unlimited, self._compile(found.policies), limits)
         return self._standings.put(access_key, (found, grants))
+
+    async def _find(self, access_key: str) -> Standing | None:
+        """
+        Who has an access key, by the records.
+        """
+        for own, tell in (
+            (user_key(access_key), standing_of_user),
+            (key_key(access_key), partial(standing_of_key, root=self._root)),
+        ):
+            if await self._ledger.exists(own):
+                return await self._ledger.resolve((own,), partial(tell, access_key=access_key))
+        return None
+
+    async def _still(self, known: Standing) -> bool:
+        """
+        Whether somebody is as they were.
+        """
+        try:
+            return await self._ledger.still(known.stamp)
+        except KypelloError:
+            # What cannot be opened any more is not kept open.
+            self._standings.clear()
+            raise
 
     def _bucket(
         self, question: Question, settings: Mapping[str, bytes]

@@ -149,6 +149,15 @@ class Boxes:
             self._last = (plaintext, Box(AESGCM(plaintext), self._random))
         return self._last[1]
 
+    async def again(self) -> None:
+        """
+        See that what was opened last could be opened now.
+
+        :raises KypelloError: As :meth:`open`.
+        """
+        if self._record is not None:
+            await self.open(self._record[0])
+
 
 def _plain(record: R) -> bytes:
     encoded = encode(record)

@@ -4,7 +4,7 @@
 Who somebody is, and what they may do, as the records tell it: pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -31,8 +31,8 @@ from kypello.policy.canned import CANNED
 from kypello.policy.document import Policy
 from kypello.policy.evaluate import Asker
 
-#: What a standing was told by: the generation, and the record of the access key itself.
-Stamp: TypeAlias = tuple[bytes | None, bytes | None]
+#: What a standing was told by, as it is kept: the generation, and the record of the access key.
+Stamp: TypeAlias = Mapping[bytes, bytes | None]
 
 
 @frozen
@@ -40,6 +40,7 @@ class Standing:
     """
     Somebody who is not the root user.
 
+    :ivar stamp: What this was told by; as long as that is the same, so is this.
     :ivar unlimited: Whether they act for the root user.
     :ivar policies: Those of the user and of its groups.
     :ivar limits: Of a session or a service account.
@@ -56,7 +57,7 @@ class Standing:
 @frozen
 class _Parent:
     """
-    What a key has by its parent.
+    What a user has, and a key by its parent.
     """
 
     enabled: bool
@@ -64,39 +65,37 @@ class _Parent:
     policies: tuple[Policy, ...]
 
 
-def own_keys(access_key: str) -> tuple[bytes, bytes]:
+def standing_of_user(seen: Seen, access_key: str) -> Standing | None:
     """
-    Where the record of an access key is: one of these.
-    """
-    return user_key(access_key), key_key(access_key)
-
-
-def stamp(seen: Seen, access_key: str) -> Stamp | None:
-    """
-    What :func:`standing` is going to be told by; ``None`` when there is no such access key.
-    """
-    user, key = (seen.values[each] for each in own_keys(access_key))
-    own = key if user is None else user
-    return None if own is None else (seen.generation, own)
-
-
-def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
-    """
-    Who has an access key; ``None`` for nobody.
+    Who has the access key of a user; ``None`` when it is none.
 
     :raises Unread: More records are needed to tell.
     :raises Damaged:
     """
-    known = stamp(seen, access_key)
-    if known is None:
-        return None
     user = seen.get(UserRecord, user_key(access_key))
-    if user is not None:
-        identity = Identity(access_key, user.secret, Kind.USER, access_key, user.enabled)
-        asker = Asker(Kind.USER, access_key, user.groups)
-        return Standing(known, identity, asker, False, _policies_of_user(seen, user))
+    if user is None:
+        return None
+    own = _of_user(seen, user)
+    return Standing(
+        seen.stamp(user_key(access_key)),
+        Identity(access_key, user.secret, Kind.USER, access_key, user.enabled),
+        Asker(Kind.USER, access_key, own.groups),
+        False,
+        own.policies,
+    )
+
+
+def standing_of_key(seen: Seen, access_key: str, root: Identity) -> Standing | None:
+    """
+    Who has the access key of a service account or a session; ``None`` when it is none, or their
+    parent is not there any more.
+
+    :raises Unread: More records are needed to tell.
+    :raises Damaged:
+    """
     record = seen.get(KeyRecord, key_key(access_key))
-    assert record is not None
+    if record is None:
+        return None
     parent = _parent(seen, record, root)
     if parent is None:
         return None
@@ -108,7 +107,7 @@ def standing(seen: Seen, access_key: str, root: Identity) -> Standing | None:
         policies, unlimited = _policies(seen, record.policies), False
     own = limit(access_key, record)
     return Standing(
-        known,
+        seen.stamp(key_key(access_key)),
         Identity(access_key, record.secret, kind, name, enabled, record.token, record.expires),
         Asker(kind, name, parent.groups, record.claims),
         unlimited,
@@ -128,17 +127,25 @@ def _parent(seen: Seen, record: KeyRecord, root: Identity) -> _Parent | None:
         user = seen.get(UserRecord, user_key(record.parent))
         if user is None or user.birth != record.birth:
             return None
-        return _Parent(user.enabled, user.groups, _policies_of_user(seen, user))
+        return _of_user(seen, user)
     names = (record.parent, *record.groups)
     subjects = seen.several(SubjectRecord, [subject_key(name) for name in names])
     attached = [name for subject in subjects if subject for name in subject.policies]
     return _Parent(True, record.groups, _policies(seen, attached))
 
 
-def _policies_of_user(seen: Seen, user: UserRecord) -> tuple[Policy, ...]:
-    groups = seen.several(GroupRecord, [group_key(name) for name in user.groups])
-    inherited = [name for group in groups if group and group.enabled for name in group.policies]
-    return _policies(seen, [*user.policies, *inherited])
+def _of_user(seen: Seen, user: UserRecord) -> _Parent:
+    """
+    What a user has, with what its groups give: those that are disabled give nothing.
+    """
+    records = seen.several(GroupRecord, [group_key(name) for name in user.groups])
+    groups = {
+        name: group.policies
+        for name, group in zip(user.groups, records, strict=True)
+        if group is not None and group.enabled
+    }
+    names = [name for policies in (user.policies, *groups.values()) for name in policies]
+    return _Parent(user.enabled, tuple(groups), _policies(seen, names))
 
 
 def _policies(seen: Seen, names: Iterable[str]) -> tuple[Policy, ...]:

@@ -89,5 +89,6 @@ def parse_principals(element: Any, inverted: bool) -> Principals:
 
 
 def _invalid(element: Any) -> MalformedPolicy:
-    names = element if isinstance(element, list) else [] if element is None else [element]
-    return MalformedPolicy("invalid Principal {[" + " ".join(map(str, names)) + "]}")
+    names = list(element) if isinstance(element, dict | list) else [element]
+    told = " ".join(name for name in names if isinstance(name, str))
+    return MalformedPolicy(f"invalid Principal {{[{told}]}}")

@@ -108,11 +108,12 @@ def parse_statement(element: Any, dialect: Dialect) -> Statement:
     if not isinstance(element, dict):
         raise MalformedPolicy("a statement must be an object")
     elements = named(element, _ELEMENTS)
+    for name in ("Effect", "Sid"):
+        if not isinstance(elements.get(name, ""), str):
+            raise MalformedPolicy(f"{name} must be a string")
     effect = elements.get("Effect", "")
     if effect not in ("Allow", "Deny"):
         raise MalformedPolicy(f"invalid Effect {effect}")
-    if not isinstance(elements.get("Sid", ""), str):
-        raise MalformedPolicy("Sid must be a string")
     allows = effect == "Allow"
     principals = _principals(elements) if dialect.bucket else None
     inverted, patterns = _either(elements, "Action")

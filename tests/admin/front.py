@@ -99,7 +99,11 @@ class AdminCase(SyncCase):
             directory=Path("/"),
             started=self.clock.seconds() - 7,
             version="0.0",
-            service=self.services.append,
+            cipher=PayloadCipher.PBKDF2_AES,  # for the sake of time
+            services={
+                "stop": lambda: self.services.append("stop"),
+                "restart": lambda: self.services.append("restart"),
+            },
         )
         self.harness = Harness(AdminResource(self.front), access_log=False)
 

@@ -26,6 +26,9 @@ from tests.store.faults import FailingIndex
 
 E = TypeVar("E", bound=KypelloError)
 
+#: Of the table of changes: few, so that it is made fast.
+_GROUPS = 256
+
 NOW = 1_790_000_000.0
 ROOT = Identity("rootkey", "rootsecret", user="rootkey")
 SECRET = "alice-secret"
@@ -74,7 +77,7 @@ class AccountsCase(AsyncCase):
         self.clock.advance(NOW)
         self.kms = MemoryKMS.with_default_key()
         self.below = FailingIndex()
-        self.table = shared_table(2)
+        self.table = shared_table(2, _GROUPS)
         self.addCleanup(os.close, self.table)
         self.accounts, self.other = self.process(0), self.process(1)
 
@@ -89,7 +92,9 @@ class AccountsCase(AsyncCase):
         """
         A process that starts over the same data.
         """
-        index = RememberingIndex(below or self.below, changes=Changes(worker, 2, self.table))
+        index = RememberingIndex(
+            below or self.below, changes=Changes(worker, 2, self.table, _GROUPS)
+        )
         keys = DataKeys(self.kms, self.clock) if sealed else None
         return Accounts(index, keys, root, self.clock, os.urandom, **options)
 

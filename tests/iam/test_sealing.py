@@ -4,6 +4,8 @@
 Tests for ``kypello.iam.sealing``: accounts at rest, and key servers that do not open them.
 """
 
+from attrs import evolve
+
 from kypello.errors import (
     Damaged,
     KeyMismatch,
@@ -237,7 +239,7 @@ class OutageTests(RestCase):
         for work in (
             accounts.set_user("bob", SECRET),
             accounts.remove_user("alice"),
-            accounts.create_key(KEY),
+            accounts.create_key(evolve(KEY, access_key="another-key")),
             accounts.create_session("alice", duration=900),
         ):
             await self.unchanged(KMSUnavailable, work)

@@ -4,15 +4,17 @@
 Tests for ``kypello.iam.sessions``.
 """
 
+import os
 import re
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, gatherResults
 
 from kypello.errors import InvalidAccount, KeyNotAllowed, NoSuchAccessKey, NoSuchUser
+from kypello.iam.accounts import Accounts
 from kypello.iam.limits import LONGEST
 from kypello.iam.values import Session
 from kypello.model import Identity, Kind
+from kypello.objects.datakeys import DataKeys
 from tests.iam.case import KEY, NOW, ROOT, SECRET, AccountsCase
 from tests.store.faults import InterruptedIndex
 
@@ -140,6 +142,29 @@ class SessionTests(AccountsCase):
         await self.refused(NoSuchUser, self.session())
         self.assertEqual(await self.keys_below(), [])
 
+    async def test_same_random(self) -> None:
+        """
+        A session takes the place of no other, even if chance gives it the same access key.
+        """
+        given = [b"\x01" * 15] * 3 + [b"\x02" * 15]
+
+        def random(size: int) -> bytes:
+            """
+            Give the same access keys some times.
+            """
+            return given.pop(0) if size == 15 else os.urandom(size)
+
+        await self.prepare()
+        changed = Accounts(self.below, DataKeys(self.kms, self.clock), ROOT, self.clock, random)
+        first = await changed.create_session("alice", duration=900)
+        second = await changed.create_session("alice", duration=900)
+        self.assertEqual(given, [])
+        self.assertNotEqual(first.access_key, second.access_key)
+        for session in (first, second):
+            identity = await self.accounts.identity(session.access_key)
+            assert identity is not None
+            self.assertEqual(identity.token, session.token)
+
     async def test_root_credentials(self) -> None:
         """
         Sessions of the root user end when its credentials change.
@@ -177,15 +202,18 @@ class SessionTests(AccountsCase):
 
     async def test_sweep_at_once(self) -> None:
         """
-        Two processes that sweep at the same time, or after each other, do no harm.
+        Two processes that sweep at the same time do no harm.
         """
+        self.below = interrupted = InterruptedIndex()
+        self.accounts, self.other = self.process(0), self.process(1)
         await self.prepare()
         kept = await self.keys_below()
         for _ in range(5):
             await self.session()
         self.clock.advance(86400 + 901)
-        both = [Deferred.fromCoroutine(each.sweep()) for each in (self.accounts, self.other)]
-        self.assertEqual(sum(await gatherResults(both)), 10)
+        interrupted.commits = 1
+        interrupted.meanwhile = self.other.sweep
+        self.assertEqual(await self.accounts.sweep(), 5)
         self.assertEqual(await self.keys_below(), kept)
 
     async def test_ended(self) -> None:
