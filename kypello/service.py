@@ -8,8 +8,10 @@ opened before the service starts.
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +248,17 @@ class Server(MultiService):
             balance = Balance(place.worker, place.workers, place.counts)
         self._listener = Listener(
             reactor,
-            make_site(reactor, prepared.config, prepared.root, disk, store, kms, accounts, balance),
+            make_site(
+                reactor,
+                prepared.config,
+                prepared.root,
+                disk,
+                store,
+                kms,
+                accounts,
+                balance,
+                partial(_end, place),
+            ),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
@@ -339,6 +351,13 @@ def embed(reactor: Any, prepared: Prepared, parent: MultiService) -> "Deferred[N
         reactor, prepared.embedded.config, failed, lambda: settled.callback(None)
     ).setServiceParent(parent)
     return settled
+
+
+def _end(place: Place) -> None:
+    """
+    End the server like a service manager would: all of it, after the requests under way.
+    """
+    os.kill(os.getppid() if place.listening >= 0 else os.getpid(), signal.SIGTERM)
 
 
 async def stop_all(services: MultiService) -> None:

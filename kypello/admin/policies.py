@@ -11,7 +11,7 @@ import msgspec
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, invalid_argument, not_offered
-from kypello.admin.wire import DONE, json_response, pretty_response, tell_time, tell_update
+from kypello.admin.wire import DONE, json_response, tell_time, tell_update
 from kypello.http.response import Response
 from kypello.iam.ldapnames import normal_name
 from kypello.iam.values import Holder, HolderKind
@@ -70,8 +70,7 @@ async def policy_info(call: Call) -> Response:
         told["CreateDate"] = tell_update(info.created)
     if info.updated is not None:
         told["UpdateDate"] = tell_update(info.updated)
-    # Clients show it as it comes.
-    return pretty_response(told)
+    return json_response(told)
 
 
 async def remove_policy(call: Call) -> Response:

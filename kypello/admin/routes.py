@@ -12,6 +12,7 @@ from attrs import frozen
 
 from kypello.admin import (
     accesskeys,
+    archives,
     entities,
     groups,
     kms,
@@ -26,6 +27,7 @@ from kypello.admin.call import Call
 from kypello.admin.refusals import REFUSALS, refusal
 from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.http.response import Response
+from kypello.iam.archivefile import MAX_SIZE
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -140,6 +142,10 @@ ROUTES: tuple[Route, ...] = (
     _asking("GET info-access-key", _KEYS, accesskeys.info),
     _asking("GET temporary-account-info", "admin:ListTemporaryAccounts", accesskeys.session_info),
     _asking("POST revoke-tokens/*", "admin:RemoveServiceAccount", accesskeys.revoke),
+    # All of them at once
+    _route("GET export-iam", "admin:ExportIAM", archives.export_accounts),
+    _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, MAX_SIZE),
+    _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),

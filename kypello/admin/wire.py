@@ -43,13 +43,6 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(status, _JSON, json_bytes(value) + b"\n")
 
 
-def pretty_response(value: Any) -> Response:
-    """
-    An answer that tells a value to people.
-    """
-    return Response(200, _JSON, msgspec.json.format(json_bytes(value), indent=1) + b"\n")
-
-
 def sealed_response(payload: bytes) -> Response:
     """
     An answer that is encrypted.

@@ -30,6 +30,7 @@ from kypello.model import Identity, Kind, Question
 from kypello.policy.document import Policy, merged, parse_bucket_policy, parse_policy
 from kypello.policy.evaluate import (
     NOTHING,
+    WAY_OUT,
     Asker,
     Grants,
     Policies,
@@ -125,11 +126,9 @@ class Rights(Part):
 
         :raises Damaged: The bucket has a policy, or a public access block, that cannot be read.
         """
-        if (
-            identity is not None
-            and identity.access_key == self._root.access_key
-            and BUCKET_POLICY not in settings
-        ):
+        root = identity is not None and identity.access_key == self._root.access_key
+        # A policy that cannot be read, perhaps of another release, must not lock the bucket.
+        if root and (BUCKET_POLICY not in settings or question.action in WAY_OUT):
             return True
         found = await self._asking(identity)
         if found is None:

@@ -22,6 +22,7 @@ _RECIPES = {
     "aws": "make test",
     "kes": _BUILT,
     "mc": _BUILT,
+    "minio": _BUILT,
     "mkfs.ext4": "apt-get install e2fsprogs",
     "nginx": "apt-get install nginx-light",
     "systemd-analyze": "apt-get install systemd",
