@@ -11,8 +11,8 @@ from attrs import frozen
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
-from kypello.admin.serviceaccounts import require_seen, tell_key, tell_whole_key
 from kypello.admin.policies import entry
+from kypello.admin.serviceaccounts import require_seen, tell_key, tell_whole_key
 from kypello.admin.wire import DONE_SILENTLY
 from kypello.errors import NoSuchAccessKey
 from kypello.http.response import Response
