@@ -121,6 +121,9 @@ ROUTES: tuple[Route, ...] = (
     _route("POST idp/builtin/policy/attach", _ATTACH, policies.attach, MAX_PAYLOAD),
     _route("POST idp/builtin/policy/detach", _ATTACH, policies.detach, MAX_PAYLOAD),
     _route("GET idp/builtin/policy-entities", _ENTITIES, entities.policy_entities),
+    _route("POST idp/ldap/policy/attach", _ATTACH, policies.attach_to_entry, MAX_PAYLOAD),
+    _route("POST idp/ldap/policy/detach", _ATTACH, policies.detach_from_entry, MAX_PAYLOAD),
+    _route("GET idp/ldap/policy-entities", _ENTITIES, entities.entries_with_policies),
     # Service accounts and sessions
     _asking(
         "PUT add-service-account", "admin:CreateServiceAccount", serviceaccounts.add, MAX_PAYLOAD

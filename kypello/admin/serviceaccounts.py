@@ -16,7 +16,7 @@ from attrs import evolve
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
-from kypello.admin.wire import DONE_SILENTLY, read_expiry, tell_expiry
+from kypello.admin.wire import DONE_SILENTLY, Document, read_expiry, read_value, tell_expiry
 from kypello.errors import NoSuchAccessKey
 from kypello.http.response import Response
 from kypello.iam.values import UNCHANGED, KeyInfo, NewKey
@@ -29,7 +29,7 @@ _MAX_POLICY = 2048
 _STATUSES = {"on": True, "enabled": True, "off": False, "disabled": False}
 
 
-class _Add(msgspec.Struct, rename="camel"):
+class _Add(Document):
     """
     A service account to be made.
     """
@@ -43,7 +43,7 @@ class _Add(msgspec.Struct, rename="camel"):
     expiration: str | None = None
 
 
-class _Update(msgspec.Struct, rename="camel"):
+class _Update(Document):
     """
     What is to be changed of one; what is empty stays.
     """
@@ -254,10 +254,7 @@ def _read_policy(text: msgspec.Raw) -> Policy | None:
     """
     The policy that limits a service account; ``None`` for one that says nothing.
     """
-    content = bytes(text)
-    if not content:
-        return None
-    document = msgspec.json.decode(content)
+    document = read_value(text)
     if document in (None, {}, ""):
         return None
     if len(msgspec.json.encode(document)) > _MAX_POLICY:
@@ -266,4 +263,4 @@ def _read_policy(text: msgspec.Raw) -> Policy | None:
             "XMinioIAMServiceAccountSessionPolicyTooLarge",
             f"Session policy should not exceed {_MAX_POLICY} characters",
         )
-    return parse_session_policy(content)
+    return parse_session_policy(bytes(text))

@@ -20,6 +20,7 @@ from kypello.policy.wildcards import Lookup
 
 __all__ = [
     "NOTHING",
+    "WAY_OUT",
     "Asker",
     "Grants",
     "Policies",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 #: What the root user may do although a bucket denies it: else a bucket could be locked for ever.
-_WAY_OUT = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
+WAY_OUT = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
 
 @frozen
@@ -178,7 +179,7 @@ def _judge(
         return bucket
     if grants.unlimited:
         own = Verdict.ALLOW
-        if action in _WAY_OUT:
+        if action in WAY_OUT:
             bucket = Verdict.NONE
     else:
         own = grants.policies.verdict(action, resource, values, whom)

@@ -356,6 +356,15 @@ class SessionTests(AdminCase):
         call = f"info-service-account?accessKey={self.session.access_key}"
         self.refused(self.send("GET", call, status=404), "XMinioInvalidIAMCredentials")
 
+    def test_revoke_entry(self) -> None:
+        """
+        Sessions of an entry of a directory are ended by any spelling of its name.
+        """
+        session = self.begin("uid=alice,dc=example", provider="ldap")
+        call = "revoke-tokens/ldap?user=UID%3DAlice%2C%20DC%3DExample&fullRevoke=true"
+        self.send("POST", call, status=204)
+        self.assertIsNone(self.done(self.accounts.identity(session.access_key)))
+
     def test_revoke(self) -> None:
         """
         Sessions of one type end, or all of them; service accounts stay.
@@ -381,7 +390,14 @@ class SessionTests(AdminCase):
         self.assertEqual(told["accounts"], [])
         call = f"info-service-account?accessKey={self.key.access_key}"
         self.send("GET", call, by=subject, status=403)
+        self.send("GET", "user-info?accessKey=somebody", by=subject, status=403)
+        self.send(
+            "POST", "revoke-tokens/builtin?user=somebody&fullRevoke=true", by=subject, status=403
+        )
         self.assertEqual(self.told_secretly(call, by=self.user)["parentUser"], "somebody")
+        self.send("POST", "revoke-tokens/openid?fullRevoke=true", by=subject, status=204)
+        self.send("GET", "accountinfo", by=subject, status=403)
+        self.send("GET", "accountinfo", by=self.session)
 
     def test_service_account_of_a_subject(self) -> None:
         """
