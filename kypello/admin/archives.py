@@ -36,7 +36,7 @@ async def import_accounts(call: Call) -> Response:
 
 async def import_accounts_silently(call: Call) -> Response:
     """
-    The same for older clients, which expect no answer.
+    Import in the same way, for older clients, which expect no answer.
     """
     await _import(call)
     return DONE
