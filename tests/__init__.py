@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests.
+The tests of Kypello; the tree mirrors the package.
 """
 
 from hypothesis import HealthCheck, settings

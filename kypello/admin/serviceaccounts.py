@@ -108,7 +108,8 @@ async def update(call: Call) -> Response:
     enabled = _STATUSES.get(wanted.new_status)
     if wanted.new_status and enabled is None:
         raise invalid_argument("The status is neither 'on' nor 'off'.")
-    states_policy = wanted.new_policy != b"null"
+    # What is not bytes yet equals none, and the limit of a key would go away with any change.
+    states_policy = bytes(wanted.new_policy) not in (b"", b"null")
     await call.accounts.update_key(
         key.access_key,
         secret_key=wanted.new_secret_key or None,

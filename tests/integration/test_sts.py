@@ -1,8 +1,8 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The security token service over real connections: boto3, an OpenID provider over HTTPS, a real
-directory, and clients with certificates.
+The security token service over real connections: boto3 and minio-py, an OpenID provider over
+HTTPS, a real directory, and clients with certificates.
 """
 
 import json
@@ -18,11 +18,19 @@ from xml.etree.ElementTree import Element, fromstring
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from minio.credentials import (
+    AssumeRoleProvider,
+    CertificateIdentityProvider,
+    ClientGrantsProvider,
+    LdapIdentityProvider,
+    WebIdentityProvider,
+)
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+from urllib3 import PoolManager
 
 from kypello.http.listener import Listener
 from kypello.http.site import StreamingSite
@@ -60,6 +68,12 @@ from tests.sts.front import ROOT
 
 #: What clients give that must give something.
 ROLE = "arn:minio:iam:::role/dummy-internal"
+
+#: A policy that narrows a session.
+READING = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::*"]}],
+}
 
 
 class _Documents(Resource):
@@ -208,6 +222,30 @@ class STSCase(AsyncCase):
             element.tag = element.tag.removeprefix(f"{{{NAMESPACE}}}")
         return status, tree
 
+    async def retrieve(self, provider: Any, **arguments: Any) -> str:
+        """
+        Get credentials with minio-py.
+
+        :return: The access key, of which the session has all that came with it.
+        """
+        pool = PoolManager(ca_certs=str(self.cert), retries=False, **arguments.pop("pool", {}))
+
+        def work() -> Any:
+            """
+            Get them.
+            """
+            with pool:
+                return provider(sts_endpoint=self.url, http_client=pool, **arguments).retrieve()
+
+        found = await deferToThread(work)
+        identity = await self.accounts.identity(found.access_key)
+        assert identity is not None
+        self.assertEqual(
+            (found.secret_key, found.session_token), (identity.secret_key, identity.token)
+        )
+        access_key: str = found.access_key
+        return access_key
+
     async def may(self, access_key: str | None, action: str) -> bool:
         """
         Whether a session may do something in a bucket.
@@ -217,10 +255,24 @@ class STSCase(AsyncCase):
         return await self.accounts.allows(identity, Question(action, "bucket/key"), {})
 
 
-class BotoTests(STSCase):
+class SignedTests(STSCase):
     """
-    Calls of boto3.
+    Calls that users sign.
     """
+
+    async def test_minio(self) -> None:
+        """
+        minio-py gets a session that a policy narrows.
+        """
+        await self.serve()
+        access_key = await self.retrieve(
+            AssumeRoleProvider,
+            access_key=ROOT.access_key,
+            secret_key=ROOT.secret_key,
+            policy=json.dumps(READING),
+        )
+        self.assertTrue(await self.may(access_key, "s3:GetObject"))
+        self.assertFalse(await self.may(access_key, "s3:PutObject"))
 
     async def test_assume_role(self) -> None:
         """
@@ -296,6 +348,17 @@ class WebIdentityTests(STSCase):
         access_key = answer["Credentials"]["AccessKeyId"]
         self.assertTrue(await self.may(access_key, "s3:GetObject"))
         self.assertFalse(await self.may(access_key, "s3:PutObject"))
+
+    async def test_minio(self) -> None:
+        """
+        minio-py gets a session for a token, in both ways.
+        """
+        for provider in (WebIdentityProvider, ClientGrantsProvider):
+            access_key = await self.retrieve(
+                provider,
+                jwt_provider_func=lambda: {"access_token": self.token(), "expires_in": "3600"},
+            )
+            self.assertTrue(await self.may(access_key, "s3:PutObject"))
 
     async def test_refused(self) -> None:
         """
@@ -383,6 +446,10 @@ class LDAPTests(STSCase):
             self.assertEqual(status, 400)
             messages.add((tree.findtext("Error/Code"), tree.findtext("Error/Message")))
         self.assertEqual(len(messages), 1)
+        access_key = await self.retrieve(
+            LdapIdentityProvider, ldap_username="alice", ldap_password=PASSWORDS["alice"]
+        )
+        self.assertTrue(await self.may(access_key, "s3:PutObject"))
         fields = {"LDAPUsername": "alice", "LDAPPassword": PASSWORDS["alice"]}
         for query in (False, True):
             status, tree = await self.post(action, fields, query=query)
@@ -450,6 +517,15 @@ class CertificateTests(STSCase):
             self.make(self.authority, "no-such-policy"), "InvalidParameterValue"
         )
         self.assertIn("no-such-policy", reason)
+
+    async def test_minio(self) -> None:
+        """
+        minio-py gets a session for a certificate.
+        """
+        cert, key = self.make(self.authority, "readwrite")
+        pool = {"cert_file": str(cert), "key_file": str(key)}
+        access_key = await self.retrieve(CertificateIdentityProvider, pool=pool)
+        self.assertTrue(await self.may(access_key, "s3:PutObject"))
 
     async def test_duration(self) -> None:
         """
