@@ -218,7 +218,7 @@ class Call:
         :raises Rejected:
         """
         try:
-            return await self.front.sealer.open(self.identity.secret_key, self.content)
+            return await self.front.sealer.open(self.identity, self.content)
         except NotAuthentic:
             raise bad_json() from None
 
@@ -234,7 +234,7 @@ class Call:
         """
         An answer that only whoever asked can open.
         """
-        return sealed_response(await self.front.sealer.seal(self.identity.secret_key, content))
+        return sealed_response(await self.front.sealer.seal(self.identity, content))
 
     async def seal(self, value: Any) -> Response:
         """
