@@ -17,6 +17,8 @@ from kypello.http.fronts import Fronts
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
+from kypello.iam.authorities import Authorities
+from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.health import Health
@@ -37,6 +39,7 @@ def make_site(
     store: IObjectStore,
     kms: GuardedKMS,
     accounts: Accounts,
+    authorities: Authorities,
     balance: Balance | None,
     stop: Callable[[], object],
 ) -> StreamingSite:
@@ -44,6 +47,7 @@ def make_site(
     What answers requests.
 
     :param disk: The parts below *store*.
+    :param authorities: Those that identity providers, and certificates of clients, are checked by.
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     """
@@ -91,11 +95,14 @@ def make_site(
             host_id=_HOST_ID,
         )
     )
+    tokens = make_token_service(
+        reactor, config.identity, authorities, accounts, authenticator, proxies
+    )
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(
         Fronts(
             {b"/minio/admin/": administration, b"/minio/kms/": administration},
-            S3Resource(objects, health.probe),
+            S3Resource(objects, health.probe, tokens),
         ),
         reactor,
         refusal=partial(refuse_framing, host_id=_HOST_ID),

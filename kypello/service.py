@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
@@ -28,9 +28,11 @@ from kypello.errors import ConfigurationError
 from kypello.fronts import make_site
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
-from kypello.http.tls import Loaded, TLSFiles, load
+from kypello.http.tls import Clients, Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
+from kypello.iam.authorities import Authorities
 from kypello.iam.sweeper import SessionSweeper
+from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
@@ -94,6 +96,7 @@ class Prepared:
     :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
     :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
     :ivar tls: What was read of them.
+    :ivar authorities: Those that identity providers, and certificates of clients, are checked by.
     """
 
     config: Config
@@ -106,6 +109,7 @@ class Prepared:
     tls_files: TLSFiles | None
     tls: Loaded | None
     place: Place = Place()
+    authorities: Authorities = field(factory=Authorities)
 
 
 @frozen
@@ -144,13 +148,14 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
-    tls_files = _tls_files(certs_dir, config.cert_password)
+    tls_files = _tls_files(certs_dir, config.cert_password, asked_of_clients(config.identity))
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
+    folder = certs_dir / "CAs"
+    authorities = attempt(load_authorities, config.identity, folder)
     if isinstance(kms, KESSettings):
-        authorities = certs_dir / "CAs"
-        if kms.ca_path is None and authorities.is_dir():
-            kms = evolve(kms, ca_path=authorities)
+        if kms.ca_path is None and folder.is_dir():
+            kms = evolve(kms, ca_path=folder)
         kes_files = attempt(kms_tls.load, kms)
     directory = attempt(DataDirectory, config.directory, place.lock)
     if mistakes:
@@ -169,7 +174,17 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
         directory.close()
         raise
     return Prepared(
-        config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls, place
+        config,
+        directory,
+        root,
+        made_root,
+        kms,
+        kes_files,
+        embedded,
+        tls_files,
+        tls,
+        place,
+        authorities,
     )
 
 
@@ -181,10 +196,10 @@ def default_certs_dir() -> Path:
     return theirs if theirs.is_dir() and not ours.is_dir() else ours
 
 
-def _tls_files(certs_dir: Path, password: str | None) -> TLSFiles | None:
+def _tls_files(certs_dir: Path, password: str | None, clients: Clients) -> TLSFiles | None:
     key, cert = certs_dir / "private.key", certs_dir / "public.crt"
     # One without the other is a mistake, which loading them tells.
-    return TLSFiles(key, cert, password) if key.exists() or cert.exists() else None
+    return TLSFiles(key, cert, password, clients) if key.exists() or cert.exists() else None
 
 
 class Server(MultiService):
@@ -256,6 +271,7 @@ class Server(MultiService):
                 store,
                 kms,
                 accounts,
+                prepared.authorities,
                 balance,
                 partial(_end, place),
             ),
