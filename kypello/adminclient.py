@@ -8,7 +8,7 @@ errors that say what to do.
 import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -28,6 +28,7 @@ from kypello.auth.request import RequestHead
 from kypello.crypto import payload
 from kypello.errors import KypelloError, NotAuthentic
 from kypello.interfaces import ILane
+from kypello.kms.agent import WholeBody
 from kypello.kms.reasons import explain
 
 #: Parameters of a call, in their order; a name may come more than once.
@@ -147,7 +148,7 @@ class AdminClient:
         """
         waiting = Deferred.fromCoroutine(self._exchange(method, _PREFIX + operation, query, body))
         try:
-            status, answer = await waiting.addTimeout(PATIENCE, self._clock)
+            status, answer = await waiting.addTimeout(PATIENCE, self._clock, self._give_up)
         except KypelloError:
             raise
         except Exception as error:
@@ -192,17 +193,28 @@ class AdminClient:
         except ValueError as error:
             raise NoAnswer(self._access.endpoint, "its answer is not JSON") from error
 
+    def _give_up(self, _outcome: object, _time: float) -> NoReturn:
+        """
+        Called with what became of a call that took too long.
+        """
+        raise NoAnswer(self._access.endpoint, "it does not answer")
+
     async def _exchange(
         self, method: str, path: str, query: Query, body: bytes
     ) -> tuple[int, bytes]:
         headers = self._signed(method, path, query, body)
         if body:
             # MinIO takes the body of a POST for a form otherwise, and refuses it.
-            headers.addRawHeader("content-type", "application/octet-stream")
+            headers.addRawHeader(b"content-type", b"application/octet-stream")
         asked = "&".join(f"{quote(name, '')}={quote(value, '')}" for name, value in query)
         url = self._access.endpoint + path + (f"?{asked}" if asked else "")
         response = await self._http.request(
-            method, url, headers=headers, data=body or None, allow_redirects=False, unbuffered=True
+            method,
+            url,
+            headers=headers,
+            data=WholeBody(body) if body else None,
+            allow_redirects=False,
+            unbuffered=True,
         )
         parts: list[bytes] = []
         size = 0
@@ -242,7 +254,7 @@ class AdminClient:
             f"{sigv4.ALGORITHM} Credential={access.access_key}/{scope.text},"
             f" SignedHeaders={';'.join(names)}, Signature={signature}"
         )
-        return Headers({name: [value] for name, value in signed.items()})
+        return Headers({name.encode(): [value.encode()] for name, value in signed.items()})
 
 
 def _refusal(status: int, answer: bytes) -> CallRefused:

@@ -13,7 +13,7 @@ from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.http.balance import Balance
-from kypello.http.fronts import Fronts
+from kypello.http.fronts import Fronts, below
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -27,6 +27,7 @@ from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.store.disk import DiskStore
+from kypello.sts.root import is_call
 
 _HOST_ID = "kypello"
 
@@ -46,8 +47,8 @@ def make_site(
     """
     What answers requests.
 
+    :param authorities: Who vouches for other servers, and for clients.
     :param disk: The parts below *store*.
-    :param authorities: Those that identity providers, and certificates of clients, are checked by.
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     """
@@ -101,8 +102,12 @@ def make_site(
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(
         Fronts(
-            {b"/minio/admin/": administration, b"/minio/kms/": administration},
-            S3Resource(objects, health.probe, tokens),
+            (
+                (below(b"/minio/admin/"), administration),
+                (below(b"/minio/kms/"), administration),
+                (is_call, tokens),
+            ),
+            S3Resource(objects, health.probe),
         ),
         reactor,
         refusal=partial(refuse_framing, host_id=_HOST_ID),

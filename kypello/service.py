@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
@@ -28,7 +28,7 @@ from kypello.errors import ConfigurationError
 from kypello.fronts import make_site
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
-from kypello.http.tls import Clients, Loaded, TLSFiles, load
+from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
 from kypello.iam.authorities import Authorities
 from kypello.iam.sweeper import SessionSweeper
@@ -96,7 +96,7 @@ class Prepared:
     :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
     :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
     :ivar tls: What was read of them.
-    :ivar authorities: Those that identity providers, and certificates of clients, are checked by.
+    :ivar authorities: Who vouches for other servers, and for clients.
     """
 
     config: Config
@@ -108,8 +108,8 @@ class Prepared:
     embedded: Embedded | None
     tls_files: TLSFiles | None
     tls: Loaded | None
+    authorities: Authorities
     place: Place = Place()
-    authorities: Authorities = field(factory=Authorities)
 
 
 @frozen
@@ -148,14 +148,14 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
-    tls_files = _tls_files(certs_dir, config.cert_password, asked_of_clients(config.identity))
+    tls_files = _tls_files(certs_dir, config)
+    authorities = attempt(load_authorities, config.identity, certs_dir / "CAs")
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
-    folder = certs_dir / "CAs"
-    authorities = attempt(load_authorities, config.identity, folder)
     if isinstance(kms, KESSettings):
-        if kms.ca_path is None and folder.is_dir():
-            kms = evolve(kms, ca_path=folder)
+        authorities = certs_dir / "CAs"
+        if kms.ca_path is None and authorities.is_dir():
+            kms = evolve(kms, ca_path=authorities)
         kes_files = attempt(kms_tls.load, kms)
     directory = attempt(DataDirectory, config.directory, place.lock)
     if mistakes:
@@ -183,8 +183,8 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
         embedded,
         tls_files,
         tls,
-        place,
         authorities,
+        place,
     )
 
 
@@ -196,10 +196,13 @@ def default_certs_dir() -> Path:
     return theirs if theirs.is_dir() and not ours.is_dir() else ours
 
 
-def _tls_files(certs_dir: Path, password: str | None, clients: Clients) -> TLSFiles | None:
+def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
     key, cert = certs_dir / "private.key", certs_dir / "public.crt"
     # One without the other is a mistake, which loading them tells.
-    return TLSFiles(key, cert, password, clients) if key.exists() or cert.exists() else None
+    if not key.exists() and not cert.exists():
+        return None
+    clients = asked_of_clients(config.identity)
+    return TLSFiles(key, cert, config.cert_password, clients=clients)
 
 
 class Server(MultiService):

@@ -124,8 +124,12 @@ async def revoke(call: Call) -> Response:
     """
     End sessions of a user.
     """
-    user = call.parameter("user") or call.user
-    if user == call.user:
+    user, provider = call.parameter("user") or call.user, call.tail
+    if provider not in (BUILTIN, "ldap", "openid", "tls"):
+        raise invalid_argument("There is no such provider of identities.")
+    if provider == "ldap":
+        user = entry(user).name
+    if user == call.user and provider == await call.provider():
         await call.require_own("admin:RemoveServiceAccount")
     elif user == call.front.root:
         raise access_denied()
@@ -134,11 +138,7 @@ async def revoke(call: Call) -> Response:
     everything, kind = call.parameter("fullRevoke") == "true", call.parameter("tokenRevokeType")
     if everything == bool(kind):
         raise invalid_argument("Either all sessions are revoked, or those of a type.")
-    if call.tail not in (BUILTIN, "ldap", "openid", "tls"):
-        raise invalid_argument("There is no such provider of identities.")
-    if call.tail == "ldap":
-        user = entry(user).name
-    await call.accounts.revoke(user, call.tail, None if everything else kind)
+    await call.accounts.revoke(user, provider, None if everything else kind)
     return DONE_SILENTLY
 
 

@@ -122,18 +122,27 @@ class Call:
         """
         return self.front.root if self.identity.kind is Kind.ROOT else self.identity.user
 
-    async def owns(self, key: KeyInfo) -> bool:
+    async def provider(self) -> str:
         """
-        Whether a service account or a session belongs to whoever asks, or acts for the same.
+        Who knows whoever asks.
 
         Names alone do not tell: an identity provider may know somebody by the name of a user.
         """
-        if key.parent != self.user:
-            return False
-        provider = BUILTIN
         if self.identity.kind in (Kind.SERVICE, Kind.SESSION):
-            provider = (await self.accounts.key(self.identity.access_key)).provider
-        return key.provider == provider
+            return (await self.accounts.key(self.identity.access_key)).provider
+        return BUILTIN
+
+    async def is_oneself(self, user: str) -> bool:
+        """
+        Whether this is the user who asks, or in whose name it is asked.
+        """
+        return user == self.user and await self.provider() == BUILTIN
+
+    async def owns(self, key: KeyInfo) -> bool:
+        """
+        Whether a service account or a session belongs to whoever asks, or acts for the same.
+        """
+        return key.parent == self.user and key.provider == await self.provider()
 
     def parameter(self, name: str) -> str:
         """

@@ -11,7 +11,7 @@ import msgspec
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, invalid_argument, not_offered
-from kypello.admin.wire import DONE, json_response, tell_time, tell_update
+from kypello.admin.wire import DONE, Document, json_response, tell_time, tell_update
 from kypello.http.response import Response
 from kypello.iam.ldapnames import normal_name
 from kypello.iam.values import Holder, HolderKind
@@ -21,7 +21,7 @@ from kypello.policy.document import parse_policy
 MAX_POLICY = 20 * 1024
 
 
-class _Attachment(msgspec.Struct):
+class _Attachment(Document):
     """
     Policies that a user or a group is to get, or to lose.
     """

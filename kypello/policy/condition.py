@@ -130,6 +130,6 @@ def _value(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     raise MalformedPolicy("condition values must be strings, numbers or booleans")

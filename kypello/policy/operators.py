@@ -12,9 +12,10 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
@@ -25,9 +26,10 @@ from kypello.policy.wildcards import Lookup, Template
 #: Whether one value of a request is what is meant.
 Test: TypeAlias = Callable[[str, Lookup], bool]
 
-_Compare: TypeAlias = Callable[[float, float], bool]
+_Compare: TypeAlias = Callable[[Any, Any], bool]
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 @frozen
@@ -171,7 +173,7 @@ def _address(given: str) -> IPv4Address | IPv6Address | None:
 
 def _numbers(reading: Reading, *, compare: _Compare) -> Test:
     """
-    Whole numbers.
+    Whole and decimal numbers.
     """
     expected = []
     for value in reading.values:
@@ -179,11 +181,11 @@ def _numbers(reading: Reading, *, compare: _Compare) -> Test:
             raise MalformedPolicy(
                 f"value {value} must be a int for {reading.name} condition: invalid syntax"
             )
-        expected.append(int(value))
+        expected.append(Decimal(value))
 
     def test(given: str, _lookup: Lookup) -> bool:
         return _NUMBER.fullmatch(given) is not None and any(
-            compare(int(given), one) for one in expected
+            compare(Decimal(given), one) for one in expected
         )
 
     return test
@@ -210,7 +212,7 @@ def _dates(reading: Reading, *, compare: _Compare) -> Test:
 
 
 def _moment(text: str) -> float | None:
-    if _NUMBER.fullmatch(text):
+    if _WHOLE.fullmatch(text):
         return float(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -46,23 +46,16 @@ class S3Resource(Resource):
 
     isLeaf = True
 
-    def __init__(
-        self,
-        front: Front,
-        health: Callable[[str], Awaitable[Response | None]],
-        tokens: Resource | None = None,
-    ) -> None:
+    def __init__(self, front: Front, health: Callable[[str], Awaitable[Response | None]]) -> None:
         """
         Serve *front*.
 
         :param health: Answers what follows ``/minio/health/``; ``None`` for what it does not
             know.
-        :param tokens: The security token service, which gets every ``POST`` on the root.
         """
         Resource.__init__(self)
         self._front = front
         self._health = health
-        self._tokens = tokens
 
     def render(self, request: StreamingRequest) -> int:
         """
@@ -70,16 +63,9 @@ class S3Resource(Resource):
         """
         domains = self._front.domains
         host = dict(request.head.headers).get("host", "") if domains else ""
-        bucket = bucket_of_host(host, domains)
-        if self._tokens is not None and not bucket and _is_on_root(request):
-            return self._tokens.render(request)  # type: ignore[no-any-return]  # Twisted has no annotation
-        head = read_head(request, bucket)
+        head = read_head(request, bucket_of_host(host, domains))
         exchange = _Exchange(self._front, self._health, request, head)
         return respond(request, exchange.answer(), exchange.word)
-
-
-def _is_on_root(request: StreamingRequest) -> bool:
-    return request.method == b"POST" and request.path == b"/"
 
 
 @define(eq=False)

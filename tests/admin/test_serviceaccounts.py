@@ -390,7 +390,14 @@ class SessionTests(AdminCase):
         self.assertEqual(told["accounts"], [])
         call = f"info-service-account?accessKey={self.key.access_key}"
         self.send("GET", call, by=subject, status=403)
+        self.send("GET", "user-info?accessKey=somebody", by=subject, status=403)
+        self.send(
+            "POST", "revoke-tokens/builtin?user=somebody&fullRevoke=true", by=subject, status=403
+        )
         self.assertEqual(self.told_secretly(call, by=self.user)["parentUser"], "somebody")
+        self.send("POST", "revoke-tokens/openid?fullRevoke=true", by=subject, status=204)
+        self.send("GET", "accountinfo", by=subject, status=403)
+        self.send("GET", "accountinfo", by=self.session)
 
     def test_service_account_of_a_subject(self) -> None:
         """

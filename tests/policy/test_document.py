@@ -150,6 +150,10 @@ STATEMENTS: list[tuple[object, str]] = [
         "value x must be a int for NumericLessThan condition: invalid syntax",
     ),
     (
+        allow("s3:*", **_with(NumericEquals={"s3:max-keys": 1e30})),
+        "value 1e+30 must be a int for NumericEquals condition: invalid syntax",
+    ),
+    (
         allow("s3:*", **_with(DateLessThan={"aws:CurrentTime": "soon"})),
         "value soon must be a date and time for DateLessThan condition",
     ),

@@ -10,7 +10,9 @@ from typing import Any
 
 from attrs import evolve
 
-from kypello.model import Kind
+from kypello.auth.request import RequestHead
+from kypello.auth.values import RequestValues
+from kypello.model import Kind, Question
 from kypello.policy.canned import CANNED
 from kypello.policy.compiled import Whom
 from kypello.policy.document import parse_session_policy
@@ -673,6 +675,47 @@ class TagTests(SyncCase):
             (None, False),
         ):
             self.assertIs(decide(question, ALICE, given, tags=tags), expected, tags)
+
+
+class RequestTests(SyncCase):
+    """
+    Conditions ask real requests.
+    """
+
+    def test_headers(self) -> None:
+        """
+        What a request says decides, with keys of policies in any case.
+        """
+        condition = {
+            "StringEquals": {
+                "s3:RequestObjectTag/Team": "red",
+                "s3:x-amz-Server-Side-Encryption": "aws:kms",
+            },
+            "ForAllValues:StringEquals": {"s3:RequestObjectTagKeys": ["Team", "Year"]},
+            "Null": {"s3:if-none-match": "false"},
+            "IpAddress": {"aws:SourceIp": "192.0.2.0/24"},
+        }
+        given = grants(allow("s3:PutObject", Condition=condition))
+        headers = {
+            "x-amz-tagging": "Team=red&Year=2026",
+            "x-amz-server-side-encryption": "aws:kms",
+            "if-none-match": "*",
+        }
+        for changed, expected in (
+            ({}, True),
+            ({"x-amz-tagging": "Team=blue"}, False),
+            ({"x-amz-tagging": "team=red"}, False),
+            ({"x-amz-tagging": "Team=red&Other=1"}, False),
+            ({"x-amz-server-side-encryption": "AES256"}, False),
+            ({"if-none-match": None}, False),
+        ):
+            sent = tuple(
+                (name, value) for name, value in {**headers, **changed}.items() if value is not None
+            )
+            head = RequestHead("PUT", "/b/k", (), sent, False, "192.0.2.1")
+            values = RequestValues(head, 0.0, "AWS4-HMAC-SHA256", "REST-HEADER")
+            question = Question("s3:PutObject", "b/k", values)
+            self.assertIs(decide(question, ALICE, given), expected, changed)
 
 
 class RememberedTests(SyncCase):

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kypello.model import Kind, Question
-from kypello.policy.document import merged, parse_policy
-from kypello.policy.evaluate import NOTHING, Asker, Grants, Policies, decide, lookup
+from kypello.policy.actions import OF_LISTING
+from kypello.policy.document import Policy, merged, parse_policy
+from kypello.policy.evaluate import NOTHING, Asker, Grants, Policies, Verdict, decide, lookup
 from kypello.policy.publicaccess import PublicAccessBlock
 from tests.cases import SyncCase
 from tests.policy.asking import ALICE, ANYBODY, ARN, BOB, ROOT, ask, of_bucket, policy
@@ -128,6 +129,35 @@ def allowed(
     )
 
 
+def defined(policies: Sequence[Policy], question: Question, asker: Asker) -> Verdict:
+    """
+    What policies say by definition: all statements are looked at, one after the other.
+    """
+    find = lookup(question, asker, NOTHING)
+    forms = [question.resource]
+    if question.action in OF_LISTING:
+        forms.append(question.resource + "/")
+    verdict = Verdict.NONE
+    for statement in (one for each in policies for one in each.statements):
+        named = any(
+            resource.template.matches(form, find)
+            for resource in statement.resources
+            for form in forms
+            # What is not of S3 is no resource of S3, but for everything.
+            if question.action.startswith("s3:") or resource.template.everything
+        )
+        if (
+            question.action in statement.actions
+            and named != statement.excluding
+            and not (statement.allows and any(not find(key) for key in statement.needed))
+            and all(condition.holds(find) for condition in statement.conditions)
+        ):
+            if not statement.allows:
+                return Verdict.DENY
+            verdict = Verdict.ALLOW
+    return verdict
+
+
 class PropertyTests(SyncCase):
     """
     What changes of policies do to a decision.
@@ -206,6 +236,23 @@ class PropertyTests(SyncCase):
             self.assertIs(
                 policies.verdict(question.action, question.resource, find),
                 together.verdict(question.action, question.resource, find),
+            )
+
+    @given(st.lists(questions, min_size=1), askers, st.lists(several, max_size=3))
+    def test_definition(
+        self, asked: list[Question], asker: Asker, documents: list[list[Statement]]
+    ) -> None:
+        """
+        Looking up what can match, and remembering it, gives what is defined.
+        """
+        parsed = [policy(*each) for each in documents]
+        compiled = Policies(parsed)
+        for question in [*asked, *asked]:
+            self.assertIs(
+                compiled.verdict(
+                    question.action, question.resource, lookup(question, asker, NOTHING)
+                ),
+                defined(parsed, question, asker),
             )
 
     @given(questions, askers, several, of_buckets, several)
