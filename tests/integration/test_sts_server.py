@@ -4,6 +4,7 @@
 A whole server, with its workers, that gives temporary credentials and takes them.
 """
 
+import subprocess
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,27 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from minio import Minio
-from minio.credentials import CertificateIdentityProvider
+from minio.credentials import CertificateIdentityProvider, LdapIdentityProvider
 from minio.error import S3Error
 from urllib3 import PoolManager
 
 from tests.cases import SyncCase
 from tests.iam.authority import Authority
-from tests.integration.server import ACCESS_KEY, SECRET_KEY, STATIC_KEY, ServerProcess
+from tests.integration.directory import (
+    BASE,
+    LOOKUP,
+    LOOKUP_PASSWORD,
+    PASSWORDS,
+    DirectoryServer,
+)
+from tests.integration.server import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    STATIC_KEY,
+    ServerProcess,
+    base_environment,
+)
+from tests.integration.tools import require
 from tests.kes.certificates import certificate, key_pem, new_key, pem
 
 _READING = (
@@ -174,3 +189,82 @@ class CertificateTests(SyncCase):
             with self.assertRaises(S3Error) as caught:
                 client.put_object("bucket", "key", BytesIO(b"x"), 1)
             self.assertEqual(caught.exception.code, "AccessDenied")
+
+
+class DirectoryTests(SyncCase):
+    """
+    A server beside a real directory.
+    """
+
+    def test_session(self) -> None:
+        """
+        Somebody of the directory gets a session as soon as mc has attached a policy to a group of
+        theirs, and none as soon as it has detached it.
+        """
+        mc, folder = require("mc"), Path(self.mktemp()).absolute()
+        directory = DirectoryServer(folder / "slapd")
+        directory.start()
+        self.addCleanup(directory.stop)
+        (folder / "CAs").mkdir()
+        (folder / "CAs" / "directory.crt").write_bytes(directory.authority.read_bytes())
+        ldap = {
+            "SERVER_ADDR": f"127.0.0.1:{directory.tls_port}",
+            "LOOKUP_BIND_DN": LOOKUP,
+            "LOOKUP_BIND_PASSWORD": LOOKUP_PASSWORD,
+            "USER_DN_SEARCH_BASE_DN": f"ou=People,{BASE}",
+            "USER_DN_SEARCH_FILTER": "(uid=%s)",
+            "GROUP_SEARCH_BASE_DN": f"ou=Groups,{BASE}",
+            "GROUP_SEARCH_FILTER": "(member=%d)",
+        }
+        server = ServerProcess(
+            folder / "data",
+            {
+                "MINIO_KMS_SECRET_KEY": STATIC_KEY,
+                **{f"MINIO_IDENTITY_LDAP_{name}": text for name, text in ldap.items()},
+            },
+            ("--certs-dir", str(folder)),
+        )
+        server.start()
+        self.addCleanup(server.stop)
+        address = server.endpoint.removeprefix("http://")
+
+        def change(verb: str) -> None:
+            """
+            Attach or detach the policy.
+            """
+            done = subprocess.run(
+                [
+                    *(mc, "--config-dir", folder / "mc", "idp", "ldap", "policy", verb, "here"),
+                    *("readwrite", "--group", f"CN=Readers, ou=Groups, {BASE}"),
+                ],
+                env={
+                    **base_environment(),
+                    "MC_HOST_here": f"http://{ACCESS_KEY}:{SECRET_KEY}@{address}",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+        def log_in() -> Minio:
+            """
+            A client with a session of somebody in the group.
+            """
+            provider = LdapIdentityProvider(server.endpoint, "bob", PASSWORDS["bob"])
+            provider.retrieve()
+            return Minio(address, credentials=provider, secure=False)
+
+        with self.assertRaises(ValueError):
+            log_in()
+        change("attach")
+        client = log_in()
+        client.make_bucket("bucket")
+        change("detach")
+        with self.assertRaises(S3Error) as caught:
+            client.list_buckets()
+        self.assertEqual(caught.exception.code, "AccessDenied")
+        with self.assertRaises(ValueError):
+            log_in()
