@@ -92,6 +92,7 @@ def make_site(
             started=reactor.seconds(),
             version=version("kypello"),
             services={"stop": stop},
+            identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
         )
