@@ -432,3 +432,33 @@ class SessionTests(AdminCase):
         (found,) = group["users"]
         self.assertEqual(found["minioAccessKey"], "subject")
         self.assertEqual(len(found["serviceAccounts"]), 1)
+
+    def test_service_account_of_an_entry(self) -> None:
+        """
+        Who has logged in by a directory makes a service account by any spelling of the own name,
+        and sees it; nobody else makes one.
+        """
+        name, groups = "uid=alice,dc=example", ["cn=staff,dc=example"]
+        alice = self.begin(name, provider="ldap", groups=groups)
+        call = "idp/ldap/add-service-account"
+        answer = self.sealed("PUT", call, {"targetUser": "UID=Alice, DC=Example"}, by=alice)
+        made = self.opened(answer, alice)["credentials"]["accessKey"]
+        told = self.done(self.accounts.key(made))
+        self.assertEqual((told.parent, told.provider), (name, "ldap"))
+        self.assertEqual(list(told.groups), groups)
+        answer = self.sealed("PUT", call, {"targetUser": name}, status=403)
+        self.refused(answer, "XMinioIAMActionNotAllowed")
+        other = {"targetUser": "uid=bob,dc=example"}
+        self.sealed("PUT", call, other, by=alice, status=403)
+        self.sealed("PUT", call, {"targetUser": "bob"}, by=alice, status=400)
+        bulk = "idp/ldap/list-access-keys-bulk?listType=all"
+        own = self.told_secretly(bulk, by=alice)
+        self.assertEqual([each["accessKey"] for each in own[name]["serviceAccounts"]], [made])
+        self.assertEqual(self.told_secretly(f"{bulk}&all=true"), own)
+        self.assertEqual(self.told_secretly(f"{bulk}&userDNs=UID%3DAlice%2CDC%3DExample"), own)
+        other_told = self.told_secretly(f"{bulk}&userDNs=uid%3Dbob")["uid=bob"]
+        self.assertEqual(other_told, {"serviceAccounts": [], "stsKeys": []})
+        for wrong in (f"{bulk}&all=true", f"{bulk}&userDNs=uid%3Dbob"):
+            self.send("GET", wrong, by=alice, status=403)
+        self.send("GET", f"{bulk}&all=true&userDNs=uid%3Dbob", status=400)
+        self.send("GET", bulk, by=self.user, status=403)
