@@ -37,7 +37,7 @@ Query = Sequence[tuple[str, str]]
 #: The longest answer that is read, in bytes.
 MAX_ANSWER = 64 << 20
 
-#: How long a call may take, in seconds.
+#: How long most calls may take, in seconds.
 PATIENCE = 120.0
 
 _PREFIX = "/minio/admin/v3/"
@@ -136,19 +136,25 @@ class AdminClient:
         self._http = HTTPClient(self._agent)
 
     async def call(
-        self, method: str, operation: str, query: Query = (), body: bytes = b""
+        self,
+        method: str,
+        operation: str,
+        query: Query = (),
+        body: bytes = b"",
+        patience: float = PATIENCE,
     ) -> bytes:
         """
         Make one call.  Nothing is repeated.
 
         :param operation: What follows ``/minio/admin/v3/``.
+        :param patience: How long it may take, in seconds.
         :return: The body of the answer.
         :raises CallRefused:
         :raises NoAnswer:
         """
         waiting = Deferred.fromCoroutine(self._exchange(method, _PREFIX + operation, query, body))
         try:
-            status, answer = await waiting.addTimeout(PATIENCE, self._clock, self._give_up)
+            status, answer = await waiting.addTimeout(patience, self._clock, self._give_up)
         except KypelloError:
             raise
         except Exception as error:

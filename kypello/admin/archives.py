@@ -19,7 +19,7 @@ async def export_accounts(call: Call) -> Response:
     """
     Tell all accounts, with their secret keys.
     """
-    content = await export_archive(call.accounts)
+    content = await export_archive(call.accounts, call.front.lanes.lane())
     return Response(200, (("Content-Type", "application/zip"),), content)
 
 
@@ -36,7 +36,7 @@ async def import_accounts(call: Call) -> Response:
 
 async def import_accounts_silently(call: Call) -> Response:
     """
-    The same for older clients, which expect no answer.
+    Import in the same way, for older clients, which expect no answer.
     """
     await _import(call)
     return DONE
@@ -53,7 +53,8 @@ async def _import(call: Call) -> Report:
             call.content,
             importer,
             root=call.front.root,
-            now=call.front.clock.seconds(),
+            clock=call.front.clock,
+            lane=call.front.lanes.lane(),
             dry_run=call.parameter("dry-run") == "true",
             old_root=call.parameter("old-root"),
         )

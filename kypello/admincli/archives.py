@@ -13,6 +13,9 @@ from typing import Any
 from kypello.admincli.target import CommandError
 from kypello.admincli.work import Work
 
+#: How long all accounts may take, in seconds: each of them is a commit.
+_PATIENCE = 3600.0
+
 #: What becomes of a thing, for people, in the order in which it is told.
 _OUTCOMES = {
     "added": "added",
@@ -27,7 +30,7 @@ async def export(work: Work) -> int:
     """
     Write all accounts, with their secrets, to a file that nobody else can read.
     """
-    content = await work.client.call("GET", "export-iam")
+    content = await work.client.call("GET", "export-iam", patience=_PATIENCE)
     path: Path = work.options.file
     if str(path) == "-":
         sys.stdout.buffer.write(content)
@@ -57,7 +60,7 @@ async def import_(work: Work) -> int:
     query = [("dry-run", "true")] if work.options.dry_run else []
     if work.options.old_root:
         query.append(("old-root", work.options.old_root))
-    answer = await work.client.call("PUT", "import-iam-v2", query, work.inputs.archive)
+    answer = await work.client.call("PUT", "import-iam-v2", query, work.inputs.archive, _PATIENCE)
     details = work.client.read(answer).get("details")
     if details is None:
         raise CommandError("this server does not tell what it imported; it is no Kypello")

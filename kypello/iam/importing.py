@@ -7,11 +7,12 @@ Nobody may get more by a move than they had: where a policy, or the limit of a k
 brought over exactly, what depends on it is not brought over either, and the report says so.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from kypello.errors import (
     AccessKeyTaken,
@@ -27,15 +28,18 @@ from kypello.iam import limits
 from kypello.iam.accounts import Accounts
 from kypello.iam.archivefile import Archive, ArchivedGroup, ArchivedKey, ArchivedUser
 from kypello.iam.importreport import Item, Outcome, Thing
-from kypello.iam.present import Present, look_around
+from kypello.iam.present import Present, look_around, same_document, same_limit
 from kypello.iam.subjects import bound_policies, read_claims
 from kypello.iam.values import BUILTIN, Holder, HolderKind, KeyInfo, NewKey
 from kypello.model import Kind
 from kypello.policy.canned import CANNED
-from kypello.policy.document import Policy, parse_policy, parse_session_policy
+from kypello.policy.document import parse_policy, parse_session_policy
 
 #: Tells whether who imports may do an action.
 May: TypeAlias = Callable[[str], Awaitable[bool]]
+
+#: After how many things others get their turn.
+_SHIFT = 64
 
 _Outcome: TypeAlias = tuple[Outcome, str]
 
@@ -111,12 +115,13 @@ class Importing:
     _archive: Archive
     _importer: Importer
     _root: str
-    _now: float
+    _clock: IReactorTime
     _dry_run: bool
     _old_root: str
     _items: list[Item] = field(init=False, factory=list)
     _rights: dict[str, bool] = field(init=False, factory=dict)
     _here: Present = field(init=False)
+    _begun: int = field(init=False, default=0)
 
     async def run(self) -> list[Item]:
         """
@@ -153,6 +158,10 @@ class Importing:
         """
         Do one thing, and write down what became of it.
         """
+        self._begun += 1
+        if self._begun % _SHIFT == 0:
+            # Nothing below need wait for anything, and a worker has others to serve.
+            await deferLater(self._clock, 0)
         try:
             outcome, reason = await work
         except _Stopped as stopped:
@@ -277,7 +286,7 @@ class Importing:
         )
         parent = self._parent(key)
         self._check_owner(parent.name)
-        if key.expires is not None and key.expires <= self._now:
+        if key.expires is not None and key.expires <= self._clock.seconds():
             raise _Stopped(Outcome.LEFT_OUT, "it has expired")
         name, description, reason = _labels(key)
         new = NewKey(
@@ -301,7 +310,7 @@ class Importing:
         if known is not None:
             changed = await self._update(known, new)
             return (Outcome.CHANGED if changed else Outcome.UNCHANGED), reason
-        limits.check_expiry(key.expires, self._now)
+        limits.check_expiry(key.expires, self._clock.seconds())
         if not self._dry_run:
             await self._accounts.create_key(new)
         self._here.keys[access_key] = new
@@ -345,37 +354,13 @@ class Importing:
         for name in ("enabled", "name", "description", "expires"):
             if getattr(known, name) != getattr(new, name):
                 changes[name] = getattr(new, name)
-        if not _same_limit(known.policy, new.policy):
+        if not same_limit(known.policy, new.policy):
             changes["policy"] = new.policy
         if "expires" in changes:
-            limits.check_expiry(new.expires, self._now)
+            limits.check_expiry(new.expires, self._clock.seconds())
         if changes and not self._dry_run:
             await self._accounts.update_key(access_key, **changes)
         return bool(changes)
-
-
-def same_document(one: bytes, other: bytes) -> bool:
-    """
-    Whether two policies say the same: lists in them are sets, and MinIO writes these in any order.
-    """
-    try:
-        return bool(_settled(json.loads(one)) == _settled(json.loads(other)))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _settled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _settled(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return sorted((_settled(each) for each in value), key=repr)
-    return value
-
-
-def _same_limit(one: Policy | None, other: Policy | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return same_document(one.text, other.text)
 
 
 def _done(known: object | None) -> Outcome:

@@ -1,10 +1,12 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-What is on a server that an archive of accounts is imported into.
+What is on a server that an archive of accounts is imported into, and whether it is the same.
 """
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from attrs import define, field
 
@@ -44,7 +46,7 @@ async def look_around(accounts: Accounts) -> Present:
             secrets[secret.about.access_key] = secret.secret_key
         else:
             users[secret.about.name] = ArchivedUser(secret.secret_key, secret.about.enabled)
-    groups = [await accounts.group(name) for name in await accounts.groups()]
+    groups = await accounts.all_groups()
     return Present(
         policies={each.name: each.policy for each in await accounts.policies()},
         users=users,
@@ -53,3 +55,30 @@ async def look_around(accounts: Accounts) -> Present:
         secrets=secrets,
         holders=await accounts.holders(),
     )
+
+
+def same_document(one: bytes, other: bytes) -> bool:
+    """
+    Whether two policies say the same: lists in them are sets, and MinIO writes these in any order.
+    """
+    try:
+        return bool(_settled(json.loads(one)) == _settled(json.loads(other)))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _settled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _settled(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return sorted((_settled(each) for each in value), key=repr)
+    return value
+
+
+def same_limit(one: Policy | None, other: Policy | None) -> bool:
+    """
+    The same of what limits keys; ``None`` is no limit.
+    """
+    if one is None or other is None:
+        return one is other
+    return same_document(one.text, other.text)

@@ -8,12 +8,15 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from kypello.errors import NoSuchAccessKey, NoSuchUser
 from kypello.iam.archive import export_archive, import_archive
 from kypello.iam.importing import Importer
 from kypello.iam.importreport import Outcome, Report, Thing
 from kypello.iam.values import Holder, HolderKind
 from kypello.policy.canned import CANNED
+from kypello.testing.fakes import InlineLane
 from tests.iam.archives import (
     EMBEDDED,
     TEAM,
@@ -72,10 +75,17 @@ class ArchiveCase(AccountsCase):
             assets if isinstance(assets, bytes) else zipped(assets),
             importer or self.importer(),
             root=ROOT.access_key,
-            now=self.clock.seconds(),
+            clock=self.clock,
+            lane=InlineLane(),
             dry_run=dry_run,
             old_root=old_root,
         )
+
+    async def export(self) -> bytes:
+        """
+        Export all accounts.
+        """
+        return await export_archive(self.accounts, InlineLane())
 
     def told(self, report: Report, outcome: Outcome) -> set[str]:
         """
@@ -226,6 +236,17 @@ class MoveInTests(ArchiveCase):
         self.assertIsNotNone(info.policy)
         self.assertIsNotNone(info.expires)
         self.assertIs(await self.enabled("BOBKEY0000000000001"), True)
+
+    async def test_turns(self) -> None:
+        """
+        An import of very many things lets others have their turn, and goes on.
+        """
+        users = {f"user{number}": {"secretKey": "12345678"} for number in range(200)}
+        waiting = Deferred.fromCoroutine(self.bring({"users": users}, dry_run=True))
+        self.assertNoResult(waiting)
+        self.clock.advance(0)
+        report = self.successResultOf(waiting)
+        self.assertEqual(len(report.of(Outcome.ADDED)), 200)
 
     async def test_report(self) -> None:
         """
@@ -524,10 +545,10 @@ class SubjectTests(ArchiveCase):
         )
         self.assertEqual((web.provider, web.policies), ("openid", ("team",)))
         self.assertEqual(web.claims["jwt:groups"], ("a", "b"))
-        out = unzipped(await export_archive(self.accounts))["svcaccts"]
+        out = unzipped(await self.export())["svcaccts"]
         for name, said in (("DORAKEY", ldap), ("WEBKEY", openid)):
             self.assertEqual({**out[name]["claims"], **said}, out[name]["claims"])
-        report = await self.bring(await export_archive(self.accounts))
+        report = await self.bring(await self.export())
         self.assertEqual({item.outcome for item in report.items}, {Outcome.UNCHANGED})
 
     async def test_groups(self) -> None:
@@ -554,12 +575,12 @@ class ExportTests(ArchiveCase):
         """
         await self.bring(minio_assets(), old_root="oldroot")
         await self.accounts.create_session("alice", policy=limit("s3:*"), duration=3600)
-        content = await export_archive(self.accounts)
+        content = await self.export()
         self.setUp()
         report = await self.bring(content)
         self.assertEqual(report.of(Outcome.FAILED), [])
         self.assertEqual(report.of(Outcome.LEFT_OUT), [])
-        self.assertEqual(await export_archive(self.accounts), content)
+        self.assertEqual(await self.export(), content)
         self.assertEqual(len(await self.accounts.keys()), 3)
         self.assertTrue(await self.allowed("ROOTKEY0000000000001", "s3:DeleteBucket", "other"))
 
@@ -569,7 +590,7 @@ class ExportTests(ArchiveCase):
         """
         assets = minio_assets()
         await self.bring(assets, old_root="oldroot")
-        told = unzipped(await export_archive(self.accounts))
+        told = unzipped(await self.export())
         self.assertEqual(told.keys(), assets.keys())
         self.assertEqual(told["policies"].keys(), CANNED.keys() | {"team"})
         self.assertEqual(told["users"], assets["users"])
@@ -585,6 +606,6 @@ class ExportTests(ArchiveCase):
         """
         A server without accounts exports the canned policies.
         """
-        told = unzipped(await export_archive(self.accounts))
+        told = unzipped(await self.export())
         self.assertEqual(told["policies"].keys(), CANNED.keys())
         self.assertEqual([each for name, each in told.items() if each and name != "policies"], [])
