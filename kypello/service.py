@@ -328,6 +328,13 @@ class Server(MultiService):
         if not self.prepared.place.worker:
             for warning in self.prepared.config.warnings:
                 _log.warn("{text}", text=warning)
+            for provider in self.prepared.config.identity.openid:
+                if provider.role_policies:
+                    _log.info(
+                        "the OpenID provider {name} gives the role {role}",
+                        name=provider.name or "(the first one)",
+                        role=provider.role,
+                    )
         await self._listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)
