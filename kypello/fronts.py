@@ -13,10 +13,12 @@ from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.http.balance import Balance
-from kypello.http.fronts import Fronts
+from kypello.http.fronts import Fronts, below
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
+from kypello.iam.authorities import Authorities
+from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.health import Health
@@ -25,6 +27,7 @@ from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.store.disk import DiskStore
+from kypello.sts.root import is_call
 
 _HOST_ID = "kypello"
 
@@ -37,12 +40,14 @@ def make_site(
     store: IObjectStore,
     kms: GuardedKMS,
     accounts: Accounts,
+    authorities: Authorities,
     balance: Balance | None,
     stop: Callable[[], object],
 ) -> StreamingSite:
     """
     What answers requests.
 
+    :param authorities: Who vouches for other servers, and for clients.
     :param disk: The parts below *store*.
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
@@ -87,14 +92,22 @@ def make_site(
             started=reactor.seconds(),
             version=version("kypello"),
             services={"stop": stop},
+            identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
         )
     )
+    tokens = make_token_service(
+        reactor, config.identity, authorities, accounts, authenticator, proxies
+    )
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(
         Fronts(
-            {b"/minio/admin/": administration, b"/minio/kms/": administration},
+            (
+                (below(b"/minio/admin/"), administration),
+                (below(b"/minio/kms/"), administration),
+                (is_call, tokens),
+            ),
             S3Resource(objects, health.probe),
         ),
         reactor,

@@ -30,7 +30,9 @@ from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
+from kypello.iam.authorities import Authorities
 from kypello.iam.sweeper import SessionSweeper
+from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
@@ -94,6 +96,7 @@ class Prepared:
     :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
     :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
     :ivar tls: What was read of them.
+    :ivar authorities: Who vouches for other servers, and for clients.
     """
 
     config: Config
@@ -105,6 +108,7 @@ class Prepared:
     embedded: Embedded | None
     tls_files: TLSFiles | None
     tls: Loaded | None
+    authorities: Authorities
     place: Place = Place()
 
 
@@ -144,7 +148,8 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
-    tls_files = _tls_files(certs_dir, config.cert_password)
+    tls_files = _tls_files(certs_dir, config)
+    authorities = attempt(load_authorities, config.identity, certs_dir / "CAs")
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
     if isinstance(kms, KESSettings):
@@ -169,7 +174,17 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
         directory.close()
         raise
     return Prepared(
-        config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls, place
+        config,
+        directory,
+        root,
+        made_root,
+        kms,
+        kes_files,
+        embedded,
+        tls_files,
+        tls,
+        authorities,
+        place,
     )
 
 
@@ -181,10 +196,13 @@ def default_certs_dir() -> Path:
     return theirs if theirs.is_dir() and not ours.is_dir() else ours
 
 
-def _tls_files(certs_dir: Path, password: str | None) -> TLSFiles | None:
+def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
     key, cert = certs_dir / "private.key", certs_dir / "public.crt"
     # One without the other is a mistake, which loading them tells.
-    return TLSFiles(key, cert, password) if key.exists() or cert.exists() else None
+    if not key.exists() and not cert.exists():
+        return None
+    clients = asked_of_clients(config.identity)
+    return TLSFiles(key, cert, config.cert_password, clients=clients)
 
 
 class Server(MultiService):
@@ -256,6 +274,7 @@ class Server(MultiService):
                 store,
                 kms,
                 accounts,
+                prepared.authorities,
                 balance,
                 partial(_end, place),
             ),
@@ -309,6 +328,13 @@ class Server(MultiService):
         if not self.prepared.place.worker:
             for warning in self.prepared.config.warnings:
                 _log.warn("{text}", text=warning)
+            for provider in self.prepared.config.identity.openid:
+                if provider.role_policies:
+                    _log.info(
+                        "the OpenID provider {name} gives the role {role}",
+                        name=provider.name or "(the first one)",
+                        role=provider.role,
+                    )
         await self._listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)

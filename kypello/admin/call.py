@@ -25,6 +25,7 @@ from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
+from kypello.identityconfig import IdentitySettings
 from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
 
@@ -48,6 +49,7 @@ class AdminFront:
     :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
+    :ivar identity: Who else says who somebody is.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
@@ -65,6 +67,7 @@ class AdminFront:
     started: float
     version: str
     services: Mapping[str, Callable[[], object]] = _NO_SERVICES
+    identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     random: Callable[[int], bytes] = os.urandom
@@ -215,7 +218,7 @@ class Call:
         :raises Rejected:
         """
         try:
-            return await self.front.sealer.open(self.identity.secret_key, self.content)
+            return await self.front.sealer.open(self.identity, self.content)
         except NotAuthentic:
             raise bad_json() from None
 
@@ -231,7 +234,7 @@ class Call:
         """
         An answer that only whoever asked can open.
         """
-        return sealed_response(await self.front.sealer.seal(self.identity.secret_key, content))
+        return sealed_response(await self.front.sealer.seal(self.identity, content))
 
     async def seal(self, value: Any) -> Response:
         """

@@ -18,6 +18,7 @@ from kypello.admin import (
     kms,
     nothing,
     policies,
+    providers,
     server,
     serviceaccounts,
     settings,
@@ -154,6 +155,7 @@ ROUTES: tuple[Route, ...] = (
     _route("GET get-config-kv", _CONFIG, settings.get_config),
     _route("GET help-config-kv", _CONFIG, settings.help_config),
     _route("GET config", _CONFIG, settings.export_config),
+    _route("GET idp-config/*", _CONFIG, providers.providers),
     # Keys
     _asking("POST kms/status", "admin:KMSKeyStatus", kms.status),
     _asking("GET kms/status", "admin:KMSKeyStatus", kms.status),
@@ -171,7 +173,6 @@ ROUTES: tuple[Route, ...] = (
     _route("GET tier", "admin:ListTier", nothing.tiers),
     _route("GET tier-stats", "admin:ListTier", nothing.tiers),
     _route("GET list-jobs", "admin:ListBatchJobs", nothing.jobs),
-    _route("GET idp-config/*", _CONFIG, nothing.providers),
     _route("POST background-heal/status", "admin:Heal", nothing.background_healing),
     _route("POST heal/*", "admin:Heal", nothing.heal),
     *(

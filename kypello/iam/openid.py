@@ -8,6 +8,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 from attrs import define, field
@@ -44,6 +45,9 @@ CLAIMS = (
     "upn",
     "website",
 )
+
+#: How much text may be kept of somebody, in characters: a session has all of it.
+MOST_TEXT = 32 * 1024
 
 _NO_POLICY = "policy claim missing from the JWT token, credentials will not be generated"
 _ROLES = re.compile(r"arn:minio:iam:[^:]*::role/[0-9A-Za-z_-]{27}")
@@ -92,13 +96,16 @@ class OpenID:
             if told.get("sub") != claims["sub"]:
                 raise LoginRefused("The access token is not that of the same person.")
             claims = {**told, **claims}
-        subject = claims["sub"]
+        subject, values = claims["sub"], _condition_values(claims)
+        policies = settings.role_policies or _policies(claims.get(settings.claim))
+        if sum(map(len, (*policies, *chain.from_iterable(values.values())))) > MOST_TEXT:
+            raise LoginRefused("The claims are too large.")
         return Login(
             parent_of(subject, known.issuer),
             subject,
             "openid",
-            policies=settings.role_policies or _policies(claims.get(settings.claim)),
-            claims=_condition_values(claims),
+            policies=policies,
+            claims=values,
             expires=expires,
         )
 

@@ -98,7 +98,7 @@ class Slowing:
         :raises TooManyAttempts: It has not been tried.
         :raises KypelloError: Whatever *login* raises.
         """
-        counted = [(self._sources, _network(source))]
+        counted = [(self._sources, network_of(source))]
         if user:
             counted.append((self._users, user))
         now = self._clock.seconds()
@@ -125,7 +125,7 @@ class Slowing:
             pace.add(name, -1, self._clock.seconds())
 
 
-def _network(source: str) -> str:
+def network_of(source: str) -> str:
     """
     What one person has for certain: an address of version 4, a network of version 6.
     """

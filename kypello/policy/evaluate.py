@@ -144,12 +144,16 @@ def lookup(
 
     What depends on who asks is never taken from the request.
     """
-    own = _of_asker(asker, grants)
+    # A thousand statements may ask for the same, and not every value comes cheap.
+    known = _of_asker(asker, grants)
 
     def find(key: str) -> Sequence[str]:
-        given = own.get(key)
-        if given is not None:
-            return given
+        given = known.get(key)
+        if given is None:
+            given = known[key] = other(key)
+        return given
+
+    def other(key: str) -> Sequence[str]:
         if key.startswith(EXISTING_TAG):
             value = tags.get(key.removeprefix(EXISTING_TAG)) if tags else None
             return () if value is None else (value,)
@@ -195,28 +199,19 @@ def _whom(asker: Asker, grants: Grants) -> Whom:
     return Whom(None if asker.kind is None else asker.user, grants.unlimited)
 
 
-def _of_asker(asker: Asker, grants: Grants) -> Mapping[str, Sequence[str]]:
+def _of_asker(asker: Asker, grants: Grants) -> dict[str, Sequence[str]]:
     """
     The condition keys that tell who asks.
     """
-    if asker.kind is None:
-        return _ANONYMOUS
-    name = (asker.user,)
+    name: Sequence[str] = ()
+    arn: Sequence[str] = ()
+    if asker.kind is not None:
+        name = (asker.user,)
+        arn = (f"arn:aws:iam:::{'root' if grants.unlimited else f'user/{asker.user}'}",)
     return {
         "aws:username": name,
         "aws:userid": name,
-        "aws:principalarn": (
-            "arn:aws:iam:::root" if grants.unlimited else f"arn:aws:iam:::user/{asker.user}",
-        ),
-        "aws:principaltype": (asker.kind.value,),
+        "aws:principalarn": arn,
+        "aws:principaltype": ("Anonymous" if asker.kind is None else asker.kind.value,),
         "aws:groups": asker.groups,
     }
-
-
-_ANONYMOUS: Mapping[str, Sequence[str]] = {
-    "aws:username": (),
-    "aws:userid": (),
-    "aws:principalarn": (),
-    "aws:principaltype": ("Anonymous",),
-    "aws:groups": (),
-}

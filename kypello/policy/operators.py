@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeAlias
 
@@ -55,6 +55,11 @@ def _texts(reading: Reading, *, wild: bool, folded: bool = False) -> Test:
         Template(value, wild=wild, variables=reading.variables, folded=folded)
         for value in reading.values
     ]
+    if len(templates) == 1:
+        return templates[0].matches
+    if not folded and all(template.fixed for template in templates):
+        texts = frozenset(template.prefix for template in templates)
+        return lambda given, _lookup: given in texts
     return lambda given, lookup: any(template.matches(given, lookup) for template in templates)
 
 
@@ -162,6 +167,7 @@ def _addresses(reading: Reading) -> Test:
     return test
 
 
+@lru_cache(maxsize=1024)
 def _address(given: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(given)
@@ -211,6 +217,7 @@ def _dates(reading: Reading, *, compare: _Compare) -> Test:
     return test
 
 
+@lru_cache(maxsize=1024)
 def _moment(text: str) -> float | None:
     if _WHOLE.fullmatch(text):
         return float(text)

@@ -25,6 +25,9 @@ SHORTEST, LONGEST, USUAL = 900, 365 * 24 * 3600, 3600
 #: tell how far they got.
 EVEN = 1.0
 
+#: How long a type may be that sessions are revoked by.
+_MOST_TYPE = 128
+
 #: Only a statement that denies it keeps anybody from logging in, by ``sts:DurationSeconds``.
 _WEB_ACTION = "sts:AssumeRoleWithWebIdentity"
 _ALLOWED = (
@@ -55,7 +58,7 @@ async def assume_role(front: STSFront, call: Call) -> Granted:
         groups=(),
         claims={},
         provider=BUILTIN,
-        revoke_type=call.fields.text("TokenRevokeType"),
+        revoke_type=_revoke_type(call),
     )
     return Granted(session)
 
@@ -227,13 +230,20 @@ async def _session(
         groups=login.groups,
         claims=login.claims,
         provider=login.provider,
-        revoke_type=call.fields.text("TokenRevokeType"),
+        revoke_type=_revoke_type(call),
     )
 
 
 def _session_policy(call: Call) -> Policy | None:
     text = call.fields.text("Policy")
     return parse_session_policy(text.encode()) if text else None
+
+
+def _revoke_type(call: Call) -> str:
+    found = call.fields.text("TokenRevokeType")
+    if len(found) > _MOST_TYPE:
+        raise Refused("InvalidParameterValue", "The TokenRevokeType is too long.")
+    return found
 
 
 def _duration(front: STSFront, call: Call) -> int:

@@ -27,6 +27,17 @@ from kypello.sts.wire import MAX_FORM, VERSION, granted_response, read_fields
 _FORM = "application/x-www-form-urlencoded"
 
 
+def is_call(request: StreamingRequest) -> bool:
+    """
+    Whether a request is a call of the security token service: a ``POST`` on the root that brings
+    a form of words, or names its action in the query.  Forms with files are for buckets.
+    """
+    if request.method != b"POST" or request.path != b"/":
+        return False
+    kind = dict(request.head.headers).get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == _FORM or b"Action=" in request.uri
+
+
 class STSResource(Resource):
     """
     All actions.

@@ -226,3 +226,37 @@ class PolicyTests(AdminCase):
             for call in ("info", "list-users", "list-canned-policies"):
                 self.send("GET", call, by=user, status=403)
             self.done(self.accounts.remove_user("somebody"))
+
+    def test_conditions(self) -> None:
+        """
+        Conditions of rights are asked of the request: where it comes from, and how.
+        """
+        user = self.make_user("somebody")
+        for number, (condition, status) in enumerate(
+            (
+                ({"IpAddress": {"aws:SourceIp": "198.51.100.0/24"}}, 200),
+                ({"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, 403),
+                ({"Bool": {"aws:SecureTransport": "true"}}, 403),
+                ({"Bool": {"aws:SecureTransport": "false"}}, 200),
+                ({"StringLike": {"aws:UserAgent": "curl*"}}, 403),
+            )
+        ):
+            with self.subTest(condition=condition):
+                statement = {"Effect": "Allow", "Action": ["admin:*"], "Condition": condition}
+                document = {"Version": "2012-10-17", "Statement": [statement]}
+                name = f"conditional-{number}"
+                self.send("PUT", f"add-canned-policy?name={name}", json.dumps(document).encode())
+                self.change(_ATTACH, [name], user="somebody")
+                self.send("GET", "groups", by=user, status=status)
+                self.change(_DETACH, [name], user="somebody")
+
+    def test_deny_everything(self) -> None:
+        """
+        A statement that denies everything denies administration, too.
+        """
+        denied = (
+            b'{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}'
+        )
+        user = self.make_user("somebody", policy("admin:*"), denied)
+        for call in ("groups", "user-info?accessKey=somebody", "list-service-accounts"):
+            self.send("GET", call, by=user, status=403)

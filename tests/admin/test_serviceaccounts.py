@@ -82,6 +82,26 @@ class ServiceAccountTests(AdminCase):
         answer = self.send("DELETE", call, by=self.user, status=404)
         self.refused(answer, "XMinioInvalidIAMCredentials")
 
+    def test_changes_leave_the_rest(self) -> None:
+        """
+        A change leaves what it does not name as it is: the policy most of all.
+        """
+        key = self.make_key(self.user, policy=_READING, name="robot", description="that works")
+        before = self.info(key, self.user)
+        for member, text in (
+            ("newSecretKey", "another-secret"),
+            ("newStatus", "on"),
+            ("newName", "robot"),
+            ("newDescription", "that works"),
+            ("newPolicy", None),
+            ("newExpiration", None),
+            ("newPolicy", _READING),
+        ):
+            with self.subTest(member=member):
+                self.update(key, self.user, **{member: text})
+                self.assertEqual(self.info(key, self.user), before)
+                self.assertFalse(self.may(key, "s3:PutObject"))
+
     def test_list(self) -> None:
         """
         A list tells those of one user, with when they expire.

@@ -24,7 +24,7 @@ from kypello.iam.logins import (
     LoginRefused,
     ProviderUnreachable,
 )
-from kypello.iam.openid import OpenID, parent_of
+from kypello.iam.openid import MOST_TEXT, OpenID, parent_of
 from kypello.iam.openidkeys import PAUSE, REFRESH, STALE
 from kypello.identityconfig import OpenIDSettings
 from tests.cases import AsyncCase, SyncCase
@@ -579,6 +579,14 @@ class UserinfoTests(OpenIDCase):
         """
         login = await self.login(self.token(policy="readonly"), access="alice-access")
         self.assertEqual(login.policies, ("readonly",))
+
+    async def test_too_much(self) -> None:
+        """
+        A session keeps a bounded amount of it.
+        """
+        self.issuer.people["alice-access"]["groups"] = ["staff"] * MOST_TEXT
+        with self.assertRaises(LoginRefused):
+            await self.login(access="alice-access")
 
     async def test_somebody_else(self) -> None:
         """

@@ -25,6 +25,7 @@ _RECIPES = {
     "minio": _BUILT,
     "mkfs.ext4": "apt-get install e2fsprogs",
     "nginx": "apt-get install nginx-light",
+    "slapadd": "apt-get install slapd",
     "systemd-analyze": "apt-get install systemd",
 }
 #: Clients without which the matrix of clients says little; each of them is required in CI.

@@ -39,6 +39,8 @@ _AT = ("2026-11-26T12:00:00+00:00", "1795694400", "2026-11-26T13:00:00+01:00", "
 #: Each operator that has an opposite, or is none: what fits and what does not.
 ROWS = [
     Row("StringEquals", "aws:UserAgent", ["a*", "b"], ["a*", "b"], ["ab", "A*", "", "a*b"]),
+    Row("StringEquals", "aws:UserAgent", ["${*}", "x", ""], ["*", "x", ""], ["${*}", "y"]),
+    Row("StringEquals", "aws:UserAgent", ["${$}{*}"], ["${*}"], ["$", "${$}{*}"]),
     Row("StringEqualsIgnoreCase", "aws:UserAgent", ["aB*"], ["Ab*", "ab*"], ["abc", ""]),
     Row("StringLike", "aws:UserAgent", ["a*c", "x?"], ["ac", "a/c", "xy"], ["AC", "x", "xyz"]),
     Row("BinaryEquals", "aws:UserAgent", ["YWI="], ["ab"], ["YWI=", "a", ""]),
@@ -208,6 +210,7 @@ class OperatorTests(SyncCase):
                 "s3:prefix": ["home/alice/x"],
                 "aws:useragent": ["Alice"],
                 "aws:principalarn": ["arn:aws:iam:::user/alice"],
+                "aws:sourcearn": ["arn:aws:alice:::x"],
             }.get(name, [])
 
         for operator, key, text, expected in (
@@ -219,6 +222,7 @@ class OperatorTests(SyncCase):
             ("StringEqualsIgnoreCase", "aws:UserAgent", "${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:userid}", False),
+            ("ArnEquals", "aws:SourceArn", "arn:aws:${aws:username}:::x", True),
         ):
             self.assertIs(one(operator, key, text).holds(lookup), expected, (operator, text))
 

@@ -13,23 +13,17 @@ from attrs import frozen
 
 from kypello.model import Question
 from kypello.policy.document import parse_bucket_policy, parse_policy
-from kypello.policy.evaluate import NOTHING, Asker, Grants, Policies, decide, decide_key
+from kypello.policy.evaluate import NOTHING, Grants, Policies, decide, decide_key
 from kypello.policy.keys import is_known, normal
 from kypello.policy.operators import FAMILIES, OPPOSITES
 from tests.cases import SyncCase
-from tests.policy.asking import ALICE, ANYBODY, BOB, ROOT
+from tests.policy.asking import ANYBODY, ASKERS, ROOT
 
 _PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 _EXAMPLE = re.compile(r"```json\n(.*?)```\n\n\| who .*?\n\|[-|]+\|\n(.*?)\n\n", re.DOTALL)
 _KEY = re.compile(r"`((?:aws|s3|jwt|ldap|svc|sts):[A-Za-z0-9_/-]+)`")
 _TAG = "s3:ExistingObjectTag/"
 
-_ASKERS: Mapping[str, Asker] = {
-    "alice": ALICE,
-    "bob": BOB,
-    "root": ROOT,
-    "anonymous": ANYBODY,
-}
 #: The bucket whose policy is shown.
 _BUCKET = "photos"
 
@@ -69,7 +63,7 @@ def answer(document: str, row: Row) -> bool:
     text = document.encode()
     of_bucket = any({"Principal", "NotPrincipal"} & one.keys() for one in _statements(document))
     bucket = Policies([parse_bucket_policy(text, _BUCKET)]) if of_bucket else None
-    asker = _ASKERS[row.who]
+    asker = ASKERS[row.who]
     if of_bucket:
         grants = Grants(asker is ROOT, Policies(()))
     else:

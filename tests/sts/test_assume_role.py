@@ -230,6 +230,8 @@ class AssumeRoleTests(STSCase):
         await self.accounts.revoke(ROOT.access_key, "builtin", "laptop")
         self.assertIsNone(await self.accounts.identity(one.access_key))
         self.assertIsNotNone(await self.accounts.identity(other.access_key))
+        answer = await self.assume_role({"TokenRevokeType": "x" * 129})
+        self.refused(answer, 400, "InvalidParameterValue")
 
     async def test_client_gone(self) -> None:
         """
