@@ -5,18 +5,25 @@ Tests for ``kypello.iam.archive``: accounts that move in and out.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from kypello.errors import NoSuchAccessKey, NoSuchUser
+from kypello.errors import NoSuchAccessKey, NoSuchUser, StorageFailed
+from kypello.iam.accounts import Accounts
 from kypello.iam.archive import export_archive, import_archive
 from kypello.iam.importing import Importer
 from kypello.iam.importreport import Outcome, Report, Thing
 from kypello.iam.values import Holder, HolderKind
 from kypello.policy.canned import CANNED
+from kypello.store.memory import MemoryIndex
 from kypello.testing.fakes import InlineLane
+from tests.cases import SyncCase
 from tests.iam.archives import (
     EMBEDDED,
     TEAM,
@@ -236,6 +243,22 @@ class MoveInTests(ArchiveCase):
         self.assertIsNotNone(info.policy)
         self.assertIsNotNone(info.expires)
         self.assertIs(await self.enabled("BOBKEY0000000000001"), True)
+
+    async def test_cut(self) -> None:
+        """
+        An import that the storage cuts off, at whichever commit, is completed by the next one.
+        """
+        await self.bring(minio_assets(), old_root="oldroot")
+        commits = self.below.commits
+        content = await self.export()
+        for at in range(1, commits + 1):
+            self.setUp()
+            self.below.at, self.below.error = at, lambda: StorageFailed("cut")
+            with self.assertRaises(StorageFailed):
+                await self.bring(minio_assets(), old_root="oldroot")
+            report = await self.bring(minio_assets(), old_root="oldroot")
+            self.assertEqual(report.of(Outcome.FAILED), [])
+            self.assertEqual(await self.export(), content)
 
     async def test_turns(self) -> None:
         """
@@ -561,6 +584,116 @@ class SubjectTests(ArchiveCase):
         holders = await self.accounts.holders()
         holder = Holder(HolderKind.SUBJECT, "cn=staff,ou=groups")
         self.assertEqual(holders, {holder: ("readonly",)})
+
+
+#: Names and secrets, good ones and others, few enough to meet again.
+_WORDS = st.sampled_from(
+    [
+        "",
+        "alice",
+        "bob",
+        "rootkey",
+        "a,b",
+        "x",
+        "uid=a,b",
+        "readwrite",
+        "é" * 30,
+        "\x00",
+        "12345678",
+    ]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _WORDS,
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(_WORDS, each, max_size=3),
+    max_leaves=6,
+)
+
+
+def _object(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """
+    Objects with such fields, or with some of them odd.
+    """
+    return st.fixed_dictionaries({}, optional={name: each | _JSON for name, each in fields.items()})
+
+
+_STATUS = st.sampled_from(["enabled", "disabled", "on", "off"])
+_DOCUMENT = st.sampled_from([EMBEDDED, TEAM]) | _JSON
+_ASSETS = st.fixed_dictionaries(
+    {},
+    optional={
+        "policies": st.dictionaries(_WORDS, _DOCUMENT) | _JSON,
+        "users": st.dictionaries(_WORDS, _object(secretKey=_WORDS, status=_STATUS)) | _JSON,
+        "groups": st.dictionaries(_WORDS, _object(members=st.lists(_WORDS), status=_STATUS)),
+        "user_mappings": st.dictionaries(_WORDS, _object(policy=_WORDS)) | _JSON,
+        "group_mappings": st.dictionaries(_WORDS, _object(policy=_WORDS)),
+        "stsuser_mappings": st.dictionaries(_WORDS, _object(policy=_WORDS)),
+        "svcaccts": st.dictionaries(
+            _WORDS,
+            _object(
+                parent=_WORDS,
+                secretKey=_WORDS,
+                status=_STATUS,
+                name=_WORDS,
+                description=_WORDS,
+                expiration=st.sampled_from(["", _LATER, "9999-12-31T23:59:59Z"]) | _WORDS,
+                groups=st.lists(_WORDS),
+                claims=_object(ldapUser=_WORDS, sub=_WORDS, iss=_WORDS, policy=_WORDS),
+                sessionPolicy=_DOCUMENT,
+            ),
+        )
+        | _JSON,
+    },
+)
+
+
+class AnyTests(SyncCase):
+    """
+    Archives of all kinds.
+    """
+
+    @settings(deadline=None)
+    @given(_ASSETS)
+    def test_any(self, assets: Mapping[str, Any]) -> None:
+        """
+        Whatever an archive holds, it is imported as far as it can be: a dry run tells the same, a
+        second import finds the same, and the root user stays who it is.
+        """
+        clock = Clock()
+        clock.advance(NOW)
+        accounts = Accounts(MemoryIndex(), None, ROOT, clock, os.urandom)
+
+        async def may(_action: str) -> bool:
+            """
+            Allow everything.
+            """
+            return True
+
+        def bring(dry_run: bool) -> Report:
+            """
+            Import the archive.
+            """
+            work = import_archive(
+                accounts,
+                zipped(assets),
+                Importer(ROOT.access_key, may, True),
+                root=ROOT.access_key,
+                clock=clock,
+                lane=InlineLane(),
+                dry_run=dry_run,
+                old_root="bob",
+            )
+            return self.successResultOf(Deferred.fromCoroutine(work))
+
+        dry = bring(True)
+        report = bring(False)
+        self.assertEqual(report.items, dry.items)
+        self.assertIsInstance(json.loads(report.to_json()), dict)
+        again = bring(False)
+        self.assertEqual(again.of(Outcome.ADDED) + again.of(Outcome.CHANGED), [])
+        for outcome in (Outcome.FAILED, Outcome.LEFT_OUT):
+            self.assertEqual(again.of(outcome), report.of(outcome))
+        identity = self.successResultOf(Deferred.fromCoroutine(accounts.identity(ROOT.access_key)))
+        self.assertEqual(identity, ROOT)
 
 
 class ExportTests(ArchiveCase):
