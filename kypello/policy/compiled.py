@@ -109,7 +109,7 @@ class Policies:
     :ivar public: Whether one of them, of a bucket, lets the public in.
     """
 
-    __slots__ = ("_found", "_indexes", "_allowed", "_statements", "public")
+    __slots__ = ("_allowed", "_found", "_indexes", "_statements", "public")
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         """
