@@ -4,7 +4,7 @@
 The fronts of a server, put together behind one address.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +13,8 @@ from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.http.balance import Balance
-from kypello.http.fronts import Fronts, below
+from kypello.http.fronts import Belongs, Fronts, below
+from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -26,10 +27,29 @@ from kypello.objects.canary import GuardedKMS
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
+from kypello.s3.virtualhost import bucket_of_host
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
 
 _HOST_ID = "kypello"
+
+
+def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
+    """
+    What tells requests that belong somewhere, but for those whose host names a bucket: their paths
+    are those of objects.
+    """
+
+    def tell(request: StreamingRequest) -> bool:
+        """
+        Look at the host if it can name a bucket, and it matters.
+        """
+        if not belongs(request):
+            return False
+        host = dict(request.head.headers).get("host", "") if domains else ""
+        return not bucket_of_host(host, domains)
+
+    return tell
 
 
 def make_site(
@@ -52,7 +72,7 @@ def make_site(
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     """
-    region, proxies = config.region, config.access.proxies
+    region, proxies, domains = config.region, config.access.proxies, config.domains
     authenticator = Authenticator(accounts, region, reactor, config.signature_v2, proxies)
 
     async def test_key(name: str) -> None:
@@ -70,7 +90,7 @@ def make_site(
         clock=reactor,
         encrypts=True,
         host_id=_HOST_ID,
-        domains=config.domains,
+        domains=domains,
         account_id=config.account_id,
         storage_classes=config.storage_classes,
         allow_insecure_customer_keys=config.loopback_customer_keys,
@@ -104,9 +124,9 @@ def make_site(
     return StreamingSite(
         Fronts(
             (
-                (below(b"/minio/admin/"), administration),
-                (below(b"/minio/kms/"), administration),
-                (is_call, tokens),
+                (for_server(below(b"/minio/admin/"), domains), administration),
+                (for_server(below(b"/minio/kms/"), domains), administration),
+                (for_server(is_call, domains), tokens),
             ),
             S3Resource(objects, health.probe),
         ),

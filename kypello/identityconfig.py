@@ -309,6 +309,10 @@ def _ldap(environment: Environment) -> LDAPSettings | None:
         )
     if len(mistakes) > before:
         return None
+    if environment.text(_LDAP + "USER_DN_ATTRIBUTES"):
+        environment.warnings.append(
+            f"{_LDAP}USER_DN_ATTRIBUTES has no effect: policies see the names of people only."
+        )
     if security == "none" or skip:
         environment.warnings.append(
             "Passwords can be read on their way to the directory:"

@@ -153,9 +153,9 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
     if isinstance(kms, KESSettings):
-        authorities = certs_dir / "CAs"
-        if kms.ca_path is None and authorities.is_dir():
-            kms = evolve(kms, ca_path=authorities)
+        folder = certs_dir / "CAs"
+        if kms.ca_path is None and folder.is_dir():
+            kms = evolve(kms, ca_path=folder)
         kes_files = attempt(kms_tls.load, kms)
     directory = attempt(DataDirectory, config.directory, place.lock)
     if mistakes:

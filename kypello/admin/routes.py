@@ -130,6 +130,12 @@ ROUTES: tuple[Route, ...] = (
         "PUT add-service-account", "admin:CreateServiceAccount", serviceaccounts.add, MAX_PAYLOAD
     ),
     _asking(
+        "PUT idp/ldap/add-service-account",
+        "admin:CreateServiceAccount",
+        serviceaccounts.add_to_entry,
+        MAX_PAYLOAD,
+    ),
+    _asking(
         "POST update-service-account",
         "admin:UpdateServiceAccount",
         serviceaccounts.update,
@@ -140,6 +146,7 @@ ROUTES: tuple[Route, ...] = (
     _asking("GET info-service-account", "admin:ListServiceAccounts", serviceaccounts.info),
     _asking("GET list-access-keys-bulk", _KEYS, accesskeys.list_in_bulk),
     _asking("GET idp/openid/list-access-keys-bulk", _KEYS, accesskeys.list_of_subjects),
+    _asking("GET idp/ldap/list-access-keys-bulk", _KEYS, accesskeys.list_of_entries),
     _asking("GET info-access-key", _KEYS, accesskeys.info),
     _asking("GET temporary-account-info", "admin:ListTemporaryAccounts", accesskeys.session_info),
     _asking("POST revoke-tokens/*", "admin:RemoveServiceAccount", accesskeys.revoke),

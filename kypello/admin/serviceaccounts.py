@@ -9,6 +9,7 @@ become wider.  For others it takes an action of administration, and those of the
 own business alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from attrs import evolve
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
+from kypello.admin.policies import entry
 from kypello.admin.wire import DONE_SILENTLY, Document, read_expiry, read_value, tell_expiry
 from kypello.errors import NoSuchAccessKey
 from kypello.http.response import Response
@@ -60,8 +62,27 @@ async def add(call: Call) -> Response:
     """
     Make a service account.
     """
+    return await _add(call, lambda name: name)
+
+
+async def add_to_entry(call: Call) -> Response:
+    """
+    Make a service account for oneself, who has logged in by a directory: only that tells the
+    groups, so nobody else can.
+    """
+    if await call.provider() != "ldap":
+        raise Rejected(
+            403,
+            "XMinioIAMActionNotAllowed",
+            "Service accounts of entries of a directory are made by these themselves, with"
+            " credentials that they got by logging in.",
+        )
+    return await _add(call, lambda name: entry(name).name)
+
+
+async def _add(call: Call, spell: Callable[[str], str]) -> Response:
     wanted = await call.open(_Add)
-    target = wanted.target_user or call.user
+    target = spell(wanted.target_user) if wanted.target_user else call.user
     if target == call.user:
         await call.require_own("admin:CreateServiceAccount")
     elif target == call.front.root:

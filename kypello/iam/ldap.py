@@ -14,10 +14,11 @@ from attrs import define
 from ldaptor.protocols import pureldap
 from ldaptor.protocols.ldap.ldapclient import LDAPClient, LDAPClientConnectionLostException
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import (
     ConnectError,
+    ConnectingCancelledError,
     ConnectionAborted,
     ConnectionDone,
     ConnectionLost,
@@ -124,7 +125,10 @@ class Directory:
         creator = self._authorities.to_server(settings.host, verify=settings.verify)
         if settings.security == "tls":
             endpoint = wrapClientTLS(creator, endpoint)
-        client = await connectProtocol(endpoint, LDAPClient())
+        try:
+            client = await connectProtocol(endpoint, LDAPClient())
+        except ConnectingCancelledError as error:
+            raise CancelledError() from error
         if settings.security == "starttls":
             answer = await client.send(pureldap.LDAPStartTLSRequest())
             if answer.resultCode != _SUCCESS:

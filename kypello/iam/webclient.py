@@ -10,7 +10,12 @@ from attrs import define
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionLost,
+    DNSLookupError,
+)
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
@@ -25,6 +30,7 @@ MAX_DOCUMENT = 1024 * 1024
 _FAILURES = (
     CancelledError,
     ConnectError,
+    ConnectingCancelledError,
     ConnectionLost,
     DeferredTimeout,
     DNSLookupError,
@@ -94,11 +100,21 @@ class WebClient:
             status: int = response.code
             await response.collect(collect)
         except _FAILURES as error:
-            if isinstance(error, CancelledError):
-                raise
+            if _is_cancelled(error):
+                raise CancelledError() from error
             raise ProviderUnreachable(f"{url}: {type(error).__name__}: {error}") from error
         if bearer and status in (401, 403):
             raise LoginRefused("The access token is not one of the provider.")
         if status != 200:
             raise ProviderUnreachable(f"{url} answers {status}")
         return bytes(document)
+
+
+def _is_cancelled(error: Exception) -> bool:
+    """
+    Whether it is we who gave up, which Twisted tells in as many ways as there are stages.
+    """
+    if isinstance(error, CancelledError | ConnectingCancelledError):
+        return True
+    reasons = error.reasons if isinstance(error, ResponseFailed) else ()
+    return any(reason.check(CancelledError) for reason in reasons)

@@ -109,7 +109,7 @@ class Policies:
     :ivar public: Whether one of them, of a bucket, lets the public in.
     """
 
-    __slots__ = ("_found", "_indexes", "_named", "_statements", "public")
+    __slots__ = ("_allowed", "_found", "_indexes", "_statements", "public")
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         """
@@ -118,8 +118,8 @@ class Policies:
         policies = tuple(policies)
         statements = (statement for policy in policies for statement in policy.statements)
         self._statements = tuple(dict.fromkeys(statements))
-        self._named = frozenset[str]().union(
-            *(one.actions for one in self._statements if one.service != "s3")
+        self._allowed = frozenset[str]().union(
+            *(one.actions for one in self._statements if one.allows and one.service != "s3")
         )
         self._indexes: dict[str, _Index] = {}
         self._found: dict[tuple[str, str], _Found] = {}
@@ -157,9 +157,9 @@ class Policies:
 
     def mentions(self, actions: frozenset[str]) -> bool:
         """
-        Whether statements that are made for their service, not S3, name one of these actions.
+        Whether statements that are made for their service, not S3, allow one of these actions.
         """
-        return not self._named.isdisjoint(actions)
+        return not self._allowed.isdisjoint(actions)
 
     def _find(self, action: str, resource: str) -> _Found:
         key = (action, resource)

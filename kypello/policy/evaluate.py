@@ -102,7 +102,8 @@ def decide_key(question: Question, asker: Asker, grants: Grants) -> bool:
     """
     Whether somebody may have a master key used.
 
-    They may unless policies of theirs speak of such actions: then these have to allow it.
+    They may unless policies of theirs deny it, or allow such actions with some key: then these
+    have to allow it with this one.
 
     :param question: One of :data:`DATA_ACTIONS` and the name of the key.
     """

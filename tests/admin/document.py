@@ -40,6 +40,9 @@ whoever asks.
 
 Each worker encrypts or decrypts one payload at a time, which takes 64 MiB of memory meanwhile.
 
+The log of the server tells who has changed something, by which call, and of whom or what as far as
+the query names it.
+
 ## Who needs which right
 
 Policies have to allow one of the rights. Where they are marked with †, the operation asks by

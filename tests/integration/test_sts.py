@@ -26,10 +26,10 @@ from minio.credentials import (
     WebIdentityProvider,
 )
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from urllib3 import PoolManager
 
 from kypello.http.listener import Listener
@@ -90,11 +90,15 @@ class _Documents(Resource):
         Resource.__init__(self)
         self._issuer = issuer
         self.answer: bytes | None = None
+        self.silent: Deferred[None] | None = None
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> bytes | int:
         """
-        Called by Twisted.
+        Called by Twisted: answer, or tell that somebody waits.
         """
+        if self.silent is not None:
+            self.silent.callback(None)
+            return NOT_DONE_YET
         bearer = (request.getHeader("authorization") or "").removeprefix("Bearer ")
         found = self._issuer.document(request.path.decode(), bearer)
         if self.answer is not None:
@@ -383,6 +387,16 @@ class WebIdentityTests(STSCase):
         fields["WebIdentityAccessToken"] = "of-nobody"
         status, tree = await self.post("AssumeRoleWithWebIdentity", fields)
         self.assertEqual((status, tree.findtext("Error/Code")), (400, "InvalidParameterValue"))
+
+    async def test_gone(self) -> None:
+        """
+        Whoever goes away while the provider is asked says nothing about the provider.
+        """
+        self.documents.silent = Deferred()
+        waiting = Deferred.fromCoroutine(self.web.get(self.issuer.config_url))
+        await self.documents.silent
+        waiting.cancel()
+        await self.assertFailure(waiting, CancelledError)
 
     async def test_unreachable(self) -> None:
         """

@@ -38,6 +38,7 @@ STATEMENTS: list[tuple[object, str]] = [
     (allow("s3:getobject"), "unsupported action 's3:getobject'"),
     (allow("S3:GetObject"), "unsupported action 'S3:GetObject'"),
     (allow("s3:Nope*"), "unsupported action 's3:Nope*'"),
+    (allow("admi?:*"), "unsupported action 'admi?:*'"),
     (allow("sts:AssumeRole"), "unsupported action 'sts:AssumeRole'"),
     (allow("ec2:RunInstances"), "unsupported action 'ec2:RunInstances'"),
     (allow(["admin:*", "s3:GetObject"]), "unsupported admin action 's3:GetObject'"),

@@ -119,8 +119,15 @@ class KeyTests(SyncCase):
         given = grants(allow("kms:*", KMS_ARN + "team-*"))
         self.check(True, given, "team-1")
         self.check(False, given, "other")
-        self.check(False, grants(deny("kms:Decrypt", KMS_ARN + "other")))
         self.check(True, Grants(False, Policies([CANNED["consoleAdmin"]])))
+
+    def test_denied_one(self) -> None:
+        """
+        What is only denied for one key is not for the others.
+        """
+        given = grants(deny("kms:*", KMS_ARN + "other"))
+        self.check(False, given, "other")
+        self.check(True, given, "key")
 
     def test_one_of_both(self) -> None:
         """
