@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from kypello.crypto.dare import StreamKey
@@ -38,7 +38,7 @@ R = TypeVar("R")
 _ETAG_SIZE = 16
 
 
-@frozen
+@define
 class New:
     """
     The keys of an object, or upload, that is being written.
@@ -58,7 +58,7 @@ class New:
         return evolve(metadata, internal=self.entries, sealing=self._sealing)
 
 
-@frozen
+@define
 class Opened(Generic[R]):
     """
     An object or upload that was opened.

@@ -8,9 +8,10 @@ rebuilt: the settings hold what its encrypted objects need.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kypello.crypto.randomness import Random
 from kypello.errors import (
@@ -51,7 +52,7 @@ _AT_ONCE = 1000
 _NO_METADATA = metadata_record(ObjectMetadata())
 
 
-@frozen
+@define
 class Seen:
     """
     What was read of a bucket's space in one instant.
@@ -170,7 +171,7 @@ class Buckets:
 
         :raises NoSuchBucket:
         """
-        return _info(name, unpack(BucketRecord, await self._record(name)))
+        return _read_info(name, await self._record(name))
 
     async def all(self) -> Sequence[BucketInfo]:
         """
@@ -254,9 +255,12 @@ class Buckets:
         return raw
 
 
+@lru_cache(maxsize=256)
 def is_open(meta: bytes | None) -> bool:
     """
     Whether a space with this record belongs to a bucket that lives.
+
+    The last few are remembered, for all requests ask it.
     """
     return meta is not None and unpack(SpaceRecord, meta).open
 
@@ -285,6 +289,12 @@ async def all_records(
         if len(rows) < _AT_ONCE:
             return found
         start = rows[-1][0] + b"\x00"
+
+
+@lru_cache(maxsize=256)
+def _read_info(name: str, raw: bytes) -> BucketInfo:
+    # Every write asks it several times.
+    return _info(name, unpack(BucketRecord, raw))
 
 
 def _info(name: str, record: BucketRecord) -> BucketInfo:

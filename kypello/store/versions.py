@@ -7,7 +7,7 @@ The current version of a key: how it is found, replaced and removed.
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 from awscrt.checksums import crc32c
 
 from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
@@ -35,7 +35,7 @@ from kypello.store.undisturbed import undisturbed
 _FEW = 16
 
 
-@frozen
+@define
 class Content:
     """
     New content of an object.
@@ -57,7 +57,7 @@ class Content:
     empty: Sequence[tuple[bytes, bytes]] = ()
 
 
-@frozen
+@define
 class Version:
     """
     A version of an object as it was read.
