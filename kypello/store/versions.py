@@ -29,6 +29,7 @@ from kypello.store.records import (
     parts_key,
     unpack,
 )
+from kypello.store.turns import Turns
 from kypello.store.undisturbed import undisturbed
 
 #: How many parts are told in the record of an object; more are kept apart.
@@ -86,12 +87,14 @@ class Versions:
     The current versions of all keys.
 
     :ivar _now: Nanoseconds since the epoch.
+    :ivar _turns: Of those who change a key, by space and key.
     """
 
     _buckets: Buckets
     _intents: Intents
     _now: Callable[[], int]
     _known: KnownParts = field(init=False, factory=KnownParts)
+    _turns: Turns = field(init=False, factory=Turns)
 
     async def see(self, bucket: str, key: str, content: bool = False) -> Seen:
         """
@@ -154,7 +157,7 @@ class Versions:
                 writes.append(Write(content_key(key, NULL_VERSION), content.small))
             return writes
 
-        await undisturbed(self._change(bucket, key, seen, change, condition, content))
+        await self._change(bucket, key, seen, change, condition, content)
         return made[0].info(bucket, key, Parts(content.parts).infos)
 
     async def remove(self, bucket: str, key: str, condition: Condition | None) -> None:
@@ -166,10 +169,8 @@ class Versions:
         seen = await self.see(bucket, key)
         removal = [Write(object_key(key), None)]
         nothing = Content(0, ObjectMetadata())
-        await undisturbed(
-            self._change(
-                bucket, key, seen, lambda current: removal if current else [], condition, nothing
-            )
+        await self._change(
+            bucket, key, seen, lambda current: removal if current else [], condition, nothing
         )
 
     async def _change(
@@ -181,8 +182,25 @@ class Versions:
         condition: Condition | None,
         content: Content,
     ) -> None:
+        async with self._turns.turn((seen.space, key)) as waited:
+            await undisturbed(
+                self._try_change(bucket, key, seen, waited, change, condition, content)
+            )
+
+    async def _try_change(
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        outdated: bool,
+        change: Callable[[Version | None], list[Write]],
+        condition: Condition | None,
+        content: Content,
+    ) -> None:
         space = seen.space
         for _ in range(ATTEMPTS):
+            if outdated:
+                seen = await self.see(bucket, key)
             seen, current = await self._version(bucket, key, seen)
             if seen.space != space:
                 raise NoSuchBucket(bucket)
@@ -204,7 +222,7 @@ class Versions:
                     raise
             else:
                 return
-            seen = await self.see(bucket, key)
+            outdated = True
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
 
     async def _version(
