@@ -359,7 +359,8 @@ class EncryptedStore:
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)
         size, metadata = described[-1]
-        return evolve(stored, size=size, metadata=metadata_key.shown(metadata))
+        shown = metadata_key.shown(metadata)
+        return ObjectInfo(bucket, key, stored.version_id, size, stored.modified, shown)
 
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:

@@ -212,7 +212,10 @@ class Versions:
             raw = None if current is None else current.raw
             expect = {META: seen.meta, object_key(key): raw}
             if current is not None:
-                writes = [*self._discard(current), *writes]
+                # What is written anew need not be removed before.
+                anew = {write.key for write in writes}
+                old = [write for write in self._discard(current) if write.key not in anew]
+                writes = [*old, *writes]
             try:
                 await self._intents.commit(
                     space, writes, {**expect, **content.expect}, content.empty
