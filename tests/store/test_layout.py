@@ -14,8 +14,9 @@ from twisted.internet.task import Clock, deferLater
 from kypello.errors import Damaged, KMSNotConfigured
 from kypello.interfaces import IBodySource, IObjectStore
 from kypello.model import EncryptionRequest, ListQuery, UploadInfo, UploadQuery, Write
-from kypello.store.layout import LayoutStore
+from kypello.store.layout import INLINE, LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
+from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
@@ -295,6 +296,40 @@ class CountingIndex(SlowIndex):
         """
         self.commits += 1
         await super().commit(space, writes, expect, empty)
+
+
+@define(eq=False)
+class AskedIndex(MemoryIndex):
+    """
+    An index that counts how often it is read.
+    """
+
+    asked: int = 0
+
+    async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """
+        Count one.
+        """
+        self.asked += 1
+        return await super().get(space, keys)
+
+
+class RememberedTests(ObjectStoreCase, AsyncCase):
+    """
+    A store over an index that remembers.
+    """
+
+    async def test_largest(self) -> None:
+        """
+        The largest content that lies in the index is remembered, too.
+        """
+        asked = AskedIndex()
+        store = LayoutStore(RememberingIndex(asked), MemoryBlobs(), Clock(), os.urandom)
+        await store.create_bucket("b", {})
+        await self.put(store, "k", pattern(INLINE))
+        before = asked.asked
+        self.assertEqual(await self.get(store, "k"), pattern(INLINE))
+        self.assertEqual(asked.asked, before)
 
 
 class ManyWritersTests(ObjectStoreCase, AsyncCase):
