@@ -351,15 +351,14 @@ class EncryptedStore:
             """
             size = dare.plain_size(stored_size)
             metadata = new.entered(with_etag(describe(size), new.entries, random))
-            described.append((size, metadata))
+            described.append((size, metadata_key.shown(metadata)))
             return metadata_key.seal(key, metadata, size, random)
 
         body = CheckedSource(body, partial(self._access.see_the_same, info))
         packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)
-        size, metadata = described[-1]
-        shown = metadata_key.shown(metadata)
+        size, shown = described[-1]
         return ObjectInfo(bucket, key, stored.version_id, size, stored.modified, shown)
 
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:

@@ -261,9 +261,7 @@ class MetadataKey:
 
     def _sealing(self, entries: Mapping[str, str], key_id: str) -> Sealing | None:
         """
-        How the client knows the encryption.
-
-        :param key_id: How it named the master key.
+        How the client knows the encryption; *key_id* is how it named the master key.
         """
         return shown_sealing(entries, key_id)
 
