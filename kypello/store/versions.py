@@ -7,7 +7,7 @@ The current version of a key: how it is found, replaced and removed.
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 from awscrt.checksums import crc32c
 
 from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
@@ -29,13 +29,14 @@ from kypello.store.records import (
     parts_key,
     unpack,
 )
+from kypello.store.turns import Turns
 from kypello.store.undisturbed import undisturbed
 
 #: How many parts are told in the record of an object; more are kept apart.
 _FEW = 16
 
 
-@frozen
+@define
 class Content:
     """
     New content of an object.
@@ -57,7 +58,7 @@ class Content:
     empty: Sequence[tuple[bytes, bytes]] = ()
 
 
-@frozen
+@define
 class Version:
     """
     A version of an object as it was read.
@@ -86,12 +87,14 @@ class Versions:
     The current versions of all keys.
 
     :ivar _now: Nanoseconds since the epoch.
+    :ivar _turns: Of those who change a key, by space and key.
     """
 
     _buckets: Buckets
     _intents: Intents
     _now: Callable[[], int]
     _known: KnownParts = field(init=False, factory=KnownParts)
+    _turns: Turns = field(init=False, factory=Turns)
 
     async def see(self, bucket: str, key: str, content: bool = False) -> Seen:
         """
@@ -154,7 +157,7 @@ class Versions:
                 writes.append(Write(content_key(key, NULL_VERSION), content.small))
             return writes
 
-        await undisturbed(self._change(bucket, key, seen, change, condition, content))
+        await self._change(bucket, key, seen, change, condition, content)
         return made[0].info(bucket, key, Parts(content.parts).infos)
 
     async def remove(self, bucket: str, key: str, condition: Condition | None) -> None:
@@ -166,10 +169,8 @@ class Versions:
         seen = await self.see(bucket, key)
         removal = [Write(object_key(key), None)]
         nothing = Content(0, ObjectMetadata())
-        await undisturbed(
-            self._change(
-                bucket, key, seen, lambda current: removal if current else [], condition, nothing
-            )
+        await self._change(
+            bucket, key, seen, lambda current: removal if current else [], condition, nothing
         )
 
     async def _change(
@@ -181,8 +182,25 @@ class Versions:
         condition: Condition | None,
         content: Content,
     ) -> None:
+        async with self._turns.turn((seen.space, key)) as waited:
+            await undisturbed(
+                self._try_change(bucket, key, seen, waited, change, condition, content)
+            )
+
+    async def _try_change(
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        outdated: bool,
+        change: Callable[[Version | None], list[Write]],
+        condition: Condition | None,
+        content: Content,
+    ) -> None:
         space = seen.space
         for _ in range(ATTEMPTS):
+            if outdated:
+                seen = await self.see(bucket, key)
             seen, current = await self._version(bucket, key, seen)
             if seen.space != space:
                 raise NoSuchBucket(bucket)
@@ -194,7 +212,10 @@ class Versions:
             raw = None if current is None else current.raw
             expect = {META: seen.meta, object_key(key): raw}
             if current is not None:
-                writes = [*self._discard(current), *writes]
+                # What is written anew need not be removed before.
+                anew = {write.key for write in writes}
+                old = [write for write in self._discard(current) if write.key not in anew]
+                writes = [*old, *writes]
             try:
                 await self._intents.commit(
                     space, writes, {**expect, **content.expect}, content.empty
@@ -204,7 +225,7 @@ class Versions:
                     raise
             else:
                 return
-            seen = await self.see(bucket, key)
+            outdated = True
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
 
     async def _version(
