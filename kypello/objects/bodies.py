@@ -317,13 +317,14 @@ class JoinedSource:
             block = await self._reading.read()
             if len(block):
                 return block
-            self._reading = None
+            self._end_piece()
 
     def close(self) -> None:
         """
         Give up the packages.
         """
-        self._pieces, self._reading, self._rest = iter(()), None, b""
+        self._end_piece()
+        self._pieces, self._rest = iter(()), b""
         self._packages.close()
 
     async def take(self, most: int) -> Buffer:
@@ -338,6 +339,11 @@ class JoinedSource:
             self._rest = block[most:]
             return block[:most]
         return block
+
+    def _end_piece(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
 
 
 @implementer(IBodySource)

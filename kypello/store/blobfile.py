@@ -208,12 +208,11 @@ class BlobFile:
             return None
         return self._checked(chunks, content, sums)
 
-    def _checked(self, chunks: "_Chunks", content: bytearray, sums: bytearray) -> Buffer:
-        view = memoryview(content)
+    def _checked(self, chunks: "_Chunks", content: memoryview, sums: bytearray) -> Buffer:
         for number, (expected,) in enumerate(_SUM.iter_unpack(sums)):
-            if crc32c(view[number * CHUNK : (number + 1) * CHUNK]) != expected:
+            if crc32c(content[number * CHUNK : (number + 1) * CHUNK]) != expected:
                 raise Damaged(f"blob {self.name} at {chunks.begin + number * CHUNK}")
-        return content if chunks.exact else view[chunks.wanted]
+        return content if chunks.exact else content[chunks.wanted]
 
     def described(self) -> bytes:
         """
@@ -234,7 +233,7 @@ class BlobFile:
         """
         os.close(self.descriptor)
 
-    def _fill(self, target: bytearray, offset: int) -> None:
+    def _fill(self, target: bytearray | memoryview, offset: int) -> None:
         _fill(self._calls, self.name, self.descriptor, target, offset)
 
 
@@ -368,7 +367,9 @@ def _sums_size(size: int) -> int:
     return _SUM.size * -(-size // CHUNK)
 
 
-def _fill(calls: FileCalls, name: str, descriptor: int, target: bytearray, offset: int) -> None:
+def _fill(
+    calls: FileCalls, name: str, descriptor: int, target: bytearray | memoryview, offset: int
+) -> None:
     view = memoryview(target)
     at = 0
     while at < len(target):

@@ -38,8 +38,9 @@ FIRST, BLOCK = 4 * CHUNK, 16 * CHUNK
 #: In how many lanes blobs are removed.
 _DELETING = 4
 
-#: How many calls of a writer may wait in its lane while the next block is received.
-_IN_FLIGHT = 3
+#: How many blocks may wait in the lane of a writer while the next one is made; as many as the
+#: buffers of who makes them allow.
+_IN_FLIGHT = 2
 
 _log = Logger()
 
@@ -289,6 +290,7 @@ class _FileSource:
 
     :ivar _at: Up to where blocks were asked for.
     :ivar _ahead: Blocks that were asked for and not given out.
+    :ivar _fetched: A lane was asked for a block.
     """
 
     _shared: _Shared
@@ -298,6 +300,7 @@ class _FileSource:
     _ahead: "deque[Deferred[Buffer]]" = field(init=False, factory=deque)
     _next: int = field(init=False, default=FIRST)
     _buffers: Recycler = field(init=False, factory=Recycler)
+    _fetched: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -342,7 +345,9 @@ class _FileSource:
             # Nobody wants it any more.
             block.addErrback(lambda _: None)
         self._ahead.clear()
-        # A call in the lane may be taking one of the old.
+        # A call in the lane may be taking one of these.
+        if not self._fetched:
+            self._buffers.close()
         self._buffers = Recycler()
         self._shared.release()
 
@@ -357,6 +362,7 @@ class _FileSource:
         self._next = BLOCK
 
     def _fetch(self) -> None:
+        self._fetched = True
         file = self._shared.file
         reading = self._shared.lane.run(file.read, self._at, self._block_end(), self._buffers)
         self._advance()
