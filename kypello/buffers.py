@@ -17,7 +17,8 @@ _SPARES = 16
 #: What counts for a buffer that only its recycler holds: the list, the loop and the argument.
 _FREE = 3
 
-# Only whole operations of a list are used, as streams in several threads are.
+# Threads share it, and a recycler: only whole operations of a list are used, and who looks at a
+# buffer holds it, so that it is not free for another.
 _spare: list[bytearray] = []
 
 

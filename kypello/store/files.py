@@ -301,7 +301,6 @@ class _FileSource:
 
     :ivar _at: Up to where blocks were asked for.
     :ivar _ahead: Blocks that were asked for and not given out.
-    :ivar _fetched: A lane was asked for a block.
     """
 
     _shared: _Shared
@@ -311,7 +310,6 @@ class _FileSource:
     _ahead: "deque[Deferred[Buffer]]" = field(init=False, factory=deque)
     _next: int = field(init=False, default=FIRST)
     _buffers: Recycler = field(init=False, factory=Recycler)
-    _fetched: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
@@ -356,9 +354,8 @@ class _FileSource:
             # Nobody wants it any more.
             block.addErrback(lambda _: None)
         self._ahead.clear()
-        # A call in the lane may be taking one of these.
-        if not self._fetched:
-            self._buffers.close()
+        self._buffers.close()
+        # What a call in the lane still takes goes with that call.
         self._buffers = Recycler()
         self._shared.release()
 
@@ -373,7 +370,6 @@ class _FileSource:
         self._next = BLOCK
 
     def _fetch(self) -> None:
-        self._fetched = True
         file = self._shared.file
         reading = self._shared.lane.run(file.read, self._at, self._block_end(), self._buffers)
         self._advance()

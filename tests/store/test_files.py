@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from threading import current_thread, main_thread
 
-from attrs import define
+from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -50,11 +50,19 @@ class FaultyCalls(FileCalls):
     :ivar room: How many bytes it takes.
     :ivar failing: The call that fails with an error of the device.
     :ivar cold: Whether nothing is in memory, so that the device is always asked.
+    :ivar begun: The ranges that the device was asked to begin with.
     """
 
     room: int = 1 << 62
     failing: str = ""
     cold: bool = False
+    begun: list[tuple[int, int]] = field(factory=list)
+
+    def begin_sync(self, descriptor: int, offset: int, size: int) -> None:
+        """
+        Note where it begins and ends.
+        """
+        self.begun.append((offset, offset + size))
 
     def read_cached(self, descriptor: int, into: Buffer, offset: int) -> int:
         """
@@ -317,6 +325,36 @@ class FileBlobsTests(BlobsContract, DiskCase):
         self.assertTrue(body.reads <= 4)
         await started
         self.assertEqual(await writing, 100_000)
+
+    async def test_write_back(self) -> None:
+        """
+        The device begins to write a large blob early: every 4 MiB, and the rest when at most a
+        chunk is to come, if that is known.
+        """
+        blobs = await self.make_blobs()
+        whole = [bytes(1 << 20)] * 6
+        for number, (body, begun) in enumerate(
+            (
+                (BytesSource(whole[:3]), []),
+                (BytesSource(whole), [(0, 4 << 20), (4 << 20, 6 << 20)]),
+                (
+                    BytesSource([*whole, bytes(CHUNK)]),
+                    [(0, 4 << 20), (4 << 20, 6 << 20), (6 << 20, (6 << 20) + CHUNK)],
+                ),
+                (
+                    BytesSource([*whole, bytes(CHUNK + 1)]),
+                    [(0, 4 << 20), (4 << 20, (6 << 20) + CHUNK + 1)],
+                ),
+            )
+        ):
+            self.calls.begun.clear()
+            await blobs.write(name_of(number), body, lambda _: b"")
+            self.assertEqual(self.calls.begun, begun)
+        body = BytesSource(whole)
+        body.size = None
+        self.calls.begun.clear()
+        await blobs.write(name_of(9), body, lambda _: b"")
+        self.assertEqual(self.calls.begun, [(0, 4 << 20)])
 
     async def test_lazy_elsewhere(self) -> None:
         """
