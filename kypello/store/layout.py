@@ -20,6 +20,7 @@ from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, Damaged, KMSNotConfigured, NoSuchBucket
 from kypello.interfaces import (
     Assemble,
+    Change,
     Condition,
     Describe,
     IBlobs,
@@ -29,9 +30,9 @@ from kypello.interfaces import (
     IOpenObject,
 )
 from kypello.model import (
-    NULL_VERSION,
     BucketInfo,
     CustomerKey,
+    Deletion,
     EncryptionRequest,
     Listing,
     ListQuery,
@@ -41,6 +42,8 @@ from kypello.model import (
     UploadInfo,
     UploadListing,
     UploadQuery,
+    VersionListing,
+    VersionQuery,
 )
 from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
@@ -63,10 +66,13 @@ from kypello.store.records import (
     pack,
     unpack,
 )
+from kypello.store.removals import Removals
 from kypello.store.sources import ResumedSource, begin
+from kypello.store.stacks import Stacks, Version
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import Uploads
-from kypello.store.versions import Content, Version, Versions, refuse_key
+from kypello.store.versionlisting import list_versions
+from kypello.store.versions import Content, Versions, refuse_key
 
 #: The largest content that is kept in the index, in bytes.
 INLINE = 16 * 1024
@@ -94,6 +100,7 @@ class LayoutStore:
     intents: Intents = field(init=False)
     _buckets: Buckets = field(init=False)
     _versions: Versions = field(init=False)
+    _removals: Removals = field(init=False)
     _uploads: Uploads = field(init=False)
     _endings: Endings = field(init=False)
     _small: SmallObjects = field(init=False, factory=SmallObjects)
@@ -106,7 +113,17 @@ class LayoutStore:
             self._index, self._blobs, self._random, self._now, self._worker, self._workers
         )
         self._buckets = Buckets(self._index, self._blobs, self.intents, self._random, self._now)
-        self._versions = Versions(self._buckets, self.intents, self._now)
+        stacks = Stacks(self._index, self._buckets, self.intents)
+        self._versions = Versions(self._buckets, self.intents, stacks, self._random, self._now)
+        self._removals = Removals(
+            self._index,
+            self._blobs,
+            self._buckets,
+            self.intents,
+            stacks,
+            self._versions,
+            self._random,
+        )
         self._uploads = Uploads(
             self._index, self._blobs, self._buckets, self.intents, self._random, self._now
         )
@@ -191,7 +208,7 @@ class LayoutStore:
         condition: Condition | None,
     ) -> ObjectInfo:
         blob = self._random(16).hex()
-        began = self._now()
+        expected = await self._versions.expected(bucket, key, seen)
         described: list[ObjectMetadata] = []
 
         def describe_blob(size: int) -> bytes:
@@ -200,8 +217,15 @@ class LayoutStore:
             """
             metadata = describe(size)
             described.append(metadata)
-            record = metadata_record(metadata)
-            return pack(BlobRecord(bucket, key, NULL_VERSION, began, record))
+            described_blob = BlobRecord(
+                bucket,
+                key,
+                expected.version_id,
+                expected.began,
+                metadata_record(metadata),
+                sequence=expected.sequence,
+            )
+            return pack(described_blob)
 
         try:
             making = self.intents.making(seen.space, {META: seen.meta}, (blob,))
@@ -211,6 +235,7 @@ class LayoutStore:
                     size,
                     described[0],
                     parts=(PartRecord(0, size, blob),),
+                    version_id=expected.version_id,
                     writes=lambda _: [intent.removal],
                     expect=intent.expect,
                 )
@@ -218,54 +243,67 @@ class LayoutStore:
         except Conflict as conflict:
             raise NoSuchBucket(bucket) from conflict
 
-    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
-        Remove an object.
+        Remove an object, or a version.
         """
-        await self._versions.remove(bucket, key, condition)
+        if version_id:
+            return await self._removals.remove_version(bucket, key, version_id, condition)
+        return await self._removals.remove(bucket, key, condition)
 
-    async def head(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    async def change_version(
+        self, bucket: str, key: str, version_id: str, change: Change
     ) -> ObjectInfo:
         """
-        Tell the current version of an object.
+        Replace tags of a version.
         """
-        if self._small.knows(bucket, key):
-            (record,) = (await self._versions.see(bucket, key)).values
+        return await self._versions.amend(bucket, key, version_id, change)
+
+    async def head(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
+    ) -> ObjectInfo:
+        """
+        Tell a version of an object.
+        """
+        if not version_id and self._small.knows(bucket, key):
+            (record,) = (await self._versions.peek(bucket, key)).values
             known = self._small.info(bucket, key, record)
             if known is not None:
                 refuse_key(customer_key)
                 return known
-        version = await self._versions.current(bucket, key)
+        version = await self._versions.find(bucket, key, version_id)
         refuse_key(customer_key)
         return version.info(bucket)
 
     async def open(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> IOpenObject:
         """
-        Pin the current version of an object: its only blob is open, or its content at hand, or
-        its first blob is pinned.
+        Pin a version of an object: its only blob is open, or its content at hand, or its first
+        blob is pinned.
         """
-        if self._small.knows(bucket, key):
-            seen = await self._versions.see(bucket, key, content=True)
+        small_id = "" if version_id else self._small.knows(bucket, key)
+        if small_id:
+            seen = await self._versions.peek(bucket, key, small_id)
             small = self._small.open(bucket, key, *seen.values)
             if small is not None:
                 refuse_key(customer_key)
                 return small
-        version = await self._versions.current(bucket, key, content=True)
+        version = await self._versions.find(bucket, key, version_id, content=True)
         refuse_key(customer_key)
         while True:
             try:
-                return await self._open(bucket, version)
+                return await self._open(bucket, version, current=not version_id)
             except Damaged:
                 # It may just have been replaced, and its blob removed.
                 before = version
-                version = await self._versions.current(bucket, key, content=True)
+                version = await self._versions.find(bucket, key, version_id, content=True)
                 if version.raw == before.raw:
                     raise
 
-    async def _open(self, bucket: str, version: Version) -> IOpenObject:
+    async def _open(self, bucket: str, version: Version, *, current: bool) -> IOpenObject:
         info, blobs = version.info(bucket), version.record.parts
         if version.record.apart or len(blobs) > 1:
             # The sweeper removes the first blob of a version before the others.
@@ -276,7 +314,7 @@ class LayoutStore:
         content = version.small if info.size else b""
         if content is None or not version.record.holds(content):
             raise Damaged(f"content of {bucket}/{info.key}")
-        if content:
+        if content and current:
             self._small.put(version.raw, info, version.record.checksum)
         return SmallObject(info, content)
 
@@ -294,6 +332,13 @@ class LayoutStore:
             tuple(group.decode() for group in found.groups),
             None if found.next is None else found.next.decode(),
         )
+
+    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+        """
+        One page of all versions.
+        """
+        space = (await self._buckets.see(bucket, ())).space
+        return await list_versions(self._index, bucket, space, query)
 
     async def create_upload(
         self,

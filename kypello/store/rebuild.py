@@ -196,9 +196,8 @@ class Rebuilder:
             self._buckets.describe(record.bucket, name, record.about)
             return None
         upload = "" if record.parts else record.upload_id
-        return Described(
-            record.bucket, record.key, upload, record.number, -record.began, name, blob.size
-        )
+        rank = -record.began if upload else record.began
+        return Described(record.bucket, record.key, upload, record.number, rank, name, blob.size)
 
     async def _make(self, living: Living) -> None:
         """

@@ -22,6 +22,7 @@ from kypello.store.records import (
     META,
     OBJECTS,
     SYSTEM,
+    VERSIONS,
     BucketRecord,
     Garbage,
     Intent,
@@ -120,7 +121,8 @@ class RebuiltBuckets:
         await self._work.index.drop(space)
 
     async def _used(self, space: str) -> bool:
-        return bool(await self._work.index.scan(space, *OBJECTS, 1))
+        scan = self._work.index.scan
+        return bool(await scan(space, *OBJECTS, 1) or await scan(space, *VERSIONS, 1))
 
     async def name(self, living: Living) -> None:
         """
