@@ -19,6 +19,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import NoReturn
 
+from bench.authorization import decisions
 from bench.keyserver import calls, generating
 from bench.listing import listings
 from bench.memory import allow_many_files, idle_connections, streams
@@ -70,6 +71,13 @@ def keys(stage: Stage, _options: argparse.Namespace) -> None:
     generating(stage)
 
 
+def authorization(stage: Stage, _options: argparse.Namespace) -> None:
+    """
+    Decisions by many policies.
+    """
+    decisions(stage)
+
+
 def many(stage: Stage, _options: argparse.Namespace) -> None:
     """
     Large and small objects over 1 to 512 connections.
@@ -92,6 +100,7 @@ _GROUPS: dict[str, Callable[[Stage, argparse.Namespace], None]] = {
     "listing": listing,
     "memory": memory,
     "keys": keys,
+    "authorization": authorization,
     "scaling": many,
 }
 

@@ -10,7 +10,6 @@ opened before the service starts.
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from twisted.python.failure import Failure
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
+from kypello.fronts import make_site
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
-from kypello.http.site import StreamingSite
 from kypello.http.tls import Loaded, TLSFiles, load
-from kypello.iam.authenticate import Authenticator
-from kypello.iam.root import Root
+from kypello.iam.accounts import Accounts
+from kypello.iam.sweeper import SessionSweeper
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
@@ -37,14 +36,10 @@ from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
-from kypello.monitor.health import Health
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
-from kypello.s3.call import Front
-from kypello.s3.errors import refuse_framing
-from kypello.s3.root import S3Resource
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
 
@@ -59,8 +54,6 @@ _PATIENCE = 5.0
 
 #: Threads for the disk, for digests and for encryption.
 THREADS = max(8, 2 * (os.cpu_count() or 1))
-
-_HOST_ID = "kypello"
 
 _log = Logger()
 
@@ -236,15 +229,24 @@ class Server(MultiService):
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        store = EncryptedStore(
-            disk.store, DataKeys(kms, reactor), os.urandom, prepared.config.auto_encryption
+        keys = DataKeys(kms, reactor)
+        store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
+        accounts = Accounts(
+            disk.index,
+            keys,
+            prepared.root,
+            reactor,
+            os.urandom,
+            bucket_policies_for_all=prepared.config.access.policies_for_all,
         )
+        if not place.worker:
+            SessionSweeper(accounts, reactor).setServiceParent(self)
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)
         self._listener = Listener(
             reactor,
-            _make_site(reactor, prepared, disk, store, kms, balance),
+            make_site(reactor, prepared.config, prepared.root, disk, store, kms, accounts, balance),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
@@ -349,45 +351,3 @@ async def stop_all(services: MultiService) -> None:
         except Exception:
             # The others must end all the same.
             _log.failure("{service} does not stop", service=type(service).__name__)
-
-
-def _make_site(
-    reactor: Any,
-    prepared: Prepared,
-    disk: DiskStore,
-    store: EncryptedStore,
-    kms: GuardedKMS,
-    balance: Balance | None,
-) -> StreamingSite:
-    config = prepared.config
-    region = config.region
-    root = Root(prepared.root)
-
-    async def test_key(name: str) -> None:
-        """
-        See that a master key can be used.
-        """
-        await kms.prove(name)
-
-    front = Front(
-        store=store,
-        authenticator=Authenticator(root, region, reactor, config.signature_v2),
-        authorizer=root,
-        lanes=disk.lanes,
-        region=region,
-        clock=reactor,
-        encrypts=True,
-        host_id=_HOST_ID,
-        domains=config.domains,
-        account_id=config.account_id,
-        storage_classes=config.storage_classes,
-        allow_insecure_customer_keys=config.loopback_customer_keys,
-        test_key=test_key,
-    )
-    health = Health(disk.probe, kms, reactor)
-    return StreamingSite(
-        S3Resource(front, health.probe),
-        reactor,
-        refusal=partial(refuse_framing, host_id=_HOST_ID),
-        count=None if balance is None else balance.tell,
-    )

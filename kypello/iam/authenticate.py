@@ -4,21 +4,27 @@
 Who sent a request: one verified signature, or nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from hmac import compare_digest
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
+from kypello.accessconfig import Network
 from kypello.auth import formsign, presign, sigv2, sigv4
 from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 from kypello.errors import Refused
+from kypello.iam.failures import Failures
 from kypello.interfaces import IIdentities
 from kypello.model import Identity, Kind
 
 _V4_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential"})
+#: Errors of who tries keys that are not theirs.
+_GUESSES = frozenset({"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
+
 _V2_PARAMETERS = frozenset({"Signature", "AWSAccessKeyId"})
 
 
@@ -59,12 +65,21 @@ class Authenticator:
     :ivar _region: The region that signatures must name; ``None`` accepts all.
     :ivar _clock: Tells the time in seconds since the epoch.
     :ivar _signature_v2: Whether signatures of version 2 count, in queries and forms.
+    :ivar _proxies: Whose word about the addresses of clients is taken.
     """
 
     _identities: IIdentities
     _region: str | None
     _clock: IReactorTime
     _signature_v2: bool = True
+    _proxies: Sequence[Network] = ()
+    _failures: Failures = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nobody has failed yet.
+        """
+        self._failures = Failures(self._clock)
 
     async def authenticate(self, head: RequestHead) -> Authenticated:
         """
@@ -72,6 +87,13 @@ class Authenticator:
 
         :raises Refused: With the code of the first check that fails.
         """
+        try:
+            return await self._authenticate(head)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
+
+    async def _authenticate(self, head: RequestHead) -> Authenticated:
         mechanism = _mechanism(head)
         if mechanism is _Mechanism.NONE:
             stated = head.header("x-amz-content-sha256")
@@ -110,8 +132,12 @@ class Authenticator:
         if _mechanism(head) is not _Mechanism.HEADER:
             raise Refused("AccessDenied", "Access Denied.")
         claim = sigv4.read_authorization(head, None, self._clock.seconds(), service)
-        identity = await self._identity(claim.access_key, head.header("x-amz-security-token"))
-        sigv4.verify(claim, head, payload_hash, identity.secret_key)
+        try:
+            identity = await self._identity(claim.access_key, head.header("x-amz-security-token"))
+            sigv4.verify(claim, head, payload_hash, identity.secret_key)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
         return identity
 
     async def authenticate_form(
@@ -129,10 +155,18 @@ class Authenticator:
             return Authenticated(None, head, PayloadMode())
         if claim.scope is None and not self._signature_v2:
             raise _unsupported()
-        identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
-        formsign.verify(claim, identity.secret_key)
+        try:
+            identity = await self._identity(claim.access_key, fields.get("x-amz-security-token"))
+            formsign.verify(claim, identity.secret_key)
+        except Refused as error:
+            await self._slow_down(error, head)
+            raise
         signature = "AWS" if claim.scope is None else sigv4.ALGORITHM
         return Authenticated(identity, head, PayloadMode(), signature, "POST")
+
+    async def _slow_down(self, error: Refused, head: RequestHead) -> None:
+        if error.code in _GUESSES:
+            await self._failures.failed(source_address(head, self._proxies))
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
         if not self._signature_v2:

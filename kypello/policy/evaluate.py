@@ -2,27 +2,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The decision.
+
+A statement that denies decides; else one that allows, of the policies of who asks or of the
+bucket, where all limits allow, too; else the answer is no.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
 from kypello.model import Kind, Question
-from kypello.policy.document import Policy
+from kypello.policy.actions import DATA_ACTIONS, INCLUDED, canonical
+from kypello.policy.compiled import Policies, Verdict, Whom
+from kypello.policy.keys import EXISTING_TAG
 from kypello.policy.publicaccess import PublicAccessBlock
+from kypello.policy.wildcards import Lookup
 
+__all__ = [
+    "NOTHING",
+    "Asker",
+    "Grants",
+    "Policies",
+    "Verdict",
+    "decide",
+    "decide_key",
+    "lookup",
+    "needs_tags",
+]
 
-class Policies:
-    """
-    Several documents, compiled for deciding fast.  Immutable; keep it as long as they hold.
-    """
-
-    def __init__(self, policies: Iterable[Policy]) -> None:
-        """
-        Compile.
-        """
-        self._policies = tuple(policies)
+#: What the root user may do although a bucket denies it: else a bucket could be locked for ever.
+_WAY_OUT = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
 
 @frozen
@@ -76,18 +85,137 @@ def decide(
     :param bucket_policy: Of the bucket that it is about.
     :param tags: What :attr:`Question.existing_tags` gave, where :func:`needs_tags` asks for it.
     """
-    raise NotImplementedError
+    if asker.kind is None and bucket_policy is not None and block is not None:
+        restricted = block.restrict_public_buckets and bucket_policy.public
+        bucket_policy = None if restricted else bucket_policy
+    values = lookup(question, asker, grants, tags)
+    action = canonical(question.action)
+    verdict = _judge(action, question.resource, values, asker, grants, bucket_policy)
+    included = INCLUDED.get(action)
+    if verdict is Verdict.NONE and included is not None:
+        verdict = _judge(included, question.resource, values, asker, grants, bucket_policy)
+    return verdict is Verdict.ALLOW
 
 
 def decide_key(question: Question, asker: Asker, grants: Grants) -> bool:
     """
-    Whether somebody may have a master key used, as :meth:`IAuthorizer.allows_key` tells.
+    Whether somebody may have a master key used.
+
+    They may unless policies of theirs speak of such actions: then these have to allow it.
+
+    :param question: One of :data:`DATA_ACTIONS` and the name of the key.
     """
-    raise NotImplementedError
+    values = lookup(question, asker, grants)
+    whom = _whom(asker, grants)
+    own = () if grants.unlimited else (grants.policies,)
+    for policies in (*own, *grants.limits):
+        verdict = policies.verdict(question.action, question.resource, values, whom)
+        if verdict is Verdict.DENY:
+            return False
+        if verdict is Verdict.NONE and policies.mentions(DATA_ACTIONS):
+            return False
+    return True
 
 
 def needs_tags(question: Question, grants: Grants, bucket_policy: Policies | None = None) -> bool:
     """
     Whether the tags of the object have to be known to :func:`decide`.
     """
-    raise NotImplementedError
+    if question.existing_tags is None:
+        return False
+    action = canonical(question.action)
+    actions = (action, INCLUDED[action]) if action in INCLUDED else (action,)
+    return any(
+        policies is not None and policies.asks_tags(one, question.resource)
+        for policies in (grants.policies, *grants.limits, bucket_policy)
+        for one in actions
+    )
+
+
+def lookup(
+    question: Question,
+    asker: Asker,
+    grants: Grants,
+    tags: Mapping[str, str] | None = None,
+) -> Lookup:
+    """
+    What condition keys have: for :meth:`Policies.verdict`.
+
+    What depends on who asks is never taken from the request.
+    """
+    own = _of_asker(asker, grants)
+
+    def find(key: str) -> Sequence[str]:
+        given = own.get(key)
+        if given is not None:
+            return given
+        if key.startswith(EXISTING_TAG):
+            value = tags.get(key.removeprefix(EXISTING_TAG)) if tags else None
+            return () if value is None else (value,)
+        if key.startswith(("jwt:", "ldap:")):
+            return asker.claims.get(key, ())
+        return question.values(key) or ()
+
+    return find
+
+
+def _judge(
+    action: str,
+    resource: str,
+    values: Lookup,
+    asker: Asker,
+    grants: Grants,
+    bucket_policy: Policies | None,
+) -> Verdict:
+    """
+    What all policies together say about one action.
+    """
+    whom = _whom(asker, grants)
+    bucket = Verdict.NONE
+    if bucket_policy is not None and action != "s3:ListAllMyBuckets":
+        bucket = bucket_policy.verdict(action, resource, values, whom)
+    if asker.kind is None:
+        return bucket
+    if grants.unlimited:
+        own = Verdict.ALLOW
+        if action in _WAY_OUT:
+            bucket = Verdict.NONE
+    else:
+        own = grants.policies.verdict(action, resource, values, whom)
+    limits = [limit.verdict(action, resource, values, whom) for limit in grants.limits]
+    if bucket is Verdict.DENY or own is Verdict.DENY or Verdict.DENY in limits:
+        return Verdict.DENY
+    if Verdict.NONE in limits:
+        return Verdict.NONE
+    return bucket if own is Verdict.NONE else own
+
+
+def _whom(asker: Asker, grants: Grants) -> Whom:
+    return Whom(None if asker.kind is None else asker.user, grants.unlimited)
+
+
+def _of_asker(asker: Asker, grants: Grants) -> Mapping[str, Sequence[str]]:
+    """
+    The condition keys that tell who asks.
+    """
+    if asker.kind is None:
+        return _ANONYMOUS
+    name = (asker.user,)
+    return {
+        "aws:username": name,
+        "aws:userid": name,
+        "aws:principalarn": (
+            "arn:aws:iam:::root" if grants.unlimited else f"arn:aws:iam:::user/{asker.user}",
+        ),
+        "aws:principaltype": (asker.kind.value,),
+        "aws:groups": asker.groups,
+    }
+
+
+_ANONYMOUS: Mapping[str, Sequence[str]] = {
+    "aws:username": (),
+    "aws:userid": (),
+    "aws:principalarn": (),
+    "aws:principaltype": ("Anonymous",),
+    "aws:groups": (),
+}

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
+from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import NoSuchBucket, NoSuchKey, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
@@ -21,7 +22,6 @@ from kypello.model import Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
-from kypello.s3.values import RequestValues
 
 #: The largest document that a request may hold, but for lists of objects, in bytes.
 MAX_DOCUMENT = 1024 * 1024

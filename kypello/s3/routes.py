@@ -232,9 +232,7 @@ _OBJECT: Mapping[str, _Methods] = {
         "GET": Operation("GetObject", "s3:GetObject", get_object, versions=True),
         "HEAD": Operation("HeadObject", "s3:GetObject", head_object, versions=True),
         "PUT": Operation("PutObject", "s3:PutObject", put_object),
-        "DELETE": Operation(
-            "DeleteObject", "s3:DeleteObject", delete_object, "s3:DeleteObjectVersion"
-        ),
+        "DELETE": Operation("DeleteObject", "s3:DeleteObject", delete_object, versions=True),
     },
     "uploads": {
         "POST": Operation("CreateMultipartUpload", "s3:PutObject", create_upload),
@@ -251,7 +249,7 @@ _OBJECT: Mapping[str, _Methods] = {
             "GetObjectAttributes",
             "s3:GetObjectAttributes",
             get_object_attributes,
-            "s3:GetObjectVersionAttributes",
+            versions=True,
         ),
     },
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
@@ -261,13 +259,13 @@ _OBJECT: Mapping[str, _Methods] = {
             "GetObjectTagging",
             "s3:GetObjectTagging",
             get_object_tagging,
-            "s3:GetObjectVersionTagging",
+            versions=True,
         ),
         "DELETE": Operation(
             "DeleteObjectTagging",
             "s3:DeleteObjectTagging",
             delete_object_tagging,
-            "s3:DeleteObjectVersionTagging",
+            versions=True,
         ),
     },
 }

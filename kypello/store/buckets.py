@@ -8,6 +8,7 @@ rebuilt: the settings hold what its encrypted objects need.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 from attrs import define, field, frozen
@@ -180,7 +181,7 @@ class Buckets:
 
         :raises NoSuchBucket:
         """
-        return _info(name, unpack(BucketRecord, await self._record(name)))
+        return _told(name, await self._record(name))
 
     async def all(self) -> Sequence[BucketInfo]:
         """
@@ -297,6 +298,12 @@ async def all_records(
         if len(rows) < _AT_ONCE:
             return found
         start = rows[-1][0] + b"\x00"
+
+
+@lru_cache(maxsize=1024)
+def _told(name: str, raw: bytes) -> BucketInfo:
+    # Every request asks for its bucket, whose record hardly ever changes.
+    return _info(name, unpack(BucketRecord, raw))
 
 
 def _info(name: str, record: BucketRecord) -> BucketInfo:

@@ -29,6 +29,7 @@ from kypello.errors import Conflict, KypelloError
 from kypello.interfaces import IBlobs, IIndex
 from kypello.model import Write
 from kypello.store.buckets import all_records, forgetting, is_open
+from kypello.store.checkednames import HEX
 from kypello.store.intents import Intents
 from kypello.store.records import (
     BUCKETS,
@@ -109,7 +110,9 @@ class Sweeper:
                 except Conflict:
                     # Who deletes the bucket has come this far.
                     continue
-        self._intents.left |= {SYSTEM, *await self._index.spaces()}
+        # Other spaces have no intents, but may have keys that look like theirs.
+        buckets = filter(HEX.fullmatch, await self._index.spaces())
+        self._intents.left |= {SYSTEM, *buckets}
         return True
 
     async def _space(self, space: str) -> bool:

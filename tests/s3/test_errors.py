@@ -21,13 +21,25 @@ from kypello.http.framing import BadRequest, HeadTooLarge
 from kypello.s3.errors import TABLE, Subject, error_response, refuse_framing
 from tests.cases import SyncCase
 
-#: Errors that stores and key stores keep to themselves, and what never meets a request.
+#: Errors that stores and key stores keep to themselves, what only changes of accounts meet, and
+#: what never meets a request.
 _INTERNAL = {
+    errors.AccessKeyTaken,
     errors.ConfigurationError,
     errors.Conflict,
+    errors.GroupNotEmpty,
+    errors.InvalidAccount,
     errors.KeyExists,
+    errors.KeyNotAllowed,
     errors.KeyStoreFailed,
     errors.KeyStoreUnreachable,
+    errors.NoPolicyChange,
+    errors.NoSuchAccessKey,
+    errors.NoSuchGroup,
+    errors.NoSuchPolicy,
+    errors.NoSuchUser,
+    errors.PolicyInUse,
+    errors.PolicyProtected,
 }
 
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from kypello.errors import NoSuchBucket, StorageFailed
 from kypello.interfaces import IBodySource
-from kypello.model import ListQuery
+from kypello.model import ListQuery, Write
 from kypello.store.layout import LayoutStore
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
@@ -100,6 +100,17 @@ class SweeperTests(AsyncCase):
             await self.put()
         await self.sweeper.sweep()
         await self.assert_clean(1)
+
+    async def test_other_spaces(self) -> None:
+        """
+        What others keep in spaces of theirs is no garbage, whatever its keys.
+        """
+        for key in (b"group/a", b"internal-key"):
+            await self.index.commit("others", [Write(key, b"theirs")], {}, ())
+        await self.sweeper.sweep()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(len(await self.index.scan("others", b"", None, 10)), 2)
+        self.assertNotIn("others", self.store.intents.left)
 
     async def test_nothing_to_do(self) -> None:
         """

@@ -8,7 +8,6 @@ Each value is worked out when a policy asks for it, which few do.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from types import MappingProxyType
 from urllib.parse import parse_qsl
 
@@ -17,6 +16,7 @@ from attrs import frozen
 from kypello.accessconfig import Network
 from kypello.auth.dates import parse_timestamp
 from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 
 _REQUEST_TAG = "s3:requestobjecttag/"
 _TAGGING = "x-amz-tagging"
@@ -113,29 +113,6 @@ class RequestValues:
         if self.tags is not None:
             return self.tags
         return dict(parse_qsl(self.head.header(_TAGGING) or "", keep_blank_values=True))
-
-
-def source_address(head: RequestHead, proxies: Sequence[Network]) -> str:
-    """
-    The address of the client: the last one on the way here that is no proxy of ours.
-
-    Anybody can write into ``X-Forwarded-For``; only what our own proxies add to it counts.
-    """
-    address = head.peer
-    stated = [part.strip() for part in (head.header("x-forwarded-for") or "").split(",")]
-    while _is_proxy(address, proxies) and stated and stated[-1]:
-        address = stated.pop()
-    return address
-
-
-def _is_proxy(address: str, proxies: Sequence[Network]) -> bool:
-    if not proxies:
-        return False
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in proxies)
 
 
 def _moment(seconds: float) -> str:

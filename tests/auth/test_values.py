@@ -5,13 +5,10 @@ Tests for what conditions can ask about a request.
 """
 
 from collections.abc import Sequence
-from ipaddress import ip_network
 
 from kypello.auth.request import RequestHead
-from kypello.s3.values import RequestValues, source_address
+from kypello.auth.values import RequestValues
 from tests.cases import SyncCase
-
-_PROXIES = (ip_network("10.0.0.0/8"), ip_network("::1"))
 
 
 def head(
@@ -104,32 +101,3 @@ class ValueTests(SyncCase):
         ask = RequestValues(head(("x-amz-tagging", "a=b")), 0.0, "", "", (), {"C": "d"})
         self.assertEqual(ask("s3:requestobjecttag/c"), ("d",))
         self.assertIsNone(ask("s3:requestobjecttag/a"))
-
-
-class SourceAddressTests(SyncCase):
-    """
-    Where a request comes from.
-    """
-
-    def test_strangers(self) -> None:
-        """
-        Nobody may give themselves another address.
-        """
-        asked = head(("x-forwarded-for", "127.0.0.1"), peer="192.0.2.1")
-        for proxies in ((), _PROXIES):
-            self.assertEqual(source_address(asked, proxies), "192.0.2.1")
-
-    def test_proxies(self) -> None:
-        """
-        Through proxies of ours, it is the last address that is none of them.
-        """
-        for stated, expected in (
-            ("198.51.100.7", "198.51.100.7"),
-            ("127.0.0.1, 198.51.100.7", "198.51.100.7"),
-            ("127.0.0.1, 198.51.100.7, 10.2.3.4", "198.51.100.7"),
-            ("10.9.9.9", "10.9.9.9"),
-            ("", "10.0.0.1"),
-            ("nonsense, 10.1.1.1", "nonsense"),
-        ):
-            asked = head(("x-forwarded-for", stated), peer="10.0.0.1")
-            self.assertEqual(source_address(asked, _PROXIES), expected)

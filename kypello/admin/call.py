@@ -1,0 +1,231 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an operation gets: the front that all requests share, and the one request.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from kypello.accessconfig import Network
+from kypello.admin.errors import access_denied, invalid_argument
+from kypello.admin.sealer import Sealer
+from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_response
+from kypello.auth.request import RequestHead
+from kypello.auth.sigv4 import ALGORITHM
+from kypello.auth.values import RequestValues
+from kypello.crypto.payload import PayloadCipher
+from kypello.errors import NotAuthentic
+from kypello.http.response import Response
+from kypello.iam.accounts import Accounts
+from kypello.iam.authenticate import Authenticator
+from kypello.iam.values import BUILTIN, KeyInfo
+from kypello.interfaces import IKMS, ILanes, IObjectStore
+from kypello.model import Identity, Kind, Question
+
+_Document = TypeVar("_Document")
+_NO_SERVICES: Mapping[str, Callable[[], object]] = {}
+
+
+@frozen(eq=False)
+class AdminFront:
+    """
+    What all requests share.
+
+    :ivar kms: ``None`` when none is configured.
+    :ivar clock: Tells the time in seconds since the epoch.
+    :ivar lanes: Where payloads are encrypted, and the disk is asked for its space.
+    :ivar root: The access key of the root user.
+    :ivar region: The one that is configured; ``None`` stands for ``us-east-1``.
+    :ivar directory: The data directory, whose space is told.
+    :ivar started: When the server did, in seconds since the epoch.
+    :ivar version: Of the server, for people.
+    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+        before the answer is sent, which has to be sent all the same.  What is not there is done
+        by what runs the server.
+    :ivar proxies: Whose word about the addresses of clients is taken.
+    :ivar random: Gives so many random bytes.
+    :ivar cipher: What answers are encrypted with.
+    """
+
+    accounts: Accounts
+    authenticator: Authenticator
+    store: IObjectStore
+    kms: IKMS | None
+    clock: IReactorTime
+    lanes: ILanes
+    root: str
+    region: str | None
+    directory: Path
+    started: float
+    version: str
+    services: Mapping[str, Callable[[], object]] = _NO_SERVICES
+    proxies: Sequence[Network] = ()
+    host_id: str = "kypello"
+    random: Callable[[int], bytes] = os.urandom
+    cipher: PayloadCipher = PayloadCipher.ARGON2_AES
+    sealer: Sealer = field(init=False)
+
+    @sealer.default
+    def _make_sealer(self) -> Sealer:
+        return Sealer(self.lanes.lane(), self.random, self.cipher)
+
+    @property
+    def shown_region(self) -> str:
+        """
+        The region as clients learn it.
+        """
+        return self.region or "us-east-1"
+
+
+@define(eq=False)
+class Call:
+    """
+    One authenticated request, authorized as far as its route tells how.
+
+    :ivar tail: What follows the path of a route that has more behind it, decoded.
+    :ivar content: The body, which is the one that was signed.
+    """
+
+    front: AdminFront
+    identity: Identity
+    head: RequestHead
+    tail: str
+    content: bytes = field(default=b"", repr=False)
+    values: RequestValues = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Know what policies may ask about the request.
+        """
+        front = self.front
+        self.values = RequestValues(
+            self.head, front.clock.seconds(), ALGORITHM, "REST-HEADER", front.proxies
+        )
+
+    @property
+    def accounts(self) -> Accounts:
+        """
+        Those who may sign, and what they may do.
+        """
+        return self.front.accounts
+
+    @property
+    def user(self) -> str:
+        """
+        In whose name it is asked.
+        """
+        return self.front.root if self.identity.kind is Kind.ROOT else self.identity.user
+
+    async def owns(self, key: KeyInfo) -> bool:
+        """
+        Whether a service account or a session belongs to whoever asks, or acts for the same.
+
+        Names alone do not tell: an identity provider may know somebody by the name of a user.
+        """
+        if key.parent != self.user:
+            return False
+        provider = BUILTIN
+        if self.identity.kind in (Kind.SERVICE, Kind.SESSION):
+            provider = (await self.accounts.key(self.identity.access_key)).provider
+        return key.provider == provider
+
+    def parameter(self, name: str) -> str:
+        """
+        The first value of a query parameter; empty when absent.
+        """
+        return self.head.parameter(name) or ""
+
+    def parameters(self, name: str) -> list[str]:
+        """
+        All values of a query parameter, in order.
+        """
+        return [value for key, value in self.head.query if key == name]
+
+    def named(self, name: str) -> str:
+        """
+        A query parameter that must be there.
+
+        :raises Rejected:
+        """
+        value = self.parameter(name)
+        if not value:
+            raise invalid_argument(f"The parameter {name!r} is missing.")
+        return value
+
+    async def may(self, action: str, resource: str = "") -> bool:
+        """
+        Whether policies allow whoever asks to do something.
+
+        :param resource: The name of a master key, for actions of ``kms``.
+        """
+        question = Question(action, resource, self.values)
+        return await self.accounts.allows(self.identity, question, {})
+
+    async def require(self, *actions: str, resource: str = "") -> None:
+        """
+        See that policies allow whoever asks one of several actions.
+
+        :raises Rejected: ``AccessDenied``.
+        """
+        for action in actions:
+            if await self.may(action, resource):
+                return
+        raise access_denied()
+
+    async def require_own(self, action: str) -> None:
+        """
+        See that whoever asks may do something to their own account.
+
+        It needs no policy that allows it, and none that denies it may be there; what limits a
+        session or a service account has to allow it.
+
+        :raises Rejected: ``AccessDenied``.
+        """
+        question = Question(action, "", self.values)
+        if not await self.accounts.allows_own(self.identity, question):
+            raise access_denied()
+
+    def read(self, kind: type[_Document]) -> _Document:
+        """
+        The body as a document.
+
+        :raises Rejected:
+        """
+        return read_document(self.content, kind)
+
+    async def open_bytes(self) -> bytes:
+        """
+        The body, which is encrypted with the secret key that signed it.
+
+        :raises Rejected:
+        """
+        try:
+            return await self.front.sealer.open(self.identity.secret_key, self.content)
+        except NotAuthentic:
+            raise bad_json() from None
+
+    async def open(self, kind: type[_Document]) -> _Document:
+        """
+        The encrypted body as a document.
+
+        :raises Rejected:
+        """
+        return read_document(await self.open_bytes(), kind)
+
+    async def seal_bytes(self, content: bytes) -> Response:
+        """
+        An answer that only whoever asked can open.
+        """
+        return sealed_response(await self.front.sealer.seal(self.identity.secret_key, content))
+
+    async def seal(self, value: Any) -> Response:
+        """
+        The same of a value, as JSON.
+        """
+        return await self.seal_bytes(json_bytes(value))
