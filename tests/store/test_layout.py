@@ -21,10 +21,11 @@ from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.object_store import ObjectStoreContract, metadata_of, pattern
 from tests.contracts.uploads import UploadsCase, UploadsContract
+from tests.contracts.versions import VersionsContract
 from tests.store.faults import whats_wrong
 
 
-class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
+class MemoryLayoutTests(ObjectStoreContract, UploadsContract, VersionsContract, AsyncCase):
     """
     The contract of an object store, in memory.
     """
