@@ -26,7 +26,8 @@ class Versioning(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     How a bucket keeps versions.
 
-    :ivar excluded: While it is enabled, keys that begin so are treated as if it were suspended.
+    :ivar excluded: While it is enabled, keys that begin so are treated as if it were suspended;
+        an asterisk stands for anything.
     :ivar folders: Whether keys that end with a slash are, too.
     """
 
@@ -58,7 +59,16 @@ class Versioning(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         if self.status == "Suspended" or (self.folders and key.endswith("/")):
             return False
-        return not key.startswith(self.excluded)
+        return not self.excluded or _beginning(self.excluded).match(key) is None
+
+
+@lru_cache(maxsize=64)
+def _beginning(prefixes: tuple[str, ...]) -> re.Pattern[str]:
+    """
+    What matches keys that begin with one of several prefixes.
+    """
+    found = (".*".join(map(re.escape, prefix.split("*"))) for prefix in prefixes)
+    return re.compile("|".join(found), re.DOTALL)
 
 
 @lru_cache(maxsize=64)

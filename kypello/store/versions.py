@@ -300,6 +300,8 @@ class Versions:
             version = await self.find(bucket, key, version_id)
             metadata = metadata_record(change(version.info(bucket)))
             record = msgspec.structs.replace(version.record, metadata=metadata)
+            if record == version.record:
+                return version.info(bucket)
             # It may be there twice, as the current one and among all versions.
             keys = [object_key(key), version_key(key, record.sequence)]
             seen = await self._buckets.see(bucket, keys)
