@@ -108,6 +108,7 @@ class Rebuilder:
             await self._ask_blobs()
             await self._buckets.finish(living)
             await self._make(living)
+            await self._buckets.keep_versions(living)
             await self._tell_lost(living)
         except BaseException:
             await self.close()

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from kypello.model import VersionQuery
 from kypello.store.records import (
+    BlobRecord,
     ObjectRecord,
     object_key,
     pack,
@@ -257,3 +258,25 @@ class RebuiltVersionsTests(VersionsCase):
         problems = await self.without_rows(*rows)
         self.assertEqual({each["key"] for each in problems}, {each[0] for each in small})
         await self.as_it_was({each[:2] for each in small})
+
+    async def test_settings_lost(self) -> None:
+        """
+        A bucket whose settings are lost keeps its versions, as if versioning were suspended.
+        """
+        await self.fill()
+        space = await self.space()
+        await self.index.close()
+        lose(self.path / "index")
+        for name in await self.blobs.names("", 10_000):
+            described = unpack(BlobRecord, await self.blobs.describe(name))
+            if described.about is not None or "sealed/" in described.key:
+                await self.blobs.delete([name])
+        await self.rebuild()
+        self.assertNotEqual(await self.space(), space)
+        plain = [each for each in self.before if not each[0].startswith("sealed/")]
+        kept = [each for each in plain if each[4] == b"marker" or len(each[4]) > SMALL]
+        self.assertEqual([each[:2] for each in await self.stacks()], [each[:2] for each in kept])
+        await self.put("once", BIG)
+        self.assertEqual((await self.store.head("b", "once")).version_id, "null")
+        self.assertEqual(len(await self.rows("once")), 4)
+        await self.assert_sound()
