@@ -14,7 +14,8 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import kes_cli, store_cli
+from kypello import account_cli, kes_cli, store_cli
+from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
+    if given and given[0] in GROUPS:
+        return account_cli.main(given)
     options = _parser().parse_args(given)
     try:
         return serve(options)
@@ -162,6 +165,8 @@ def _parser() -> ArgumentParser:
     commands.add_parser(
         "store", help="check a data directory: see kypello store --help", add_help=False
     )
+    for name, purpose in GROUPS.items():
+        commands.add_parser(name, help=purpose, add_help=False)
     return parser
 
 

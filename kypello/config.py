@@ -16,6 +16,7 @@ from attrs import field, frozen
 from kypello.accessconfig import AccessSettings, read_access
 from kypello.environment import Environment, ReadText
 from kypello.errors import ConfigurationError
+from kypello.identityconfig import IdentitySettings, read_identity
 from kypello.kmsconfig import (
     AUTO_ENCRYPTION,
     KESSettings,
@@ -86,6 +87,7 @@ class Config:
     :ivar workers: How many processes serve requests; ``None`` for one per core.
     :ivar storage_classes: Labels that objects may have beside those that all servers know.
     :ivar access: How requests are judged.
+    :ivar identity: Who else says who somebody is.
     """
 
     directory: Path
@@ -105,6 +107,7 @@ class Config:
     storage_classes: frozenset[str] = frozenset()
     workers: int | None = None
     access: AccessSettings = field(factory=AccessSettings)
+    identity: IdentitySettings = field(factory=IdentitySettings)
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -118,6 +121,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     environment = Environment.load(variables, read)
     directory = _directory(arguments.directories, environment)
     host, port = _address(arguments.address, environment)
+    identity = read_identity(environment)
     config = Config(
         directory,
         host,
@@ -136,6 +140,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         storage_classes=_storage_classes(environment),
         workers=_workers(arguments.workers, environment),
         access=read_access(environment),
+        identity=identity,
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

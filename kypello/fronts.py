@@ -4,7 +4,7 @@
 The fronts of a server, put together behind one address.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -13,10 +13,13 @@ from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.http.balance import Balance
-from kypello.http.fronts import Fronts
+from kypello.http.fronts import Belongs, Fronts, below
+from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
+from kypello.iam.authorities import Authorities
+from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.health import Health
@@ -24,9 +27,29 @@ from kypello.objects.canary import GuardedKMS
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
+from kypello.s3.virtualhost import bucket_of_host
 from kypello.store.disk import DiskStore
+from kypello.sts.root import is_call
 
 _HOST_ID = "kypello"
+
+
+def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
+    """
+    What tells requests that belong somewhere, but for those whose host names a bucket: their paths
+    are those of objects.
+    """
+
+    def tell(request: StreamingRequest) -> bool:
+        """
+        Look at the host if it can name a bucket, and it matters.
+        """
+        if not belongs(request):
+            return False
+        host = dict(request.head.headers).get("host", "") if domains else ""
+        return not bucket_of_host(host, domains)
+
+    return tell
 
 
 def make_site(
@@ -37,17 +60,19 @@ def make_site(
     store: IObjectStore,
     kms: GuardedKMS,
     accounts: Accounts,
+    authorities: Authorities,
     balance: Balance | None,
     stop: Callable[[], object],
 ) -> StreamingSite:
     """
     What answers requests.
 
+    :param authorities: Who vouches for other servers, and for clients.
     :param disk: The parts below *store*.
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     """
-    region, proxies = config.region, config.access.proxies
+    region, proxies, domains = config.region, config.access.proxies, config.domains
     authenticator = Authenticator(accounts, region, reactor, config.signature_v2, proxies)
 
     async def test_key(name: str) -> None:
@@ -65,7 +90,7 @@ def make_site(
         clock=reactor,
         encrypts=True,
         host_id=_HOST_ID,
-        domains=config.domains,
+        domains=domains,
         account_id=config.account_id,
         storage_classes=config.storage_classes,
         allow_insecure_customer_keys=config.loopback_customer_keys,
@@ -87,14 +112,22 @@ def make_site(
             started=reactor.seconds(),
             version=version("kypello"),
             services={"stop": stop},
+            identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
         )
     )
+    tokens = make_token_service(
+        reactor, config.identity, authorities, accounts, authenticator, proxies
+    )
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(
         Fronts(
-            {b"/minio/admin/": administration, b"/minio/kms/": administration},
+            (
+                (for_server(below(b"/minio/admin/"), domains), administration),
+                (for_server(below(b"/minio/kms/"), domains), administration),
+                (for_server(is_call, domains), tokens),
+            ),
             S3Resource(objects, health.probe),
         ),
         reactor,

@@ -677,8 +677,8 @@ class IAuthorizer(Interface):
         """
         Whether somebody may have a master key used.
 
-        They may unless policies of theirs speak of such actions (``kms:GenerateDataKey``,
-        ``kms:Decrypt``): then one of them has to allow it.
+        They may unless policies of theirs deny it, or allow such actions (``kms:GenerateDataKey``,
+        ``kms:Decrypt``) with some key: then one of them has to allow it with this one.
 
         :param question: The resource is the name of the master key.
         :raises KMSUnavailable:

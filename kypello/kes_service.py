@@ -29,11 +29,11 @@ from kypello.errors import ConfigurationError, KypelloError
 from kypello.http.listener import Listener
 from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
-from kypello.http.tls import Clients, load
+from kypello.http.tls import Clients, load, peer_certificates
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
 from kypello.kes.config import KeyServerConfig, parse_config
-from kypello.kes.identity import identity_of, peer_certificates
+from kypello.kes.identity import identity_of
 from kypello.kes.keyring import Keyring
 from kypello.kes.operations import Operations
 from kypello.kes.resource import Front, KESResource

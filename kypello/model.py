@@ -481,9 +481,9 @@ class Question:
     :ivar action: Such as ``s3:GetObject`` or ``admin:CreateUser``.
     :ivar resource: What follows ``arn:aws:s3:::``: ``bucket`` or ``bucket/key``; the name of a
         master key for actions of ``kms``; empty for the server.
-    :ivar values: Gives the values of a condition key, in lower case such as ``s3:prefix``, that
-        the request has; ``None`` or none when it has none.  What depends on who sends it
-        (``aws:username``) is not asked here.
+    :ivar values: Gives the values of a condition key, in lower case such as ``s3:prefix`` (but
+        for the key of a tag), that the request has; ``None`` or none when it has none.  What
+        depends on who sends it (``aws:username``) is not asked here.
     :ivar existing_tags: Reads the tags of the object; ``None`` where there is none.  Called only
         when a policy asks for them.
     """

@@ -1,7 +1,8 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-What a daemon has to do with the world around its process: systemd, signals, the log.
+What daemons and commands have to do with the world around their process: systemd, signals, the
+log.
 """
 
 import ctypes
@@ -10,11 +11,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import globalLogBeginner
+from twisted.python.failure import Failure
 
 from kypello.textlog import TextLog
 
@@ -73,6 +78,38 @@ def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run(installSignalHandlers=signals)
+
+
+def react(work: Callable[[Any], Coroutine[Any, Any, None]]) -> Failure | None:
+    """
+    Run the reactor until *work* has ended, or a signal has ended it.
+
+    :return: Why it failed; ``None`` when it has not.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
+
+    running: list[Deferred[Any]] = []
+    outcomes: list[Any] = []
+
+    def begin() -> None:
+        running.append(Deferred.fromCoroutine(work(reactor)).addBoth(end))
+
+    def end(outcome: Any) -> None:
+        outcomes.append(outcome)
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def stop() -> "Deferred[Any] | None":
+        for each in running:
+            each.cancel()
+            return each
+        return None
+
+    reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    reactor.run()
+    outcome = outcomes[0] if outcomes else Failure(CancelledError())
+    return outcome if isinstance(outcome, Failure) else None
 
 
 def _spare_the_collector() -> None:

@@ -8,8 +8,10 @@ opened before the service starts.
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
+from kypello.iam.authorities import Authorities
 from kypello.iam.sweeper import SessionSweeper
+from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
 from kypello.kms import tls as kms_tls
@@ -92,6 +96,7 @@ class Prepared:
     :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
     :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
     :ivar tls: What was read of them.
+    :ivar authorities: Who vouches for other servers, and for clients.
     """
 
     config: Config
@@ -103,6 +108,7 @@ class Prepared:
     embedded: Embedded | None
     tls_files: TLSFiles | None
     tls: Loaded | None
+    authorities: Authorities
     place: Place = Place()
 
 
@@ -142,13 +148,14 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
-    tls_files = _tls_files(certs_dir, config.cert_password)
+    tls_files = _tls_files(certs_dir, config)
+    authorities = attempt(load_authorities, config.identity, certs_dir / "CAs")
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
     if isinstance(kms, KESSettings):
-        authorities = certs_dir / "CAs"
-        if kms.ca_path is None and authorities.is_dir():
-            kms = evolve(kms, ca_path=authorities)
+        folder = certs_dir / "CAs"
+        if kms.ca_path is None and folder.is_dir():
+            kms = evolve(kms, ca_path=folder)
         kes_files = attempt(kms_tls.load, kms)
     directory = attempt(DataDirectory, config.directory, place.lock)
     if mistakes:
@@ -167,7 +174,17 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
         directory.close()
         raise
     return Prepared(
-        config, directory, root, made_root, kms, kes_files, embedded, tls_files, tls, place
+        config,
+        directory,
+        root,
+        made_root,
+        kms,
+        kes_files,
+        embedded,
+        tls_files,
+        tls,
+        authorities,
+        place,
     )
 
 
@@ -179,10 +196,13 @@ def default_certs_dir() -> Path:
     return theirs if theirs.is_dir() and not ours.is_dir() else ours
 
 
-def _tls_files(certs_dir: Path, password: str | None) -> TLSFiles | None:
+def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
     key, cert = certs_dir / "private.key", certs_dir / "public.crt"
     # One without the other is a mistake, which loading them tells.
-    return TLSFiles(key, cert, password) if key.exists() or cert.exists() else None
+    if not key.exists() and not cert.exists():
+        return None
+    clients = asked_of_clients(config.identity)
+    return TLSFiles(key, cert, config.cert_password, clients=clients)
 
 
 class Server(MultiService):
@@ -246,7 +266,18 @@ class Server(MultiService):
             balance = Balance(place.worker, place.workers, place.counts)
         self._listener = Listener(
             reactor,
-            make_site(reactor, prepared.config, prepared.root, disk, store, kms, accounts, balance),
+            make_site(
+                reactor,
+                prepared.config,
+                prepared.root,
+                disk,
+                store,
+                kms,
+                accounts,
+                prepared.authorities,
+                balance,
+                partial(_end, place),
+            ),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
@@ -297,6 +328,13 @@ class Server(MultiService):
         if not self.prepared.place.worker:
             for warning in self.prepared.config.warnings:
                 _log.warn("{text}", text=warning)
+            for provider in self.prepared.config.identity.openid:
+                if provider.role_policies:
+                    _log.info(
+                        "the OpenID provider {name} gives the role {role}",
+                        name=provider.name or "(the first one)",
+                        role=provider.role,
+                    )
         await self._listener.listen(self.prepared.tls)
         self._reloading.start(RELOAD, now=False).addErrback(
             lambda failure: _log.failure("TLS files are not looked for any more", failure)
@@ -339,6 +377,13 @@ def embed(reactor: Any, prepared: Prepared, parent: MultiService) -> "Deferred[N
         reactor, prepared.embedded.config, failed, lambda: settled.callback(None)
     ).setServiceParent(parent)
     return settled
+
+
+def _end(place: Place) -> None:
+    """
+    End the server like a service manager would: all of it, after the requests under way.
+    """
+    os.kill(os.getppid() if place.listening >= 0 else os.getpid(), signal.SIGTERM)
 
 
 async def stop_all(services: MultiService) -> None:

@@ -7,13 +7,11 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -22,6 +20,7 @@ from kypello.interfaces import IObjectStore
 from kypello.kms.connect import KESClient
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.process import react
 from kypello.service import THREADS
 from kypello.store.check import Checker
 from kypello.store.files import FileBlobs
@@ -91,7 +90,7 @@ def check(options: Namespace) -> int:
     report = Report(sys.stdout, sys.stderr, options.json)
     with held(directory):
         keys = find_keys(directory, os.environ) if deep else Keys()
-        outcome = _react(lambda reactor: check_directory(reactor, directory, deep, keys, report))
+        outcome = react(lambda reactor: check_directory(reactor, directory, deep, keys, report))
     return _exit_code(outcome, report, directory, "checked", "the check is not complete")
 
 
@@ -104,7 +103,7 @@ def rebuild(options: Namespace) -> int:
     directory, dry_run = options.directory, options.dry_run
     report = Report(sys.stdout, sys.stderr, options.json)
     with held(directory, rebuild=True):
-        outcome = _react(lambda reactor: rebuild_directory(reactor, directory, dry_run, report))
+        outcome = react(lambda reactor: rebuild_directory(reactor, directory, dry_run, report))
     return _exit_code(outcome, report, directory, "rebuilt", "run it again")
 
 
@@ -178,38 +177,6 @@ async def check_directory(
         await index.close()
         await lanes.stop()
         databases.clean()
-
-
-def _react(work: Callable[[Any], Coroutine[Any, Any, None]]) -> Failure | None:
-    """
-    Run the reactor until *work* has ended, or a signal has ended it.
-
-    :return: Why it failed; ``None`` when it has not.
-    """
-    from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
-
-    running: list[Deferred[Any]] = []
-    outcomes: list[Any] = []
-
-    def begin() -> None:
-        running.append(Deferred.fromCoroutine(work(reactor)).addBoth(end))
-
-    def end(outcome: Any) -> None:
-        outcomes.append(outcome)
-        with suppress(ReactorNotRunning):
-            reactor.stop()
-
-    def stop() -> "Deferred[Any] | None":
-        for each in running:
-            each.cancel()
-            return each
-        return None
-
-    reactor.callWhenRunning(begin)
-    reactor.addSystemEventTrigger("before", "shutdown", stop)
-    reactor.run()
-    outcome = outcomes[0] if outcomes else Failure(CancelledError())
-    return outcome if isinstance(outcome, Failure) else None
 
 
 def _parser() -> ArgumentParser:

@@ -79,7 +79,7 @@ class TapTests(TapCase):
         )
         self.assertIsInstance(server.prepared.kms, StaticKeySettings)
         names = [type(service).__name__ for service in server]
-        self.assertEqual(names, ["DiskStore", "KeyWatch"])
+        self.assertEqual(names, ["DiskStore", "KeyWatch", "SessionSweeper"])
 
     def test_supervisor(self) -> None:
         """
@@ -98,7 +98,9 @@ class TapTests(TapCase):
         del os.environ["MINIO_KMS_SECRET_KEY"]
         server = self.checked(makeService(self.options(str(self.directory))))
         names = [type(service).__name__ for service in server]
-        self.assertEqual(names, ["DiskStore", "KeyServer", "KESClient", "KeyWatch"])
+        self.assertEqual(
+            names, ["DiskStore", "KeyServer", "KESClient", "KeyWatch", "SessionSweeper"]
+        )
 
     def test_mistakes(self) -> None:
         """

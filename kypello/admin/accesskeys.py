@@ -11,6 +11,7 @@ from attrs import frozen
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
+from kypello.admin.policies import entry
 from kypello.admin.serviceaccounts import require_seen, tell_key, tell_whole_key
 from kypello.admin.wire import DONE_SILENTLY
 from kypello.errors import NoSuchAccessKey
@@ -47,11 +48,7 @@ async def list_in_bulk(call: Call) -> Response:
     """
     What acts for some users, or for all of them.
     """
-    wanted = _LISTS.get(call.parameter("listType"))
-    if wanted is None:
-        raise Rejected(
-            400, "InvalidRequest", "listType is none of all, svcacc-only, sts-only, users-only."
-        )
+    wanted = _wanted(call)
     everybody, users = call.parameter("all") == "true", call.parameters("users")
     if everybody and users:
         raise invalid_argument("Either all users are asked for, or some.")
@@ -78,6 +75,19 @@ async def _of_user(call: Call, user: str, wanted: _Wanted) -> dict[str, Any]:
             keys = [key for key in keys if await call.owns(key)]
         else:
             keys = [key for key in keys if key.provider == BUILTIN]
+    return _told_of(keys, wanted)
+
+
+def _wanted(call: Call) -> _Wanted:
+    wanted = _LISTS.get(call.parameter("listType"))
+    if wanted is None:
+        raise Rejected(
+            400, "InvalidRequest", "listType is none of all, svcacc-only, sts-only, users-only."
+        )
+    return wanted
+
+
+def _told_of(keys: Sequence[KeyInfo], wanted: _Wanted) -> dict[str, Any]:
     return {
         "serviceAccounts": _told(keys, Kind.SERVICE) if wanted.services else None,
         "stsKeys": _told(keys, Kind.SESSION) if wanted.sessions else None,
@@ -123,8 +133,12 @@ async def revoke(call: Call) -> Response:
     """
     End sessions of a user.
     """
-    user = call.parameter("user") or call.user
-    if user == call.user:
+    user, provider = call.parameter("user") or call.user, call.tail
+    if provider not in (BUILTIN, "ldap", "openid", "tls"):
+        raise invalid_argument("There is no such provider of identities.")
+    if provider == "ldap":
+        user = entry(user).name
+    if user == call.user and provider == await call.provider():
         await call.require_own("admin:RemoveServiceAccount")
     elif user == call.front.root:
         raise access_denied()
@@ -133,9 +147,7 @@ async def revoke(call: Call) -> Response:
     everything, kind = call.parameter("fullRevoke") == "true", call.parameter("tokenRevokeType")
     if everything == bool(kind):
         raise invalid_argument("Either all sessions are revoked, or those of a type.")
-    if call.tail not in (BUILTIN, "ldap", "openid", "tls"):
-        raise invalid_argument("There is no such provider of identities.")
-    await call.accounts.revoke(user, call.tail, None if everything else kind)
+    await call.accounts.revoke(user, provider, None if everything else kind)
     return DONE_SILENTLY
 
 
@@ -143,26 +155,52 @@ async def list_of_subjects(call: Call) -> Response:
     """
     What acts for those whom an OpenID provider knows, by subject.
     """
-    wanted = _LISTS.get(call.parameter("listType") or "all")
-    if wanted is None:
-        raise invalid_argument("listType is none of all, svcacc-only, sts-only, users-only.")
+    wanted = _wanted(call)
     for action in wanted.actions:
         await call.require(action)
-    subjects: dict[str, list[KeyInfo]] = {}
-    for key in await call.accounts.keys():
-        if key.provider == "openid":
-            subjects.setdefault(key.parent, []).append(key)
     told = [
         {
             "minioAccessKey": subject,
             "ID": _claim(keys[0], "jwt:sub"),
             "readableName": _claim(keys[0], "jwt:preferred_username"),
-            "serviceAccounts": _told(keys, Kind.SERVICE) if wanted.services else None,
-            "stsKeys": _told(keys, Kind.SESSION) if wanted.sessions else None,
+            **_told_of(keys, wanted),
         }
-        for subject, keys in sorted(subjects.items())
+        for subject, keys in (await _by_parent(call, "openid")).items()
     ]
     return await call.seal([{"configName": "_", "users": told}] if told else [])
+
+
+async def list_of_entries(call: Call) -> Response:
+    """
+    What acts for some entries of a directory, or for all of them.
+    """
+    wanted = _wanted(call)
+    everybody = call.parameter("all") == "true"
+    names = [entry(name).name for name in call.parameters("userDNs")]
+    if everybody and names:
+        raise invalid_argument("Either all entries are asked for, or some.")
+    here = await call.provider() == "ldap"
+    if here and not everybody and set(names) <= {call.user}:
+        names = [call.user]
+        for action in wanted.actions:
+            await call.require_own(action)
+    else:
+        for action in wanted.actions:
+            await call.require(action)
+    found = await _by_parent(call, "ldap")
+    told = {name: _told_of(found.get(name, ()), wanted) for name in names or found}
+    return await call.seal(told)
+
+
+async def _by_parent(call: Call, provider: str) -> dict[str, list[KeyInfo]]:
+    """
+    What acts for those whom a provider of identities knows, by their names.
+    """
+    found: dict[str, list[KeyInfo]] = {}
+    for key in await call.accounts.keys():
+        if key.provider == provider:
+            found.setdefault(key.parent, []).append(key)
+    return {parent: found[parent] for parent in sorted(found)}
 
 
 def _claim(key: KeyInfo, name: str) -> str:

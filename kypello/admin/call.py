@@ -25,6 +25,7 @@ from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
+from kypello.identityconfig import IdentitySettings
 from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
 
@@ -48,6 +49,7 @@ class AdminFront:
     :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
+    :ivar identity: Who else says who somebody is.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
@@ -65,6 +67,7 @@ class AdminFront:
     started: float
     version: str
     services: Mapping[str, Callable[[], object]] = _NO_SERVICES
+    identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     random: Callable[[int], bytes] = os.urandom
@@ -122,18 +125,27 @@ class Call:
         """
         return self.front.root if self.identity.kind is Kind.ROOT else self.identity.user
 
-    async def owns(self, key: KeyInfo) -> bool:
+    async def provider(self) -> str:
         """
-        Whether a service account or a session belongs to whoever asks, or acts for the same.
+        Who knows whoever asks.
 
         Names alone do not tell: an identity provider may know somebody by the name of a user.
         """
-        if key.parent != self.user:
-            return False
-        provider = BUILTIN
         if self.identity.kind in (Kind.SERVICE, Kind.SESSION):
-            provider = (await self.accounts.key(self.identity.access_key)).provider
-        return key.provider == provider
+            return (await self.accounts.key(self.identity.access_key)).provider
+        return BUILTIN
+
+    async def is_oneself(self, user: str) -> bool:
+        """
+        Whether this is the user who asks, or in whose name it is asked.
+        """
+        return user == self.user and await self.provider() == BUILTIN
+
+    async def owns(self, key: KeyInfo) -> bool:
+        """
+        Whether a service account or a session belongs to whoever asks, or acts for the same.
+        """
+        return key.parent == self.user and key.provider == await self.provider()
 
     def parameter(self, name: str) -> str:
         """
@@ -206,7 +218,7 @@ class Call:
         :raises Rejected:
         """
         try:
-            return await self.front.sealer.open(self.identity.secret_key, self.content)
+            return await self.front.sealer.open(self.identity, self.content)
         except NotAuthentic:
             raise bad_json() from None
 
@@ -222,7 +234,7 @@ class Call:
         """
         An answer that only whoever asked can open.
         """
-        return sealed_response(await self.front.sealer.seal(self.identity.secret_key, content))
+        return sealed_response(await self.front.sealer.seal(self.identity, content))
 
     async def seal(self, value: Any) -> Response:
         """

@@ -12,8 +12,9 @@ from attrs import evolve
 from kypello.interfaces import IObjectStore
 from kypello.model import BucketInfo, ListQuery
 
-#: How many pages of listings are looked at, of a thousand objects each.
-PAGES = 10
+#: How many objects are counted at most; a page of a listing stands for :data:`PAGE` at least.
+MOST = 10_000
+PAGE = 50
 
 _PAGE = ListQuery()
 
@@ -25,16 +26,16 @@ async def count(store: IObjectStore, buckets: Iterable[BucketInfo]) -> dict[str,
     Clients show all three or none, and nothing as zero: so all of them are left out when there are
     too many objects.
     """
-    objects = size = pages = 0
+    objects = size = cost = 0
     names = [bucket.name for bucket in buckets]
     for name in names:
         query: ListQuery | None = _PAGE
         while query is not None:
-            if pages == PAGES:
+            if cost >= MOST:
                 reason = {"error": f"there are more than {objects} objects, which are not counted"}
                 return {"buckets": reason, "objects": reason, "usage": reason}
-            pages += 1
             page = await store.list(name, query)
+            cost += max(len(page.objects), PAGE)
             objects += len(page.objects)
             size += sum(info.size for info in page.objects)
             query = None if page.next is None else evolve(_PAGE, start_after=page.next)

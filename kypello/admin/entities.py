@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kypello.admin.call import Call
+from kypello.admin.policies import entry
 from kypello.admin.wire import tell_time
 from kypello.http.response import Response
 from kypello.iam.values import Holder, HolderKind
@@ -27,6 +28,32 @@ async def policy_entities(call: Call) -> Response:
         told["groupMappings"] = [_of_group(name, holders) for name in groups]
     if policies or not (users or groups):
         told["policyMappings"] = _by_policy(holders, policies)
+    return await call.seal(told)
+
+
+async def entries_with_policies(call: Call) -> Response:
+    """
+    The same of the entries of a directory: which are users and which are groups only that knows,
+    so all are told as users, unless a group is asked for.
+    """
+    holders = await call.accounts.holders()
+    entries = {
+        holder: names for holder, names in holders.items() if holder.kind is HolderKind.SUBJECT
+    }
+    users, groups = call.parameters("user"), call.parameters("group")
+    policies = call.parameters("policy")
+    told: dict[str, Any] = {"timestamp": tell_time(call.front.clock.seconds())}
+    if users:
+        told["userMappings"] = [
+            {"user": name, "policies": list(entries.get(entry(name), ()))} for name in users
+        ]
+    if groups:
+        told["groupMappings"] = [
+            {"group": name, "policies": list(entries.get(entry(name), ()))} for name in groups
+        ]
+    if policies or not (users or groups):
+        as_users = {Holder(HolderKind.USER, one.name): names for one, names in entries.items()}
+        told["policyMappings"] = _by_policy(as_users, policies)
     return await call.seal(told)
 
 

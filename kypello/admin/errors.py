@@ -212,6 +212,14 @@ TABLE: Mapping[type[Exception], Callable[[Any], Rejected]] = {
 _UNKNOWN = Rejected(500, "InternalError", "We encountered an internal error, please try again.")
 
 
+def text_of(error: KypelloError) -> str:
+    """
+    What an error is to people, where it is told within an answer.
+    """
+    word = TABLE.get(type(error))
+    return str(error) if word is None else word(error).message
+
+
 def translate(error: Exception, request_id: str) -> Rejected:
     """
     The error in the vocabulary of the API; failures of the server's own are logged.

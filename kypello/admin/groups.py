@@ -4,16 +4,14 @@
 Groups of users, by the administration API.
 """
 
-import msgspec
-
 from kypello.admin.call import Call
 from kypello.admin.errors import invalid_argument
 from kypello.admin.users import read_status, require_switch, tell_status
-from kypello.admin.wire import DONE, json_response, tell_update
+from kypello.admin.wire import DONE, Document, json_response, tell_update
 from kypello.http.response import Response
 
 
-class _Members(msgspec.Struct, rename="camel"):
+class _Members(Document):
     """
     Members to be added or removed.
     """

@@ -7,7 +7,7 @@ Master keys, by the administration API and by that of the key service.
 from typing import Any
 
 from kypello.admin.call import Call
-from kypello.admin.errors import access_denied, invalid_argument
+from kypello.admin.errors import access_denied, invalid_argument, text_of
 from kypello.admin.wire import DONE, NEVER, json_response
 from kypello.crypto.keys import context_bytes
 from kypello.errors import KMSNotConfigured, KypelloError
@@ -62,12 +62,12 @@ async def key_status(call: Call) -> Response:
     try:
         key = await kms.generate_key(name, _CONTEXT)
     except KypelloError as error:
-        told["encryption-error"] = str(error)
+        told["encryption-error"] = text_of(error)
         return json_response(told)
     try:
         opened = await kms.decrypt_key(key.key_name, key.sealed, _CONTEXT)
     except KypelloError as error:
-        told["decryption-error"] = str(error)
+        told["decryption-error"] = text_of(error)
         return json_response(told)
     if opened != key.plaintext:
         told["decryption-error"] = "The generated and the decrypted data key do not match"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 What clients ask for as a matter of course, and what this server has none of: quotas, tiers, jobs,
-sites, disks to heal, providers of identities to be set up.
+sites, disks to heal.
 """
 
 from kypello.admin.call import Call
@@ -52,13 +52,6 @@ async def jobs(call: Call) -> Response:
     The jobs that run: none.
     """
     return json_response({"jobs": None})
-
-
-async def providers(call: Call) -> Response:
-    """
-    The providers of identities that are set up by this API: none.
-    """
-    return await call.seal([])
 
 
 async def background_healing(call: Call) -> Response:

@@ -11,8 +11,9 @@ import msgspec
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, invalid_argument, not_offered
-from kypello.admin.wire import DONE, json_response, pretty_response, tell_time, tell_update
+from kypello.admin.wire import DONE, Document, json_response, tell_time, tell_update
 from kypello.http.response import Response
+from kypello.iam.ldapnames import normal_name
 from kypello.iam.values import Holder, HolderKind
 from kypello.policy.document import parse_policy
 
@@ -20,7 +21,7 @@ from kypello.policy.document import parse_policy
 MAX_POLICY = 20 * 1024
 
 
-class _Attachment(msgspec.Struct):
+class _Attachment(Document):
     """
     Policies that a user or a group is to get, or to lose.
     """
@@ -69,8 +70,7 @@ async def policy_info(call: Call) -> Response:
         told["CreateDate"] = tell_update(info.created)
     if info.updated is not None:
         told["UpdateDate"] = tell_update(info.updated)
-    # Clients show it as it comes.
-    return pretty_response(told)
+    return json_response(told)
 
 
 async def remove_policy(call: Call) -> Response:
@@ -95,28 +95,59 @@ async def attach(call: Call) -> Response:
     """
     Give a user or a group some more policies.
     """
-    return await _change(call, call.accounts.attach, "policiesAttached")
+    return await _change(call, call.accounts.attach, _held_here, "policiesAttached")
 
 
 async def detach(call: Call) -> Response:
     """
     Take some policies from a user or a group.
     """
-    return await _change(call, call.accounts.detach, "policiesDetached")
+    return await _change(call, call.accounts.detach, _held_here, "policiesDetached")
+
+
+async def attach_to_entry(call: Call) -> Response:
+    """
+    Give an entry of a directory, which is a user or a group, some more policies.
+    """
+    return await _change(call, call.accounts.attach, _held_there, "policiesAttached")
+
+
+async def detach_from_entry(call: Call) -> Response:
+    """
+    Take some policies from an entry of a directory.
+    """
+    return await _change(call, call.accounts.detach, _held_there, "policiesDetached")
+
+
+def entry(name: str) -> Holder:
+    """
+    An entry of a directory, by any spelling of its name.
+    """
+    try:
+        return Holder(HolderKind.SUBJECT, normal_name(name))
+    except ValueError as error:
+        raise invalid_argument(f"{error}.") from error
+
+
+def _held_here(wanted: _Attachment) -> Holder:
+    if wanted.user:
+        return Holder(HolderKind.USER, wanted.user)
+    return Holder(HolderKind.GROUP, wanted.group)
+
+
+def _held_there(wanted: _Attachment) -> Holder:
+    return entry(wanted.user or wanted.group)
 
 
 async def _change(
     call: Call,
     change: Callable[[Sequence[str], Holder], Awaitable[Sequence[str]]],
+    holder: Callable[[_Attachment], Holder],
     told: str,
 ) -> Response:
     wanted = await call.open(_Attachment)
     if not wanted.policies or bool(wanted.user) == bool(wanted.group):
         raise invalid_argument()
-    if wanted.user:
-        holder = Holder(HolderKind.USER, wanted.user)
-    else:
-        holder = Holder(HolderKind.GROUP, wanted.group)
-    changed = await change(wanted.policies, holder)
+    changed = await change(wanted.policies, holder(wanted))
     now = tell_time(call.front.clock.seconds())
     return await call.seal({told: list(changed), "updatedAt": now})

@@ -10,6 +10,7 @@ from hmac import compare_digest
 from urllib.parse import unquote
 
 from attrs import define, field
+from twisted.logger import Logger
 from twisted.web.resource import Resource
 
 from kypello.admin.call import AdminFront, Call
@@ -27,6 +28,11 @@ _ADMIN = "/minio/admin/"
 _VERSION = "v3"
 _OLDER = frozenset({"v1", "v2"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+#: Parameters that name what a request is about.
+_SUBJECTS = ("accessKey", "group", "userOrGroup", "user", "name", "key-id", "bucket", "action")
+
+_log = Logger()
 
 
 class AdminResource(Resource):
@@ -84,7 +90,9 @@ class _Exchange:
         if route.actions and not route.asks:
             await call.require(*route.actions)
         call.content = await self._read_body(route, stated)
-        return self._finished(await route.perform(call))
+        response = await route.perform(call)
+        self._record(route, call)
+        return self._finished(response)
 
     def word(self, error: Exception) -> Response:
         """
@@ -150,6 +158,20 @@ class _Exchange:
                 "The provided 'x-amz-content-sha256' header does not match what was computed.",
             )
         return bytes(body)
+
+    def _record(self, route: Route, call: Call) -> None:
+        """
+        Log who has changed something, and of whom or what, as far as the query tells.
+        """
+        if route.method != "GET":
+            about = next(filter(None, map(call.parameter, _SUBJECTS)), "")
+            _log.info(
+                "{request_id} {operation} {about!r} by {access_key!r}",
+                request_id=self._request.request_id,
+                operation=route.name,
+                about=about,
+                access_key=call.identity.access_key,
+            )
 
     def _finished(self, response: Response) -> Response:
         headers = [

@@ -12,11 +12,13 @@ from attrs import frozen
 
 from kypello.admin import (
     accesskeys,
+    archives,
     entities,
     groups,
     kms,
     nothing,
     policies,
+    providers,
     server,
     serviceaccounts,
     settings,
@@ -26,6 +28,7 @@ from kypello.admin.call import Call
 from kypello.admin.refusals import REFUSALS, refusal
 from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.http.response import Response
+from kypello.iam.archivefile import MAX_SIZE
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -119,9 +122,18 @@ ROUTES: tuple[Route, ...] = (
     _route("POST idp/builtin/policy/attach", _ATTACH, policies.attach, MAX_PAYLOAD),
     _route("POST idp/builtin/policy/detach", _ATTACH, policies.detach, MAX_PAYLOAD),
     _route("GET idp/builtin/policy-entities", _ENTITIES, entities.policy_entities),
+    _route("POST idp/ldap/policy/attach", _ATTACH, policies.attach_to_entry, MAX_PAYLOAD),
+    _route("POST idp/ldap/policy/detach", _ATTACH, policies.detach_from_entry, MAX_PAYLOAD),
+    _route("GET idp/ldap/policy-entities", _ENTITIES, entities.entries_with_policies),
     # Service accounts and sessions
     _asking(
         "PUT add-service-account", "admin:CreateServiceAccount", serviceaccounts.add, MAX_PAYLOAD
+    ),
+    _asking(
+        "PUT idp/ldap/add-service-account",
+        "admin:CreateServiceAccount",
+        serviceaccounts.add_to_entry,
+        MAX_PAYLOAD,
     ),
     _asking(
         "POST update-service-account",
@@ -134,9 +146,14 @@ ROUTES: tuple[Route, ...] = (
     _asking("GET info-service-account", "admin:ListServiceAccounts", serviceaccounts.info),
     _asking("GET list-access-keys-bulk", _KEYS, accesskeys.list_in_bulk),
     _asking("GET idp/openid/list-access-keys-bulk", _KEYS, accesskeys.list_of_subjects),
+    _asking("GET idp/ldap/list-access-keys-bulk", _KEYS, accesskeys.list_of_entries),
     _asking("GET info-access-key", _KEYS, accesskeys.info),
     _asking("GET temporary-account-info", "admin:ListTemporaryAccounts", accesskeys.session_info),
     _asking("POST revoke-tokens/*", "admin:RemoveServiceAccount", accesskeys.revoke),
+    # All of them at once
+    _route("GET export-iam", "admin:ExportIAM", archives.export_accounts),
+    _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, MAX_SIZE),
+    _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),
@@ -145,6 +162,7 @@ ROUTES: tuple[Route, ...] = (
     _route("GET get-config-kv", _CONFIG, settings.get_config),
     _route("GET help-config-kv", _CONFIG, settings.help_config),
     _route("GET config", _CONFIG, settings.export_config),
+    _route("GET idp-config/*", _CONFIG, providers.providers),
     # Keys
     _asking("POST kms/status", "admin:KMSKeyStatus", kms.status),
     _asking("GET kms/status", "admin:KMSKeyStatus", kms.status),
@@ -162,7 +180,6 @@ ROUTES: tuple[Route, ...] = (
     _route("GET tier", "admin:ListTier", nothing.tiers),
     _route("GET tier-stats", "admin:ListTier", nothing.tiers),
     _route("GET list-jobs", "admin:ListBatchJobs", nothing.jobs),
-    _route("GET idp-config/*", _CONFIG, nothing.providers),
     _route("POST background-heal/status", "admin:Heal", nothing.background_healing),
     _route("POST heal/*", "admin:Heal", nothing.heal),
     *(

@@ -16,10 +16,10 @@ from attrs import frozen
 
 from kypello.admin.call import AdminFront, Call
 from kypello.admin.counting import count
-from kypello.admin.errors import invalid_argument, not_offered
+from kypello.admin.errors import invalid_argument, not_offered, text_of
 from kypello.admin.kms import tell_status
 from kypello.admin.wire import json_response, tell_update
-from kypello.errors import StorageFailed
+from kypello.errors import KypelloError, StorageFailed
 from kypello.http.response import Response
 from kypello.model import BucketInfo, Kind, Question
 from kypello.policy.canned import CANNED
@@ -65,12 +65,6 @@ async def info(call: Call) -> Response:
     host = request.header("host") or ""
     drive = await _drive(front)
     counted = await count(front.store, await front.store.buckets())
-    services: dict[str, Any] = {}
-    if front.kms is not None:
-        status = tell_status(await front.kms.status())
-        services["kmsStatus"] = [
-            {"status": state, "endpoint": url} for url, state in status["endpoints"].items()
-        ]
     return json_response(
         {
             "mode": "online",
@@ -78,7 +72,7 @@ async def info(call: Call) -> Response:
             **counted,
             "versions": {"error": "versions are not counted"},
             "deletemarkers": {"error": "delete markers are not counted"},
-            "services": services,
+            "services": await _services(front),
             "backend": {"backendType": _BACKEND, "onlineDisks": 1, "offlineDisks": 0},
             "servers": [
                 {
@@ -152,6 +146,20 @@ async def service(call: Call) -> Response:
 
 def _backend() -> dict[str, Any]:
     return {"Type": _BACKEND_NUMBER, "OnlineDisks": None, "OfflineDisks": None}
+
+
+async def _services(front: AdminFront) -> dict[str, Any]:
+    """
+    The services that the server uses: that of its keys.
+    """
+    if front.kms is None:
+        return {}
+    try:
+        endpoints = tell_status(await front.kms.status())["endpoints"]
+    except KypelloError as error:
+        # The rest is to be told all the same.
+        endpoints = {text_of(error): "offline"}
+    return {"kmsStatus": [{"status": state, "endpoint": url} for url, state in endpoints.items()]}
 
 
 async def _drive(front: AdminFront) -> dict[str, Any]:

@@ -9,6 +9,7 @@ become wider.  For others it takes an action of administration, and those of the
 own business alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,7 +17,8 @@ from attrs import evolve
 
 from kypello.admin.call import Call
 from kypello.admin.errors import Rejected, access_denied, invalid_argument
-from kypello.admin.wire import DONE_SILENTLY, read_expiry, tell_expiry
+from kypello.admin.policies import entry
+from kypello.admin.wire import DONE_SILENTLY, Document, read_expiry, read_value, tell_expiry
 from kypello.errors import NoSuchAccessKey
 from kypello.http.response import Response
 from kypello.iam.values import UNCHANGED, KeyInfo, NewKey
@@ -29,7 +31,7 @@ _MAX_POLICY = 2048
 _STATUSES = {"on": True, "enabled": True, "off": False, "disabled": False}
 
 
-class _Add(msgspec.Struct, rename="camel"):
+class _Add(Document):
     """
     A service account to be made.
     """
@@ -43,7 +45,7 @@ class _Add(msgspec.Struct, rename="camel"):
     expiration: str | None = None
 
 
-class _Update(msgspec.Struct, rename="camel"):
+class _Update(Document):
     """
     What is to be changed of one; what is empty stays.
     """
@@ -60,8 +62,27 @@ async def add(call: Call) -> Response:
     """
     Make a service account.
     """
+    return await _add(call, lambda name: name)
+
+
+async def add_to_entry(call: Call) -> Response:
+    """
+    Make a service account for oneself, who has logged in by a directory: only that tells the
+    groups, so nobody else can.
+    """
+    if await call.provider() != "ldap":
+        raise Rejected(
+            403,
+            "XMinioIAMActionNotAllowed",
+            "Service accounts of entries of a directory are made by these themselves, with"
+            " credentials that they got by logging in.",
+        )
+    return await _add(call, lambda name: entry(name).name)
+
+
+async def _add(call: Call, spell: Callable[[str], str]) -> Response:
     wanted = await call.open(_Add)
-    target = wanted.target_user or call.user
+    target = spell(wanted.target_user) if wanted.target_user else call.user
     if target == call.user:
         await call.require_own("admin:CreateServiceAccount")
     elif target == call.front.root:
@@ -108,7 +129,8 @@ async def update(call: Call) -> Response:
     enabled = _STATUSES.get(wanted.new_status)
     if wanted.new_status and enabled is None:
         raise invalid_argument("The status is neither 'on' nor 'off'.")
-    states_policy = wanted.new_policy not in (b"", b"null")
+    # What is not bytes yet equals none, and the limit of a key would go away with any change.
+    states_policy = bytes(wanted.new_policy) not in (b"", b"null")
     await call.accounts.update_key(
         key.access_key,
         secret_key=wanted.new_secret_key or None,
@@ -253,10 +275,7 @@ def _read_policy(text: msgspec.Raw) -> Policy | None:
     """
     The policy that limits a service account; ``None`` for one that says nothing.
     """
-    content = bytes(text)
-    if not content:
-        return None
-    document = msgspec.json.decode(content)
+    document = read_value(text)
     if document in (None, {}, ""):
         return None
     if len(msgspec.json.encode(document)) > _MAX_POLICY:
@@ -265,4 +284,4 @@ def _read_policy(text: msgspec.Raw) -> Policy | None:
             "XMinioIAMServiceAccountSessionPolicyTooLarge",
             f"Session policy should not exceed {_MAX_POLICY} characters",
         )
-    return parse_session_policy(content)
+    return parse_session_policy(bytes(text))

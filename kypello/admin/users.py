@@ -7,11 +7,9 @@ Users, by the administration API.
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from kypello.admin.call import Call
 from kypello.admin.errors import access_denied, invalid_argument, not_offered
-from kypello.admin.wire import DONE, json_response, tell_update
+from kypello.admin.wire import DONE, Document, json_response, tell_update
 from kypello.http.response import Response
 from kypello.iam.values import UserInfo
 from kypello.model import Kind
@@ -19,7 +17,7 @@ from kypello.model import Kind
 _STATUSES: Mapping[str, bool] = {"enabled": True, "disabled": False}
 
 
-class _AddUser(msgspec.Struct, rename="camel"):
+class _AddUser(Document):
     """
     A user to be made.  What policies it is to have is asked for in other ways only.
     """
@@ -119,7 +117,7 @@ async def user_info(call: Call) -> Response:
     One user.  Users may see themselves.
     """
     name = call.named("accessKey")
-    if name == call.user:
+    if await call.is_oneself(name):
         await call.require_own("admin:GetUser")
     else:
         await call.require("admin:GetUser")

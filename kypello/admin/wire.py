@@ -29,6 +29,18 @@ _JSON = (("Content-Type", "application/json"),)
 _Document = TypeVar("_Document")
 
 
+class Document(msgspec.Struct, rename="camel"):
+    """
+    What the body of a request holds; it may be secret, and so is not shown.
+    """
+
+    def __repr__(self) -> str:
+        """
+        Tell what kind it is.
+        """
+        return f"<{type(self).__name__}>"
+
+
 def json_bytes(value: Any) -> bytes:
     """
     A value as JSON; what is JSON already stands in it as :class:`msgspec.Raw`.
@@ -41,13 +53,6 @@ def json_response(value: Any, status: int = 200) -> Response:
     An answer that tells a value.
     """
     return Response(status, _JSON, json_bytes(value) + b"\n")
-
-
-def pretty_response(value: Any) -> Response:
-    """
-    An answer that tells a value to people.
-    """
-    return Response(200, _JSON, msgspec.json.format(json_bytes(value), indent=1) + b"\n")
 
 
 def sealed_response(payload: bytes) -> Response:
@@ -66,6 +71,18 @@ def read_document(content: bytes, kind: type[_Document]) -> _Document:
     """
     try:
         return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise bad_json() from None
+
+
+def read_value(content: msgspec.Raw) -> Any:
+    """
+    Read what a document holds without having looked at it.
+
+    :raises Rejected: It cannot be read.
+    """
+    try:
+        return msgspec.json.decode(content)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise bad_json() from None
 

@@ -57,6 +57,8 @@ _RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "aws:referer": "referer",
         "aws:useragent": "user-agent",
+        "s3:if-match": "if-match",
+        "s3:if-none-match": "if-none-match",
         "s3:object-lock-mode": "x-amz-object-lock-mode",
         "s3:object-lock-retain-until-date": "x-amz-object-lock-retain-until-date",
         "s3:object-lock-legal-hold": "x-amz-object-lock-legal-hold",
@@ -88,7 +90,7 @@ class RequestValues:
         """
         The values of a condition key; ``None`` when the request has none.
 
-        :param name: In lower case.
+        :param name: In lower case, but for the key of a tag.
         """
         compute = _COMPUTED.get(name)
         if compute is not None:
@@ -98,9 +100,7 @@ class RequestValues:
         elif name in _RENAMED:
             value = self.head.header(_RENAMED[name])
         elif name.startswith(_REQUEST_TAG):
-            wanted = name.removeprefix(_REQUEST_TAG)
-            tags = {tag.lower(): text for tag, text in self._tags().items()}
-            value = tags.get(wanted)
+            value = self._tags().get(name.removeprefix(_REQUEST_TAG))
         elif name == "s3:requestobjecttagkeys":
             return tuple(self._tags()) or None
         else:

@@ -4,28 +4,39 @@
 Several fronts behind one address.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from twisted.web.resource import Resource
 
 from kypello.http.request import StreamingRequest
 
+#: Tells whether a request belongs to a front.
+Belongs: TypeAlias = Callable[[StreamingRequest], bool]
+
+
+def below(prefix: bytes) -> Belongs:
+    """
+    What tells requests with paths, as sent, that begin so.
+    """
+    return lambda request: request.path.startswith(prefix)
+
 
 class Fronts(Resource):
     """
-    Hands each request to the front that its path, as sent, belongs to.
+    Hands each request to the first front that it belongs to.
 
     All fronts are leaves: they find their own way from there.
     """
 
     isLeaf = True
 
-    def __init__(self, others: Mapping[bytes, Resource], rest: Resource) -> None:
+    def __init__(self, others: Sequence[tuple[Belongs, Resource]], rest: Resource) -> None:
         """
         Serve several fronts.
 
-        :param others: By the prefix of their paths, which ends with a slash.
-        :param rest: What gets every other path.
+        :param others: With what tells the requests that belong to them.
+        :param rest: What gets every other request.
         """
         Resource.__init__(self)
         self._others = others
@@ -35,7 +46,7 @@ class Fronts(Resource):
         """
         Called by Twisted.
         """
-        for prefix, front in self._others.items():
-            if request.path.startswith(prefix):
+        for belongs, front in self._others:
+            if belongs(request):
                 return front.render(request)  # type: ignore[no-any-return]  # Twisted has no annotation
         return self._rest.render(request)  # type: ignore[no-any-return]  # as above

@@ -29,6 +29,10 @@ class Clients(Enum):
     #: No certificate.
     UNKNOWN = auto()
 
+    #: A certificate and the key to it, if they have one.  Nobody checks who signed it or when it
+    #: expires: that is for whoever makes use of it.
+    WELCOME_BY_KEY = auto()
+
     #: A certificate and the key to it.  Nobody checks who signed it or when it expires: the key
     #: alone says who the client is.
     KNOWN_BY_KEY = auto()
@@ -105,6 +109,22 @@ def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
         raise ConfigurationError((f"{files.cert}: OpenSSL refuses it: {reasons}",)) from error
 
 
+def peer_certificates(connection: SSL.Connection) -> list[bytes]:
+    """
+    What the peer of a TLS connection has sent.
+
+    :param connection: The server's end, an ``OpenSSL.SSL.Connection``.  OpenSSL keeps the
+        certificate of a client apart from the rest of its chain.
+    :return: In DER.
+    """
+    leaf = connection.get_peer_certificate()
+    if leaf is None:
+        return []
+    chain = [leaf, *(connection.get_peer_cert_chain() or ())]
+    found = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in chain]
+    return list(dict.fromkeys(found))
+
+
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
@@ -137,10 +157,8 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
     verified = files.clients is Clients.VERIFIED
-    context.set_verify(
-        SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
-        _as_openssl_says if verified else _anybody,
-    )
+    needed = 0 if files.clients is Clients.WELCOME_BY_KEY else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if verified else _anybody)
     if verified:
         _trust(context, files.ca)
 

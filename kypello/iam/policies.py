@@ -5,6 +5,7 @@ Policies by name, and who has them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -194,6 +195,14 @@ class NamedPolicies(Part):
             found[Holder(HolderKind.SUBJECT, name)] = subject.policies
         return {holder: policies for holder, policies in found.items() if policies}
 
+    async def attached(self, subjects: Iterable[str]) -> frozenset[str]:
+        """
+        The names of the policies that some subjects have.
+        """
+        keys = [subject_key(name) for name in subjects]
+        records = (await self._ledger.read(keys)).several(SubjectRecord, keys)
+        return frozenset(name for record in records if record for name in record.policies)
+
     async def _give(self, draft: Draft, holder: Holder, names: Iterable[str]) -> None:
         """
         Write the policies of somebody who is there.
@@ -237,6 +246,10 @@ async def _require(draft: Draft, names: Iterable[str]) -> None:
             raise NoSuchPolicy(name)
 
 
+#: Those who have the same policy share what it was read to.
+_parse = lru_cache(256)(parse_policy)
+
+
 def parsed(name: str, record: PolicyRecord) -> Policy:
     """
     A policy that is kept.
@@ -244,7 +257,7 @@ def parsed(name: str, record: PolicyRecord) -> Policy:
     :raises Damaged: It is none: it was checked when it was put.
     """
     try:
-        return parse_policy(record.text)
+        return _parse(record.text)
     except MalformedPolicy as error:
         raise Damaged(f"the policy {name}: {error.reason}") from error
 

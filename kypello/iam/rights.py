@@ -9,14 +9,14 @@ date, whichever process changes something, and what the KMS has opened is used n
 may be.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Generic, TypeVar
 
 from attrs import define, evolve, field
 from zope.interface import implementer
 
 from kypello.errors import Damaged, KypelloError, MalformedPolicy, NoSuchAccessKey
+from kypello.iam.lately import Lately
 from kypello.iam.part import Part
 from kypello.iam.records import key_key, user_key
 from kypello.iam.standing import Standing, standing_of_key, standing_of_user
@@ -30,6 +30,7 @@ from kypello.model import Identity, Kind, Question
 from kypello.policy.document import Policy, merged, parse_bucket_policy, parse_policy
 from kypello.policy.evaluate import (
     NOTHING,
+    WAY_OUT,
     Asker,
     Grants,
     Policies,
@@ -38,12 +39,6 @@ from kypello.policy.evaluate import (
     needs_tags,
 )
 from kypello.policy.publicaccess import PublicAccessBlock
-
-V = TypeVar("V")
-
-#: How many access keys are kept in memory, and how many compiled sets of policies.
-_STANDINGS = 4096
-_COMPILED = 512
 
 #: What everybody may do to their own account.
 _OWN = parse_policy(
@@ -56,43 +51,6 @@ _ANONYMOUS = Asker()
 _EVERYTHING = Grants(True, Policies(()))
 
 
-@define(eq=False)
-class _Lately(Generic[V]):
-    """
-    Some values, those that were used last.
-
-    :ivar _most: How many.
-    """
-
-    _most: int
-    _values: dict[Hashable, V] = field(init=False, factory=dict, repr=False)
-
-    def get(self, key: Hashable) -> V | None:
-        """
-        A value, if it is kept.
-        """
-        value = self._values.pop(key, None)
-        if value is not None:
-            self._values[key] = value
-        return value
-
-    def put(self, key: Hashable, value: V) -> V:
-        """
-        Keep a value, in place of the one that was used the longest time ago.
-        """
-        self._values.pop(key, None)
-        self._values[key] = value
-        if len(self._values) > self._most:
-            del self._values[next(iter(self._values))]
-        return value
-
-    def clear(self) -> None:
-        """
-        Forget all.
-        """
-        self._values.clear()
-
-
 @implementer(IIdentities, IAuthorizer)
 @define(eq=False)
 class Rights(Part):
@@ -103,10 +61,8 @@ class Rights(Part):
     """
 
     _bucket_policies_for_all: bool
-    _standings: _Lately[tuple[Standing, Grants]] = field(
-        init=False, factory=partial(_Lately, _STANDINGS)
-    )
-    _compiled: _Lately[Policies] = field(init=False, factory=partial(_Lately, _COMPILED))
+    _standings: Lately[tuple[Standing, Grants]] = field(init=False, factory=Lately)
+    _compiled: Lately[Policies] = field(init=False, factory=Lately)
 
     async def identity(self, access_key: str) -> Identity | None:
         """
@@ -125,11 +81,9 @@ class Rights(Part):
 
         :raises Damaged: The bucket has a policy, or a public access block, that cannot be read.
         """
-        if (
-            identity is not None
-            and identity.access_key == self._root.access_key
-            and BUCKET_POLICY not in settings
-        ):
+        root = identity is not None and identity.access_key == self._root.access_key
+        # A policy that cannot be read, perhaps of another release, must not lock the bucket.
+        if root and (BUCKET_POLICY not in settings or question.action in WAY_OUT):
             return True
         found = await self._asking(identity)
         if found is None:
@@ -208,7 +162,7 @@ class Rights(Part):
             return None
         limits = tuple(self._compile((policy,)) for policy in found.limits)
         grants = Grants(found.unlimited, self._compile(found.policies), limits)
-        return self._standings.put(access_key, (found, grants))
+        return self._standings.put(access_key, (found, grants), found.limits)
 
     async def _find(self, access_key: str) -> Standing | None:
         """
@@ -251,7 +205,7 @@ class Rights(Part):
                     policy = parse_bucket_policy(text, bucket)
                 except MalformedPolicy as error:
                     raise Damaged(f"the policy of the bucket {bucket}: {error.reason}") from error
-                policies = self._compiled.put((bucket, text), Policies((policy,)))
+                policies = self._compiled.put((bucket, text), Policies((policy,)), (policy,))
         return policies, None if block is None else PublicAccessBlock.from_bytes(block)
 
     def _compile(self, policies: tuple[Policy, ...]) -> Policies:
@@ -259,4 +213,6 @@ class Rights(Part):
         Policies, ready to decide; those who have the same ones share them.
         """
         found = self._compiled.get(policies)
-        return self._compiled.put(policies, Policies(policies)) if found is None else found
+        return (
+            self._compiled.put(policies, Policies(policies), policies) if found is None else found
+        )

@@ -229,6 +229,21 @@ class Users(Part):
         """
         return await self._ledger.notes(GROUPS)
 
+    async def all_groups(self) -> Sequence[GroupInfo]:
+        """
+        All groups, by name, in one go.
+        """
+        members: dict[str, list[str]] = {}
+        for user in await self.users():
+            for group in user.groups:
+                members.setdefault(group, []).append(user.name)
+        return [
+            GroupInfo(
+                name, group.enabled, tuple(members.get(name, ())), group.policies, group.updated
+            )
+            async for name, group in self._ledger.scan(GroupRecord, GROUPS)
+        ]
+
     async def _members(self, group: str) -> tuple[str, ...]:
         return tuple([user.name for user in await self.users() if group in user.groups])
 

@@ -5,11 +5,9 @@ Who a client is: the public key of its certificate, and nothing else in it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from attrs import define
 from cryptography import x509
-from OpenSSL import crypto
 
 from kypello.crypto.apikey import identity_of_spki
 from kypello.errors import KypelloError
@@ -60,22 +58,6 @@ def identity_of_certificate(certificate: bytes) -> str:
     fields = list(_elements(_content(_content(certificate))))
     versioned = fields[0][0] == 0xA0
     return identity_of_spki(fields[6 if versioned else 5])
-
-
-def peer_certificates(connection: Any) -> list[bytes]:
-    """
-    What the peer of a TLS connection has sent.
-
-    :param connection: The server's end, an ``OpenSSL.SSL.Connection``.  OpenSSL keeps the
-        certificate of a client apart from the rest of its chain.
-    :return: In DER.
-    """
-    leaf = connection.get_peer_certificate()
-    if leaf is None:
-        return []
-    chain = [leaf, *(connection.get_peer_cert_chain() or ())]
-    found = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in chain]
-    return list(dict.fromkeys(found))
 
 
 def _is_authority(certificate: bytes) -> bool:

@@ -23,11 +23,11 @@ _CAPATH = "MINIO_KMS_KES_CAPATH"
 _CODES = SSL.X509VerificationCodes
 _UNTRUSTED = (
     "its certificate is signed by an authority that is not trusted: add the authority's"
-    f" certificate to {_CAPATH}"
+    " certificate to {place}"
 )
 _REFUSALS = {
     _CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: (
-        f"its certificate is signed by itself and not trusted: add it to {_CAPATH}"
+        "its certificate is signed by itself and not trusted: add it to {place}"
     ),
     _CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN: _UNTRUSTED,
     _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT: _UNTRUSTED,
@@ -54,10 +54,13 @@ class CertificateRefused(KypelloError):
 class VerifiedServer:
     """
     Makes connections to one host, whose certificate must name it.
+
+    :ivar _place: Where people put the certificates of authorities.
     """
 
     _context: SSL.Context
     _host: str
+    _place: str = _CAPATH
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """
@@ -69,7 +72,7 @@ class VerifiedServer:
             # RFC 6066, section 3: an address is no server name.
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         expected = IPAddress_ID(self._host) if address else DNS_ID(self._host)
-        connection.set_verify(SSL.VERIFY_PEER, _Verification(protocol, expected).check)
+        connection.set_verify(SSL.VERIFY_PEER, _Verification(protocol, expected, self._place).check)
         return connection
 
 
@@ -84,6 +87,7 @@ class _Verification:
 
     _protocol: Any
     _expected: DNS_ID | IPAddress_ID
+    _place: str
 
     def check(
         self, _connection: SSL.Connection, found: crypto.X509, error: int, depth: int, ok: int
@@ -92,7 +96,7 @@ class _Verification:
         Called by OpenSSL for each certificate of the chain, and for each thing that is wrong.
         """
         protocol = self._protocol
-        reason = "" if ok else _refusal(found, error)
+        reason = "" if ok else _refusal(found, error, self._place)
         if ok and depth == 0:
             self._protocol = None
             reason = self._wrong_name(found)
@@ -114,7 +118,7 @@ class _Verification:
         return ""
 
 
-def _refusal(found: crypto.X509, error: int) -> str:
+def _refusal(found: crypto.X509, error: int, place: str) -> str:
     certificate = found.to_cryptography()
     if error == _CODES.ERR_CERT_HAS_EXPIRED:
         return f"its certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
@@ -124,7 +128,8 @@ def _refusal(found: crypto.X509, error: int) -> str:
             f"its certificate is valid from {since:%Y-%m-%d %H:%M} UTC only: compare the clocks of"
             " both machines"
         )
-    return _REFUSALS.get(error, f"its certificate is not valid (OpenSSL says {error})")
+    reason = _REFUSALS.get(error, f"its certificate is not valid (OpenSSL says {error})")
+    return reason.format(place=place)
 
 
 def _names(found: crypto.X509) -> str:

@@ -96,9 +96,8 @@ class _Index:
     entries: Mapping[str, tuple[_Entry, ...]]
 
 
-#: What the resource decides, and the entries for which more has to be known, each with whether
-#: its resources are still to be matched.
-_Found: TypeAlias = tuple[Verdict, Sequence[tuple[_Entry, bool]]]
+#: What the resource decides, and the entries for which more has to be known.
+_Found: TypeAlias = tuple[Verdict, Sequence[_Entry]]
 
 _NOTHING: _Found = (Verdict.NONE, ())
 
@@ -110,7 +109,7 @@ class Policies:
     :ivar public: Whether one of them, of a bucket, lets the public in.
     """
 
-    __slots__ = ("_found", "_indexes", "_statements", "public")
+    __slots__ = ("_allowed", "_found", "_indexes", "_statements", "public")
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         """
@@ -119,6 +118,9 @@ class Policies:
         policies = tuple(policies)
         statements = (statement for policy in policies for statement in policy.statements)
         self._statements = tuple(dict.fromkeys(statements))
+        self._allowed = frozenset[str]().union(
+            *(one.actions for one in self._statements if one.allows and one.service != "s3")
+        )
         self._indexes: dict[str, _Index] = {}
         self._found: dict[tuple[str, str], _Found] = {}
         self.public = any(is_public(policy) for policy in policies)
@@ -131,13 +133,13 @@ class Policies:
         :param whom: For policies of buckets.
         """
         verdict, rest = self._find(canonical(action), resource)
-        for entry, unmatched in rest:
+        for entry in rest:
             if verdict is Verdict.DENY:
                 break
             statement = entry.statement
             if (
                 (statement.allows and verdict is Verdict.ALLOW)
-                or (unmatched and not entry.fits(resource, lookup))
+                or (entry.varies and not entry.fits(resource, lookup))
                 or not _counts(entry, lookup, whom)
             ):
                 continue
@@ -150,19 +152,14 @@ class Policies:
         """
         _verdict, rest = self._find(canonical(action), resource)
         return any(
-            condition.asks_tags
-            for entry, _unmatched in rest
-            for condition in entry.statement.conditions
+            condition.asks_tags for entry in rest for condition in entry.statement.conditions
         )
 
     def mentions(self, actions: frozenset[str]) -> bool:
         """
-        Whether statements that are made for their service name one of these actions.
+        Whether statements that are made for their service, not S3, allow one of these actions.
         """
-        return any(
-            any(service_of(action) == statement.service for action in statement.actions & actions)
-            for statement in self._statements
-        )
+        return not self._allowed.isdisjoint(actions)
 
     def _find(self, action: str, resource: str) -> _Found:
         key = (action, resource)
@@ -191,10 +188,10 @@ class Policies:
                 if entry.part not in path:
                     continue
                 if entry.varies:
-                    rest.append((entry, True))
+                    rest.append(entry)
                 elif entry.fits(resource, _no_values):
                     if not entry.settled:
-                        rest.append((entry, False))
+                        rest.append(entry)
                     elif entry.statement.allows:
                         verdict = Verdict.ALLOW
                     else:
@@ -204,12 +201,17 @@ class Policies:
 
 def _counts(entry: _Entry, lookup: Lookup, whom: Whom) -> bool:
     statement = entry.statement
-    if not all(lookup(key) for key in entry.needed):
-        return False
     principals = statement.principals
     if principals is not None and not principals.include(whom.user, whom.root, statement.allows):
         return False
-    return all(condition.holds(lookup) for condition in statement.conditions)
+    for key in entry.needed:
+        if not lookup(key):
+            return False
+    # Plain loops, as this is where the time goes when many statements have conditions.
+    for condition in statement.conditions:  # noqa: SIM110
+        if not condition.holds(lookup):
+            return False
+    return True
 
 
 def _compile(action: str, statements: Iterable[Statement]) -> _Index:

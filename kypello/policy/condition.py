@@ -62,6 +62,8 @@ class Condition:
         test = self._test
         if test is None:
             return self._present
+        if len(given) == 1:
+            return test(given[0], lookup) != self._negated
         if self._quantifier == _ANY:
             return any(test(value, lookup) != self._negated for value in given)
         if self._quantifier == _ALL:
@@ -130,6 +132,6 @@ def _value(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     raise MalformedPolicy("condition values must be strings, numbers or booleans")

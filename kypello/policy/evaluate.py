@@ -20,6 +20,7 @@ from kypello.policy.wildcards import Lookup
 
 __all__ = [
     "NOTHING",
+    "WAY_OUT",
     "Asker",
     "Grants",
     "Policies",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 #: What the root user may do although a bucket denies it: else a bucket could be locked for ever.
-_WAY_OUT = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
+WAY_OUT = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
 
 @frozen
@@ -101,7 +102,8 @@ def decide_key(question: Question, asker: Asker, grants: Grants) -> bool:
     """
     Whether somebody may have a master key used.
 
-    They may unless policies of theirs speak of such actions: then these have to allow it.
+    They may unless policies of theirs deny it, or allow such actions with some key: then these
+    have to allow it with this one.
 
     :param question: One of :data:`DATA_ACTIONS` and the name of the key.
     """
@@ -143,12 +145,16 @@ def lookup(
 
     What depends on who asks is never taken from the request.
     """
-    own = _of_asker(asker, grants)
+    # A thousand statements may ask for the same, and not every value comes cheap.
+    known = _of_asker(asker, grants)
 
     def find(key: str) -> Sequence[str]:
-        given = own.get(key)
-        if given is not None:
-            return given
+        given = known.get(key)
+        if given is None:
+            given = known[key] = other(key)
+        return given
+
+    def other(key: str) -> Sequence[str]:
         if key.startswith(EXISTING_TAG):
             value = tags.get(key.removeprefix(EXISTING_TAG)) if tags else None
             return () if value is None else (value,)
@@ -178,7 +184,7 @@ def _judge(
         return bucket
     if grants.unlimited:
         own = Verdict.ALLOW
-        if action in _WAY_OUT:
+        if action in WAY_OUT:
             bucket = Verdict.NONE
     else:
         own = grants.policies.verdict(action, resource, values, whom)
@@ -194,28 +200,19 @@ def _whom(asker: Asker, grants: Grants) -> Whom:
     return Whom(None if asker.kind is None else asker.user, grants.unlimited)
 
 
-def _of_asker(asker: Asker, grants: Grants) -> Mapping[str, Sequence[str]]:
+def _of_asker(asker: Asker, grants: Grants) -> dict[str, Sequence[str]]:
     """
     The condition keys that tell who asks.
     """
-    if asker.kind is None:
-        return _ANONYMOUS
-    name = (asker.user,)
+    name: Sequence[str] = ()
+    arn: Sequence[str] = ()
+    if asker.kind is not None:
+        name = (asker.user,)
+        arn = (f"arn:aws:iam:::{'root' if grants.unlimited else f'user/{asker.user}'}",)
     return {
         "aws:username": name,
         "aws:userid": name,
-        "aws:principalarn": (
-            "arn:aws:iam:::root" if grants.unlimited else f"arn:aws:iam:::user/{asker.user}",
-        ),
-        "aws:principaltype": (asker.kind.value,),
+        "aws:principalarn": arn,
+        "aws:principaltype": ("Anonymous" if asker.kind is None else asker.kind.value,),
         "aws:groups": asker.groups,
     }
-
-
-_ANONYMOUS: Mapping[str, Sequence[str]] = {
-    "aws:username": (),
-    "aws:userid": (),
-    "aws:principalarn": (),
-    "aws:principaltype": ("Anonymous",),
-    "aws:groups": (),
-}

@@ -9,6 +9,7 @@ Names are compared without regard to case, but for the key of a tag behind a sla
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 _JWT = (
     "sub iss aud jti upn name groups given_name family_name middle_name nickname"
@@ -42,7 +43,7 @@ _NEVER_PRESENT = _names(
 )
 _COMMON = _OF_REQUEST | _NEVER_PRESENT
 
-#: What every action of S3 has, too.
+#: What every action of S3 has, too; the last three so far without a value.
 _COMMON_S3 = _names(
     """
     s3:signatureversion s3:authtype s3:signatureage s3:x-amz-content-sha256
@@ -103,7 +104,7 @@ _FURTHER: Mapping[str, str] = {
     "s3:ReplicateObject": _PUT,
     "s3:ReplicateTags": f"{_VERSION} {_NEW_TAGS}",
     "s3:ReplicateDelete": _VERSION,
-    "s3:CreateBucket": f"{_ACL} s3:x-amz-object-ownership s3:x-amz-bucket-object-lock-enabled",
+    "s3:CreateBucket": f"{_ACL} s3:x-amz-object-ownership",
     "s3:PutBucketAcl": _ACL,
     "s3:PutBucketOwnershipControls": "s3:x-amz-object-ownership",
     "sts:AssumeRoleWithWebIdentity": "sts:durationseconds",
@@ -122,7 +123,6 @@ _ALL = _COMMON.union(*_OF_SERVICE.values(), *_PARSED.values())
 _BOOLEAN = _names(
     """
     aws:securetransport aws:multifactorauthpresent aws:principalisawsservice aws:viaawsservice
-    s3:x-amz-bucket-object-lock-enabled
     """
 )
 _ADDRESSES = frozenset({"aws:sourceip", "aws:vpcsourceip"})
@@ -171,12 +171,13 @@ def has_key(action: str, key: str) -> bool:
     """
     Whether an action, by its full name, can have a key.
     """
-    family = _family(key)
-    return (
-        family in _COMMON
-        or family in _OF_SERVICE[action.partition(":")[0]]
-        or any(family in keys for pattern, keys in _PARSED.items() if fnmatchcase(action, pattern))
-    )
+    return _family(key) in _keys(action)
+
+
+@lru_cache(maxsize=512)
+def _keys(action: str) -> frozenset[str]:
+    further = (keys for pattern, keys in _PARSED.items() if fnmatchcase(action, pattern))
+    return _COMMON.union(_OF_SERVICE[action.partition(":")[0]], *further)
 
 
 def _family(key: str) -> str:

@@ -12,9 +12,10 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from decimal import Decimal
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
@@ -25,9 +26,10 @@ from kypello.policy.wildcards import Lookup, Template
 #: Whether one value of a request is what is meant.
 Test: TypeAlias = Callable[[str, Lookup], bool]
 
-_Compare: TypeAlias = Callable[[float, float], bool]
+_Compare: TypeAlias = Callable[[Any, Any], bool]
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 @frozen
@@ -53,6 +55,11 @@ def _texts(reading: Reading, *, wild: bool, folded: bool = False) -> Test:
         Template(value, wild=wild, variables=reading.variables, folded=folded)
         for value in reading.values
     ]
+    if len(templates) == 1:
+        return templates[0].matches
+    if not folded and all(template.fixed for template in templates):
+        texts = frozenset(template.prefix for template in templates)
+        return lambda given, _lookup: given in texts
     return lambda given, lookup: any(template.matches(given, lookup) for template in templates)
 
 
@@ -160,6 +167,7 @@ def _addresses(reading: Reading) -> Test:
     return test
 
 
+@lru_cache(maxsize=1024)
 def _address(given: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(given)
@@ -171,7 +179,7 @@ def _address(given: str) -> IPv4Address | IPv6Address | None:
 
 def _numbers(reading: Reading, *, compare: _Compare) -> Test:
     """
-    Whole numbers.
+    Whole and decimal numbers.
     """
     expected = []
     for value in reading.values:
@@ -179,11 +187,11 @@ def _numbers(reading: Reading, *, compare: _Compare) -> Test:
             raise MalformedPolicy(
                 f"value {value} must be a int for {reading.name} condition: invalid syntax"
             )
-        expected.append(int(value))
+        expected.append(Decimal(value))
 
     def test(given: str, _lookup: Lookup) -> bool:
         return _NUMBER.fullmatch(given) is not None and any(
-            compare(int(given), one) for one in expected
+            compare(Decimal(given), one) for one in expected
         )
 
     return test
@@ -209,8 +217,9 @@ def _dates(reading: Reading, *, compare: _Compare) -> Test:
     return test
 
 
+@lru_cache(maxsize=1024)
 def _moment(text: str) -> float | None:
-    if _NUMBER.fullmatch(text):
+    if _WHOLE.fullmatch(text):
         return float(text)
     try:
         moment = datetime.fromisoformat(text)

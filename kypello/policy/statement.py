@@ -183,14 +183,15 @@ def _actions(
     if not patterns:
         raise MalformedPolicy("empty actions not allowed")
     folded = bool(dialect.bucket)
-    known = ACTIONS["s3"] if folded else EVERY_ACTION
-    found = [matching(pattern, folded) & known for pattern in patterns]
-    for pattern, actions in zip(patterns, found, strict=True):
-        if not actions:
+    together: frozenset[str] = frozenset()
+    for pattern in patterns:
+        only_s3 = folded or (allows and named_service(pattern) is None)
+        found = matching(pattern, folded) & (ACTIONS["s3"] if only_s3 else EVERY_ACTION)
+        if not found:
             raise MalformedPolicy(f"unsupported action '{pattern}'")
-    together = frozenset().union(*found)
+        together |= found
     if inverted:
-        return "s3", (ACTIONS["s3"] if allows else known) - together
+        return "s3", (ACTIONS["s3"] if folded or allows else EVERY_ACTION) - together
     services = {named_service(pattern) for pattern in patterns}
     for service, title in _FOREIGN.items():
         if service in services:
@@ -198,7 +199,7 @@ def _actions(
                 if named_service(pattern) != service:
                     raise MalformedPolicy(f"unsupported {title} action '{pattern}'")
             return service, together
-    return "s3", together & ACTIONS["s3"] if allows else together
+    return "s3", together
 
 
 def _check_keys(patterns: Sequence[str], conditions: Sequence[Condition], dialect: Dialect) -> None:
@@ -230,7 +231,7 @@ def _resources(
             return False, ()
         raise MalformedPolicy("Resource must not be empty")
     for resource in resources:
-        if resource.service != service and not (resource.text == "*"):
+        if resource.service != service and resource.text != "*":
             raise MalformedPolicy(
                 f"invalid resource; resource '{resource.text}' type is not"
                 f" {'KMS' if service == 'kms' else 'S3'}"

@@ -29,7 +29,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
@@ -402,6 +402,13 @@ class Harness:
             )
             return response.addCallback(_Collector.collect, wire)
 
+    def agent(self) -> IAgent:
+        """
+        A real client, for what speaks through one.  A request waits for nothing outside of the
+        test, as those of :meth:`request`.
+        """
+        return _ShortAgent(self.clock, self.site)
+
     def connect(self) -> RawClient:
         """
         Open a connection that speaks whatever bytes the test sends.
@@ -500,6 +507,33 @@ class _Agent(Agent):
             bodyProducer,
             target[target.index(b"/") :],
         )
+
+
+@implementer(IAgent)
+@frozen
+class _ShortAgent:
+    """
+    A client that opens a connection for each request.
+    """
+
+    _clock: Clock
+    _site: StreamingSite
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> "Deferred[IResponse]":
+        """
+        Called by who sends a request.
+        """
+        wire = Wire()
+        agent = _Agent.usingEndpointFactory(self._clock, _Endpoint(self._site, wire))
+        with wire.held():
+            answer: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
+            return answer
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)

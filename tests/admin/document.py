@@ -38,7 +38,10 @@ A request that was signed is good for 15 minutes, as in S3; on a network that ot
 TLS, as they could send it again. Secret keys are encrypted in any case, with the secret key of
 whoever asks.
 
-Each worker encrypts and decrypts one payload at a time, which takes 64 MiB of memory while it lasts.
+Each worker encrypts or decrypts one payload at a time, which takes 64 MiB of memory meanwhile.
+
+The log of the server tells who has changed something, by which call, and of whom or what as far as
+the query names it.
 
 ## Who needs which right
 

@@ -103,6 +103,42 @@ class PolicyTests(AdminCase):
             answer = self.change(_ATTACH, names, status, **holder)
             self.refused(answer, code)
 
+    def test_entries(self) -> None:
+        """
+        Entries of a directory have policies by any spelling of their names.
+        """
+        call = "idp/ldap/policy/"
+        alice, staff = "uid=alice,dc=example", "cn=staff,dc=example"
+        self.opened(self.change(call + "attach", ["readonly"], user="UID=Alice, DC=Example"))
+        answer = self.change(call + "attach", ["readonly"], 400, user=alice)
+        self.refused(answer, "XMinioAdminPolicyChangeAlreadyApplied")
+        told = self.opened(self.change(call + "attach", ["readonly", "writeonly"], group=staff))
+        self.assertEqual(told["policiesAttached"], ["readonly", "writeonly"])
+        told = self.opened(self.change(call + "detach", ["readonly"], group=staff))
+        self.assertEqual(told["policiesDetached"], ["readonly"])
+        answer = self.change(call + "attach", ["readonly"], 400, user="alice")
+        self.assertIn("uid=alice", self.refused(answer, "XMinioAdminInvalidArgument"))
+
+    def test_policies_of_entries(self) -> None:
+        """
+        Entries of a directory with policies are told apart from users and groups.
+        """
+        alice, call = "uid=alice,dc=example", "idp/ldap/policy-entities"
+        self.make_user("somebody", policy("s3:GetObject"))
+        self.opened(self.change("idp/ldap/policy/attach", ["readonly"], user=alice))
+        told = self.opened(self.send("GET", call))
+        self.assertEqual(
+            told["policyMappings"], [{"policy": "readonly", "users": [alice], "groups": None}]
+        )
+        told = self.opened(self.send("GET", f"{call}?user=UID%3Dalice%2CDC%3Dexample&group=cn%3Dx"))
+        self.assertEqual(
+            told["userMappings"], [{"user": "UID=alice,DC=example", "policies": ["readonly"]}]
+        )
+        self.assertEqual(told["groupMappings"], [{"group": "cn=x", "policies": []}])
+        self.assertNotIn("policyMappings", told)
+        here = self.opened(self.send("GET", "idp/builtin/policy-entities"))
+        self.assertNotIn("readonly", [one["policy"] for one in here["policyMappings"]])
+
     def test_policy_in_use(self) -> None:
         """
         A policy that somebody has is not removed.
@@ -190,3 +226,37 @@ class PolicyTests(AdminCase):
             for call in ("info", "list-users", "list-canned-policies"):
                 self.send("GET", call, by=user, status=403)
             self.done(self.accounts.remove_user("somebody"))
+
+    def test_conditions(self) -> None:
+        """
+        Conditions of rights are asked of the request: where it comes from, and how.
+        """
+        user = self.make_user("somebody")
+        for number, (condition, status) in enumerate(
+            (
+                ({"IpAddress": {"aws:SourceIp": "198.51.100.0/24"}}, 200),
+                ({"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}, 403),
+                ({"Bool": {"aws:SecureTransport": "true"}}, 403),
+                ({"Bool": {"aws:SecureTransport": "false"}}, 200),
+                ({"StringLike": {"aws:UserAgent": "curl*"}}, 403),
+            )
+        ):
+            with self.subTest(condition=condition):
+                statement = {"Effect": "Allow", "Action": ["admin:*"], "Condition": condition}
+                document = {"Version": "2012-10-17", "Statement": [statement]}
+                name = f"conditional-{number}"
+                self.send("PUT", f"add-canned-policy?name={name}", json.dumps(document).encode())
+                self.change(_ATTACH, [name], user="somebody")
+                self.send("GET", "groups", by=user, status=status)
+                self.change(_DETACH, [name], user="somebody")
+
+    def test_deny_everything(self) -> None:
+        """
+        A statement that denies everything denies administration, too.
+        """
+        denied = (
+            b'{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}'
+        )
+        user = self.make_user("somebody", policy("admin:*"), denied)
+        for call in ("groups", "user-info?accessKey=somebody", "list-service-accounts"):
+            self.send("GET", call, by=user, status=403)

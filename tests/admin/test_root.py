@@ -7,6 +7,11 @@ Tests of what surrounds every call of the administration API.
 import json
 from hashlib import sha256
 
+from botocore.auth import HmacV1Auth, S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
 from kypello.admin.routes import MAX_DOCUMENT, ROUTES
 from kypello.crypto.payload import MAX_PAYLOAD
 from tests.admin.front import ADMIN, ROOT, AdminCase, Signer, policy
@@ -69,7 +74,12 @@ class EnvelopeTests(AdminCase):
         A user without policies gets nothing done, but asks about itself and its own keys.
         """
         user = self.make_user("somebody")
-        free = {"accountinfo", "list-access-keys-bulk", "list-service-accounts"}
+        free = {
+            "accountinfo",
+            "list-access-keys-bulk",
+            "list-service-accounts",
+            "idp/ldap/add-service-account",  # which has a refusal of its own
+        }
         for route in ROUTES:
             operation = route.path.removeprefix(ADMIN)
             if operation in free or not route.offered:
@@ -129,6 +139,30 @@ class EnvelopeTests(AdminCase):
         self.send("PUT", "set-user-status?accessKey=somebody&status=disabled")
         answer = self.send("GET", "list-users", by=user, status=403)
         self.assertIn("disabled", self.refused(answer, "InvalidAccessKeyId"))
+
+    def test_other_signatures(self) -> None:
+        """
+        Any region will do; another service, a signature in the query, or one of version 2 will not.
+        """
+        path = ADMIN + "info"
+        credentials = Credentials(ROOT.access_key, ROOT.secret_key)
+        for auth, status, code in (
+            (S3SigV4Auth(credentials, "s3", "mars-north-1"), 200, ""),
+            (S3SigV4Auth(credentials, "sts", "us-east-1"), 400, "AuthorizationHeaderMalformed"),
+            (S3SigV4QueryAuth(credentials, "s3", "us-east-1"), 403, "AccessDenied"),
+            (HmacV1Auth(credentials), 400, "InvalidRequest"),
+        ):
+            with self.subTest(auth=type(auth).__name__, code=code):
+                headers = {"X-Amz-Content-SHA256": _EMPTY}
+                request = AWSRequest("GET", "http://kypello.test" + path, headers)
+                request.auth_path = None
+                auth.add_auth(request)
+                lines = [(name, str(value)) for name, value in request.headers.items()]
+                target = str(request.url).removeprefix("http://kypello.test")
+                answer = self.plainly("GET", target, lines)
+                self.assertEqual(answer.status, status, answer.body)
+                if code:
+                    self.refused(answer, code)
 
     def test_late_request(self) -> None:
         """
@@ -190,6 +224,22 @@ class EnvelopeTests(AdminCase):
             answer = self.send("PUT", "add-user?accessKey=somebody", body, status=400)
             self.refused(answer, "XMinioAdminConfigBadJSON")
         self.send("GET", "user-info?accessKey=somebody", status=404)
+
+    def test_log(self) -> None:
+        """
+        The log tells who has changed what, without secrets; not who has only looked.
+        """
+        seen: list[LogEvent] = []
+        globalLogPublisher.addObserver(seen.append)
+        self.addCleanup(globalLogPublisher.removeObserver, seen.append)
+        wanted = {"secretKey": "hidden-secret", "status": "enabled"}
+        self.sealed("PUT", "add-user?accessKey=some%0Abody", wanted, status=400)
+        self.sealed("PUT", "add-user?accessKey=somebody", wanted)
+        self.told_secretly("list-users")
+        lines = [formatEvent(event) for event in seen]
+        (line,) = [line for line in lines if "admin:" in line]
+        self.assertRegex(line, "^[0-9A-F]{16} admin:add-user 'somebody' by 'root-user'$")
+        self.assertNotIn("hidden-secret", "".join(lines))
 
     def test_query_that_is_no_text(self) -> None:
         """

@@ -12,10 +12,11 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from kypello.admin.sealer import MAX_WAITING, Sealer
+from kypello.admin.sealer import MAX_OF_ONE, MAX_WAITING, Sealer
 from kypello.crypto.payload import PayloadCipher, decrypt
 from kypello.errors import NotAuthentic, Refused
 from kypello.interfaces import ILane
+from kypello.model import Identity
 from kypello.testing.fakes import InlineLane
 from tests.cases import SyncCase
 
@@ -57,15 +58,28 @@ class SealerTests(SyncCase):
     Payloads are made and opened one at a time, and not too many wait.
     """
 
+    def seal(self, sealer: Sealer, name: str = "somebody") -> "Deferred[bytes]":
+        """
+        Begin to make a payload.
+        """
+        return Deferred.fromCoroutine(sealer.seal(Identity(name, "secret"), b"text"))
+
+    def refused(self, waiting: "Deferred[bytes]") -> None:
+        """
+        See that too many wait.
+        """
+        error = self.failureResultOf(waiting, Refused).value
+        self.assertEqual(error.code, "SlowDown")
+
     def test_by_default(self) -> None:
         """
         What was sealed with the strongest algorithm opens with the same secret key only.
         """
         sealer = Sealer(InlineLane(), os.urandom, PayloadCipher.ARGON2_AES)
-        sealed = self.successResultOf(Deferred.fromCoroutine(sealer.seal("secret", b"text")))
+        sealed = self.successResultOf(self.seal(sealer))
         self.assertEqual(sealed[32], PayloadCipher.ARGON2_AES)
         self.assertEqual(decrypt("secret", sealed), b"text")
-        opening = Deferred.fromCoroutine(sealer.open("another", sealed))
+        opening = Deferred.fromCoroutine(sealer.open(Identity("somebody", "another"), sealed))
         self.failureResultOf(opening, NotAuthentic)
 
     def test_bounded(self) -> None:
@@ -75,18 +89,26 @@ class SealerTests(SyncCase):
         """
         lane = HeldLane()
         sealer = Sealer(lane, os.urandom, PayloadCipher.PBKDF2_AES)
-        waiting = [
-            Deferred.fromCoroutine(sealer.seal("secret", b"text")) for _ in range(MAX_WAITING)
-        ]
+        waiting = [self.seal(sealer, f"user-{number}") for number in range(MAX_WAITING)]
         for each in waiting[1:]:
             each.cancel()
             self.failureResultOf(each, CancelledError)
-        refused = self.failureResultOf(
-            Deferred.fromCoroutine(sealer.seal("secret", b"text")), Refused
-        )
-        self.assertEqual(refused.value.code, "SlowDown")
+        self.refused(self.seal(sealer))
         lane.run_all()
         self.assertEqual(decrypt("secret", self.successResultOf(waiting[0])), b"text")
-        again = Deferred.fromCoroutine(sealer.seal("secret", b"more"))
+        again = self.seal(sealer)
         lane.run_all()
-        self.assertEqual(decrypt("secret", self.successResultOf(again)), b"more")
+        self.assertEqual(decrypt("secret", self.successResultOf(again)), b"text")
+
+    def test_bounded_for_one(self) -> None:
+        """
+        One who asks too often is refused before others are.
+        """
+        lane = HeldLane()
+        sealer = Sealer(lane, os.urandom, PayloadCipher.PBKDF2_AES)
+        waiting = [self.seal(sealer) for _ in range(MAX_OF_ONE)]
+        self.refused(self.seal(sealer))
+        waiting.append(self.seal(sealer, "other"))
+        lane.run_all()
+        for each in waiting:
+            self.successResultOf(each)

@@ -8,13 +8,31 @@ import json
 import os
 from typing import Any
 
+from attrs import evolve
+
 from kypello.admin import counting
+from kypello.admin.root import AdminResource
 from kypello.crypto.payload import decrypt
-from kypello.model import ObjectMetadata
+from kypello.errors import KMSForbidden
+from kypello.model import KMSStatus, ObjectMetadata
 from kypello.testing.fakes import BytesSource
+from kypello.testing.harness import Harness
 from tests.admin.front import ROOT, AdminCase, policy
+from tests.objects.keyservice import MemoryKMS
 
 _KMS = "/minio/kms/v1/"
+
+
+class _Forbidding(MemoryKMS):
+    """
+    A key service that does not tell its state.
+    """
+
+    async def status(self) -> KMSStatus:
+        """
+        Refuse.
+        """
+        raise KMSForbidden("read its status")
 
 
 class ServerTests(AdminCase):
@@ -57,8 +75,8 @@ class ServerTests(AdminCase):
         """
         Nothing is told as zero when there is more than is counted.
         """
-        for number in range(counting.PAGES + 1):
-            self.fill(f"bucket-{number:02}", b"content")
+        for number in range(counting.MOST // counting.PAGE + 1):
+            self.fill(f"bucket-{number:03}")
         told = self.told("info")
         for name in ("buckets", "objects", "usage"):
             self.assertEqual(list(told[name]), ["error"])
@@ -151,6 +169,17 @@ class ServerTests(AdminCase):
             ("POST", "tier/name"),
         ):
             self.refused(self.send(method, call, status=501), "NotImplemented")
+
+    def test_key_service_that_forbids(self) -> None:
+        """
+        A key service that does not tell its state keeps nothing else from being told.
+        """
+        front = evolve(self.front, kms=_Forbidding())
+        self.harness = Harness(AdminResource(front), access_log=False)
+        told = self.told("info")
+        self.assertEqual(told["services"]["kmsStatus"][0]["status"], "offline")
+        self.assertEqual(told["mode"], "online")
+        self.refused(self.send("GET", f"{_KMS}status", status=403), "XMinioKMSNotAuthorized")
 
 
 class SettingTests(AdminCase):

@@ -55,6 +55,7 @@ class ValueTests(SyncCase):
             ("user-agent", "mc"),
             ("referer", "http://x/"),
             ("x-amz-acl", "private"),
+            ("if-none-match", "*"),
             ("x-amz-copy-source", "/b/k"),
             ("x-amz-server-side-encryption", "aws:kms"),
             ("x-amz-object-lock-mode", "GOVERNANCE"),
@@ -75,11 +76,12 @@ class ValueTests(SyncCase):
             "s3:max-keys": ["5"],
             "s3:versionid": ["v"],
             "s3:x-amz-acl": ["private"],
+            "s3:if-none-match": ["*"],
             "s3:x-amz-copy-source": ["/b/k"],
             "s3:x-amz-server-side-encryption": ["aws:kms"],
             "s3:object-lock-mode": ["GOVERNANCE"],
-            "s3:requestobjecttag/project": ["x y"],
-            "s3:requestobjecttag/empty": [""],
+            "s3:requestobjecttag/Project": ["x y"],
+            "s3:requestobjecttag/Empty": [""],
             "s3:requestobjecttagkeys": ["Project", "Empty"],
         }
         ask = values(asked)
@@ -99,5 +101,6 @@ class ValueTests(SyncCase):
         Tags that come in a form count in place of a header.
         """
         ask = RequestValues(head(("x-amz-tagging", "a=b")), 0.0, "", "", (), {"C": "d"})
-        self.assertEqual(ask("s3:requestobjecttag/c"), ("d",))
-        self.assertIsNone(ask("s3:requestobjecttag/a"))
+        self.assertEqual(ask("s3:requestobjecttag/C"), ("d",))
+        for other in ("a", "c"):
+            self.assertIsNone(ask(f"s3:requestobjecttag/{other}"))

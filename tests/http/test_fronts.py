@@ -6,7 +6,7 @@ Tests for several fronts behind one address.
 
 from twisted.web.resource import Resource
 
-from kypello.http.fronts import Fronts
+from kypello.http.fronts import Fronts, below
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
@@ -47,7 +47,7 @@ class FrontsTests(SyncCase):
         """
         The path as sent decides: what is escaped is another path.
         """
-        fronts = Fronts({b"/minio/admin/": Named(b"admin")}, Named(b"rest"))
+        fronts = Fronts([(below(b"/minio/admin/"), Named(b"admin"))], Named(b"rest"))
         harness = Harness(fronts, access_log=False)
         for target, expected in (
             ("/minio/admin/v3/info", b"admin"),

@@ -4,8 +4,9 @@
 What the tests of accounts have in common: two processes over one index.
 """
 
+import json
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
 from attrs import evolve
@@ -62,6 +63,25 @@ def limit(actions: str, effect: str = "Allow", resource: str = "*") -> Policy:
     What limits a key, of one statement.
     """
     return parse_session_policy(statement(actions, effect, resource))
+
+
+def bucket_policy(
+    effect: str = "Allow",
+    action: str = "s3:GetObject",
+    resource: str = "bucket/*",
+    condition: Mapping[str, Mapping[str, str]] | None = None,
+) -> bytes:
+    """
+    The policy of a bucket, for everybody.
+    """
+    statement = {
+        "Effect": effect,
+        "Principal": "*",
+        "Action": action,
+        "Resource": f"arn:aws:s3:::{resource}",
+        **({} if condition is None else {"Condition": condition}),
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}).encode()
 
 
 class AccountsCase(AsyncCase):

@@ -7,14 +7,8 @@ A usual run tries the same examples each time; ``KYPELLO_MODEL_EXAMPLES=10000`` 
 others.
 """
 
-from collections.abc import Coroutine
-from typing import Any
-
-from attrs import define, field
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from hypothesis.stateful import rule
 
 from kypello.errors import (
     AccessKeyTaken,
@@ -28,12 +22,12 @@ from kypello.errors import (
     NoSuchUser,
     PolicyInUse,
 )
-from kypello.iam.accounts import Accounts
 from kypello.iam.sessions import TOLD
 from kypello.iam.values import Holder, HolderKind, NewKey
-from kypello.model import Identity, Question
 from tests.cases import SyncCase
-from tests.iam.case import ROOT, AccountsCase, limit, policy
+from tests.iam.case import ROOT, limit, policy
+from tests.iam.machine import ComparedAccounts
+from tests.iam.model import ACTIONS, Group, Key, Rights, User
 from tests.store.machine import try_machine
 
 #: Users and service accounts have the same names, so that they get into each other's way.
@@ -42,120 +36,19 @@ PARENTS = st.sampled_from(["name-a", "name-b", "name-c", ROOT.access_key])
 GROUPS = st.sampled_from(["group-a", "group-b"])
 POLICIES = st.sampled_from(["policy-a", "policy-b", "policy-c"])
 PROCESSES = st.integers(0, 1)
-ACTIONS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject")
 SOME = st.sets(st.sampled_from(ACTIONS), min_size=1)
 
 
-@define
-class User:
+class AccountsMachine(ComparedAccounts):
     """
-    A user of the model.
+    All changes.
     """
-
-    secret: str
-    enabled: bool = True
-    policies: set[str] = field(factory=set)
-    groups: set[str] = field(factory=set)
-
-
-@define
-class Group:
-    """
-    A group of the model.
-    """
-
-    enabled: bool = True
-    policies: set[str] = field(factory=set)
-
-
-@define
-class Key:
-    """
-    A service account or a session of the model.
-
-    :ivar limit: The actions that it is limited to; ``None`` for no limit.
-    :ivar expires: Of a session; ``None`` for a service account.
-    """
-
-    parent: str
-    secret: str
-    limit: set[str] | None
-    expires: float | None = None
-    policies: set[str] | None = None
-    enabled: bool = True
-
-
-@define
-class Rights:
-    """
-    A policy of the model: what it allows, or denies.
-    """
-
-    actions: set[str]
-    denies: bool
-
-
-class AccountsMachine(RuleBasedStateMachine):
-    """
-    Accounts, and a model of them.
-    """
-
-    def __init__(self) -> None:
-        """
-        Start without accounts.
-        """
-        super().__init__()
-        self.case = AccountsCase()
-        self.case.setUp()
-        self.processes = [self.case.accounts, self.case.other]
-        self.users: dict[str, User] = {}
-        self.groups: dict[str, Group] = {}
-        self.policies: dict[str, Rights] = {}
-        self.keys: dict[str, Key] = {}
-        self.count = 0
-
-    def teardown(self) -> None:
-        """
-        Release the table of changes.
-        """
-        self.case.doCleanups()
-
-    # Running
-
-    def run(
-        self, work: Coroutine[Any, Any, Any], expected: type[KypelloError] | None = None
-    ) -> Any:
-        """
-        Run something that does not wait, and compare how it ends.
-        """
-        outcome: list[Any] = []
-        Deferred.fromCoroutine(work).addBoth(outcome.append)
-        (result,) = outcome
-        if not isinstance(result, Failure):
-            assert expected is None, (expected, result)
-            return result
-        if expected is None or not result.check(expected):
-            result.raiseException()
-        return None
-
-    def secret(self) -> str:
-        """
-        A secret like no other.
-        """
-        self.count += 1
-        return f"secret-{self.count}"
 
     def missing(self, name: str) -> type[KypelloError] | None:
         """
         How a change of a user ends.
         """
-        return None if name in self.users else NoSuchUser
-
-    def taken(self, name: str) -> bool:
-        """
-        Whether a service account or a session has a name.
-        """
-        return name in self.keys
+        return None if name in self.model.users else NoSuchUser
 
     # Users and groups
 
@@ -165,10 +58,10 @@ class AccountsMachine(RuleBasedStateMachine):
         Make a user, or change its secret.
         """
         secret = self.secret()
-        expected = AccessKeyTaken if self.taken(name) else None
+        expected = AccessKeyTaken if name in self.model.keys else None
         self.run(self.processes[which].set_user(name, secret, enabled), expected)
         if expected is None:
-            user = self.users.setdefault(name, User(secret))
+            user = self.model.users.setdefault(name, User(secret))
             user.secret, user.enabled = secret, enabled
 
     @rule(which=PROCESSES, name=NAMES, enabled=st.booleans())
@@ -177,8 +70,8 @@ class AccountsMachine(RuleBasedStateMachine):
         Enable or disable a user.
         """
         self.run(self.processes[which].set_user_enabled(name, enabled), self.missing(name))
-        if name in self.users:
-            self.users[name].enabled = enabled
+        if name in self.model.users:
+            self.model.users[name].enabled = enabled
 
     @rule(which=PROCESSES, name=NAMES)
     def remove_user(self, which: int, name: str) -> None:
@@ -186,54 +79,56 @@ class AccountsMachine(RuleBasedStateMachine):
         Remove a user, and what belongs to it.
         """
         self.run(self.processes[which].remove_user(name), self.missing(name))
-        self.users.pop(name, None)
-        self.keys = {key: each for key, each in self.keys.items() if each.parent != name}
+        self.model.users.pop(name, None)
+        self.model.keys = {
+            key: each for key, each in self.model.keys.items() if each.parent != name
+        }
 
     @rule(which=PROCESSES, group=GROUPS, names=st.sets(NAMES))
     def add_members(self, which: int, group: str, names: set[str]) -> None:
         """
         Add users to a group.
         """
-        expected = None if names <= set(self.users) else NoSuchUser
+        expected = None if names <= set(self.model.users) else NoSuchUser
         self.run(self.processes[which].add_members(group, names), expected)
         if expected is None:
-            self.groups.setdefault(group, Group())
+            self.model.groups.setdefault(group, Group())
             for name in names:
-                self.users[name].groups.add(group)
+                self.model.users[name].groups.add(group)
 
     @rule(which=PROCESSES, group=GROUPS, names=st.sets(NAMES))
     def remove_members(self, which: int, group: str, names: set[str]) -> None:
         """
         Take users out of a group.
         """
-        expected: type[KypelloError] | None = None if names <= set(self.users) else NoSuchUser
-        expected = expected if group in self.groups else NoSuchGroup
+        expected: type[KypelloError] | None = None if names <= set(self.model.users) else NoSuchUser
+        expected = expected if group in self.model.groups else NoSuchGroup
         self.run(self.processes[which].remove_members(group, names), expected)
         if expected is None:
             for name in names:
-                self.users[name].groups.discard(group)
+                self.model.users[name].groups.discard(group)
 
     @rule(which=PROCESSES, group=GROUPS)
     def remove_group(self, which: int, group: str) -> None:
         """
         Remove a group.
         """
-        expected: type[KypelloError] | None = None if group in self.groups else NoSuchGroup
-        if any(group in user.groups for user in self.users.values()):
+        expected: type[KypelloError] | None = None if group in self.model.groups else NoSuchGroup
+        if any(group in user.groups for user in self.model.users.values()):
             expected = GroupNotEmpty
         self.run(self.processes[which].remove_group(group), expected)
         if expected is None:
-            del self.groups[group]
+            del self.model.groups[group]
 
     @rule(which=PROCESSES, group=GROUPS, enabled=st.booleans())
     def set_group_enabled(self, which: int, group: str, enabled: bool) -> None:
         """
         Enable or disable a group.
         """
-        expected = None if group in self.groups else NoSuchGroup
+        expected = None if group in self.model.groups else NoSuchGroup
         self.run(self.processes[which].set_group_enabled(group, enabled), expected)
         if expected is None:
-            self.groups[group].enabled = enabled
+            self.model.groups[group].enabled = enabled
 
     # Policies
 
@@ -244,28 +139,28 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         document = policy(" ".join(sorted(actions)), "Deny" if denies else "Allow")
         self.run(self.processes[which].put_policy(name, document))
-        self.policies[name] = Rights(actions, denies)
+        self.model.policies[name] = Rights(actions, denies)
 
     @rule(which=PROCESSES, name=POLICIES)
     def remove_policy(self, which: int, name: str) -> None:
         """
         Remove a policy.
         """
-        holders = (*self.users.values(), *self.groups.values())
-        expected: type[KypelloError] | None = None if name in self.policies else NoSuchPolicy
+        holders = (*self.model.users.values(), *self.model.groups.values())
+        expected: type[KypelloError] | None = None if name in self.model.policies else NoSuchPolicy
         if any(name in each.policies for each in holders):
             expected = PolicyInUse
         self.run(self.processes[which].remove_policy(name), expected)
         if expected is None:
-            del self.policies[name]
+            del self.model.policies[name]
 
     def holder(self, name: str) -> tuple[Holder, User | Group | None, type[KypelloError]]:
         """
         Somebody who can have policies, and how it is told that they are not there.
         """
         if name.startswith("group"):
-            return Holder(HolderKind.GROUP, name), self.groups.get(name), NoSuchGroup
-        return Holder(HolderKind.USER, name), self.users.get(name), NoSuchUser
+            return Holder(HolderKind.GROUP, name), self.model.groups.get(name), NoSuchGroup
+        return Holder(HolderKind.USER, name), self.model.users.get(name), NoSuchUser
 
     @rule(which=PROCESSES, name=st.one_of(NAMES, GROUPS), names=st.sets(POLICIES))
     def attach(self, which: int, name: str, names: set[str]) -> None:
@@ -276,7 +171,7 @@ class AccountsMachine(RuleBasedStateMachine):
         expected: type[KypelloError] | None = None
         if known is None:
             expected = missing
-        elif not names <= set(self.policies):
+        elif not names <= set(self.model.policies):
             expected = NoSuchPolicy
         elif names <= known.policies:
             expected = NoPolicyChange
@@ -307,9 +202,9 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         How the making of a key for a parent ends.
         """
-        if parent == ROOT.access_key or parent in self.users:
+        if parent == ROOT.access_key or parent in self.model.users:
             return None
-        return KeyNotAllowed if parent in self.keys else NoSuchUser
+        return KeyNotAllowed if parent in self.model.keys else NoSuchUser
 
     @rule(
         which=PROCESSES,
@@ -326,13 +221,13 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         secret = self.secret()
         expected = self.parent(parent)
-        if name in self.users or name in self.keys:
+        if name in self.model.users or name in self.model.keys:
             expected = AccessKeyTaken
         document = None if limited is None else limit(" ".join(sorted(limited)))
         new = NewKey(name, secret, parent, document, enabled=enabled)
         self.run(self.processes[which].create_key(new), expected)
         if expected is None:
-            self.keys[name] = Key(parent, secret, limited, enabled=enabled)
+            self.model.keys[name] = Key(parent, secret, limited, enabled=enabled)
 
     @rule(which=PROCESSES, name=NAMES, limited=st.one_of(st.none(), SOME), enabled=st.booleans())
     def update_key(self, which: int, name: str, limited: set[str] | None, enabled: bool) -> None:
@@ -341,13 +236,13 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         secret = self.secret()
         document = None if limited is None else limit(" ".join(sorted(limited)))
-        expected = None if name in self.keys else NoSuchAccessKey
+        expected = None if name in self.model.keys else NoSuchAccessKey
         work = self.processes[which].update_key(
             name, secret_key=secret, enabled=enabled, policy=document
         )
         self.run(work, expected)
         if expected is None:
-            key = self.keys[name]
+            key = self.model.keys[name]
             key.secret, key.limit, key.enabled = secret, limited, enabled
 
     @rule(which=PROCESSES, data=st.data())
@@ -355,10 +250,10 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         Remove a service account or end a session.
         """
-        name = data.draw(st.sampled_from(["name-a", "name-b", *sorted(self.keys)]))
-        expected = None if name in self.keys else NoSuchAccessKey
+        name = data.draw(st.sampled_from(["name-a", "name-b", *sorted(self.model.keys)]))
+        expected = None if name in self.model.keys else NoSuchAccessKey
         self.run(self.processes[which].remove_key(name), expected)
-        self.keys.pop(name, None)
+        self.model.keys.pop(name, None)
 
     @rule(
         which=PROCESSES,
@@ -379,7 +274,7 @@ class AccountsMachine(RuleBasedStateMachine):
         )
         session = self.run(work, self.parent(parent))
         if session is not None:
-            self.keys[session.access_key] = Key(
+            self.model.keys[session.access_key] = Key(
                 parent, session.secret_key, limited, session.expires, bound
             )
 
@@ -388,10 +283,11 @@ class AccountsMachine(RuleBasedStateMachine):
         """
         End all sessions of somebody.
         """
-        ended = {name for name, key in self.keys.items() if key.expires and key.parent == parent}
+        keys = self.model.keys
+        ended = {name for name in self.model.keys_of(parent) if keys[name].expires}
         assert self.run(self.processes[which].revoke(parent, "builtin", None)) == len(ended)
         for name in ended:
-            del self.keys[name]
+            del keys[name]
 
     @rule(seconds=st.sampled_from([1000, 5000, TOLD]))
     def wait(self, seconds: float) -> None:
@@ -408,101 +304,12 @@ class AccountsMachine(RuleBasedStateMachine):
         now = self.case.clock.seconds()
         old = {
             name
-            for name, key in self.keys.items()
+            for name, key in self.model.keys.items()
             if key.expires is not None and key.expires <= now - TOLD - 1
         }
         self.run(self.processes[which].sweep())
         for name in old:
-            del self.keys[name]
-
-    # What must be so
-
-    def rights(self, name: str) -> set[str]:
-        """
-        What the model allows somebody.
-        """
-        if name == ROOT.access_key:
-            return set(ACTIONS)
-        key = self.keys.get(name)
-        user = self.users.get(name)
-        if key is not None:
-            if not key.enabled or (key.expires and key.expires <= self.case.clock.seconds()):
-                return set()
-            if key.policies is not None:
-                allowed = self.of_policies(key.policies)
-                if key.parent != ROOT.access_key and not self.users[key.parent].enabled:
-                    return set()
-            else:
-                allowed = self.rights(key.parent)
-            return allowed if key.limit is None else allowed & key.limit
-        if user is None or not user.enabled:
-            return set()
-        held = [self.groups[group] for group in user.groups if self.groups[group].enabled]
-        return self.of_policies(user.policies.union(*[group.policies for group in held]))
-
-    def of_policies(self, names: set[str]) -> set[str]:
-        """
-        What policies allow together.
-        """
-        found = [self.policies[name] for name in names if name in self.policies]
-        allowed = set().union(*[each.actions for each in found if not each.denies])
-        return allowed - set().union(*[each.actions for each in found if each.denies])
-
-    @invariant()
-    def look(self) -> None:
-        """
-        Both processes tell what the model tells.
-        """
-        for accounts in self.processes:
-            for name in ("name-a", "name-b", "name-c", ROOT.access_key, *self.keys):
-                self.look_at(accounts, name)
-
-    def look_at(self, accounts: Accounts, name: str) -> None:
-        """
-        Compare what is told of an access key.
-        """
-        identity = self.run(accounts.identity(name))
-        rights = {
-            action
-            for action in ACTIONS
-            if self.run(accounts.allows(Identity(name, ""), Question(action, "b/k"), {}))
-        }
-        assert rights == self.rights(name), (name, rights, self.rights(name))
-        if name == ROOT.access_key:
-            return
-        user, key = self.users.get(name), self.keys.get(name)
-        if user is not None:
-            told = (identity.secret_key, identity.enabled, identity.user)
-            assert told == (user.secret, user.enabled, name)
-        elif key is not None:
-            enabled = key.parent == ROOT.access_key or self.users[key.parent].enabled
-            assert identity.enabled is (enabled and key.enabled)
-            assert (identity.secret_key, identity.user) == (key.secret, key.parent)
-            assert identity.expires == key.expires
-        else:
-            assert identity is None
-
-    @invariant()
-    def listed(self) -> None:
-        """
-        What is listed is what the model has, and nothing that is kept leads nowhere.
-        """
-        accounts = self.processes[0]
-        users = self.run(accounts.users())
-        assert {each.name: set(each.groups) for each in users} == {
-            name: user.groups for name, user in self.users.items()
-        }
-        assert self.run(accounts.groups()) == sorted(self.groups)
-        for name, group in self.groups.items():
-            told = self.run(accounts.group(name))
-            members = sorted(each for each, user in self.users.items() if name in user.groups)
-            assert told.members == tuple(members)
-            assert (set(told.policies), told.enabled) == (group.policies, group.enabled)
-        for parent in (None, ROOT.access_key, *self.users):
-            listed = {each.access_key for each in self.run(accounts.keys(parent))}
-            assert listed == {
-                name for name, key in self.keys.items() if parent in {None, key.parent}
-            }
+            del self.model.keys[name]
 
 
 class ModelTests(SyncCase):

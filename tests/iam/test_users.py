@@ -159,6 +159,8 @@ class GroupTests(AccountsCase):
         await self.accounts.remove_members("team", ["bob"])
         self.assertEqual((await self.other.group("team")).members, ("alice",))
         self.assertEqual(await self.other.groups(), ["other", "team"])
+        told = [await self.other.group(name) for name in ("other", "team")]
+        self.assertEqual(await self.other.all_groups(), told)
 
     async def test_refused(self) -> None:
         """

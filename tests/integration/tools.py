@@ -22,8 +22,10 @@ _RECIPES = {
     "aws": "make test",
     "kes": _BUILT,
     "mc": _BUILT,
+    "minio": _BUILT,
     "mkfs.ext4": "apt-get install e2fsprogs",
     "nginx": "apt-get install nginx-light",
+    "slapadd": "apt-get install slapd",
     "systemd-analyze": "apt-get install systemd",
 }
 #: Clients without which the matrix of clients says little; each of them is required in CI.

@@ -13,10 +13,17 @@ from kypello.policy.document import Policy, parse_bucket_policy, parse_policy
 from kypello.policy.evaluate import Asker, Grants, Policies
 
 ARN = "arn:aws:s3:::"
+KMS_ARN = "arn:minio:kms:::"
 ALICE = Asker(Kind.USER, "alice")
 BOB = Asker(Kind.USER, "bob")
 ROOT = Asker(Kind.ROOT, "admin")
 ANYBODY = Asker()
+
+#: By what they are called.
+ASKERS = {"anonymous": ANYBODY, "alice": ALICE, "bob": BOB, "root": ROOT}
+
+#: What the root user has.
+UNLIMITED = Grants(True, Policies(()))
 
 
 def document(*statements: Mapping[str, Any], version: str = "2012-10-17") -> bytes:

@@ -39,6 +39,8 @@ _AT = ("2026-11-26T12:00:00+00:00", "1795694400", "2026-11-26T13:00:00+01:00", "
 #: Each operator that has an opposite, or is none: what fits and what does not.
 ROWS = [
     Row("StringEquals", "aws:UserAgent", ["a*", "b"], ["a*", "b"], ["ab", "A*", "", "a*b"]),
+    Row("StringEquals", "aws:UserAgent", ["${*}", "x", ""], ["*", "x", ""], ["${*}", "y"]),
+    Row("StringEquals", "aws:UserAgent", ["${$}{*}"], ["${*}"], ["$", "${$}{*}"]),
     Row("StringEqualsIgnoreCase", "aws:UserAgent", ["aB*"], ["Ab*", "ab*"], ["abc", ""]),
     Row("StringLike", "aws:UserAgent", ["a*c", "x?"], ["ac", "a/c", "xy"], ["AC", "x", "xyz"]),
     Row("BinaryEquals", "aws:UserAgent", ["YWI="], ["ab"], ["YWI=", "a", ""]),
@@ -66,7 +68,9 @@ ROWS = [
         ["192.0.2.9", "2001:db8::1", "198.51.100.7", "::ffff:192.0.2.9"],
         ["192.0.3.1", "2001:db9::1", "198.51.100.8", "", "unknown", "192.0.2.9, 192.0.2.9"],
     ),
-    Row("NumericEquals", "s3:max-keys", [10, "+7"], ["10", "7", "010"], ["11", "", "x", "10.0"]),
+    Row("NumericEquals", "s3:max-keys", [10, "+7"], ["10", "7", "010"], ["11", "", "x", "10.5"]),
+    Row("NumericEquals", "s3:TlsVersion", [1.2], ["1.2", "1.20"], ["1.21", "1", "1.", ".2"]),
+    Row("NumericLessThan", "s3:TlsVersion", ["1.2"], ["1.1", "1", "1.19"], ["1.2", "1.3", "2"]),
     Row("NumericLessThan", "s3:max-keys", ["10"], ["9", "-1"], ["10", "11", "x", ""]),
     Row("NumericLessThanEquals", "s3:max-keys", ["10"], ["9", "10"], ["11", "x"]),
     Row("NumericGreaterThan", "s3:max-keys", ["10"], ["11"], ["10", "9", "x"]),
@@ -206,6 +210,7 @@ class OperatorTests(SyncCase):
                 "s3:prefix": ["home/alice/x"],
                 "aws:useragent": ["Alice"],
                 "aws:principalarn": ["arn:aws:iam:::user/alice"],
+                "aws:sourcearn": ["arn:aws:alice:::x"],
             }.get(name, [])
 
         for operator, key, text, expected in (
@@ -217,6 +222,7 @@ class OperatorTests(SyncCase):
             ("StringEqualsIgnoreCase", "aws:UserAgent", "${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:username}", True),
             ("ArnEquals", "aws:PrincipalArn", "arn:aws:iam:::user/${aws:userid}", False),
+            ("ArnEquals", "aws:SourceArn", "arn:aws:${aws:username}:::x", True),
         ):
             self.assertIs(one(operator, key, text).holds(lookup), expected, (operator, text))
 

@@ -102,6 +102,7 @@ class WildcardTests(SyncCase):
         template = Template("Ab*${aws:username}", folded=True)
         self.assertTrue(template.matches("aB-ALICE", values(username="Alice")))
         self.assertFalse(template.matches("aB-bob", values(username="Alice")))
+        self.assertEqual((template.prefix, template.part), ("", ""))
 
     def test_without_wildcards(self) -> None:
         """

@@ -18,7 +18,6 @@ from botocore.credentials import Credentials
 from twisted.internet.task import Clock
 
 from kypello.iam.authenticate import Authenticator
-from kypello.iam.root import Root
 from kypello.model import Identity
 from kypello.monitor.health import Health
 from kypello.objects.datakeys import DataKeys, Reuse
@@ -32,6 +31,7 @@ from kypello.testing.fakes import FakeStorage, InlineLanes
 from kypello.testing.harness import Answer, Harness
 from tests.cases import SyncCase
 from tests.objects.keyservice import MemoryKMS
+from tests.root import Root
 
 ROOT = Identity("root-user", "root-secret")
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"

@@ -15,7 +15,6 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from kypello.iam.authenticate import Authenticator
-from kypello.iam.root import Root
 from kypello.monitor.health import FRESH, Health
 from kypello.objects.datakeys import DataKeys, Reuse
 from kypello.objects.encrypted import EncryptedStore
@@ -30,6 +29,7 @@ from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import InlineLanes
 from kypello.testing.harness import Answer, Harness
+from tests.root import Root
 from tests.s3.front import ROOT, FrontCase, at
 from tests.store.device import Device, DeviceCalls, DeviceVFS
 from tests.store.faults import whats_wrong

@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The root user: the identity that the configuration names, who may do everything.
+A server with nobody but its root user, for tests of what lies behind the decision.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,312 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The arguments of the commands for accounts.
+"""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from kypello.admincli import archives, keys, policies, users
+from kypello.admincli.target import DEFAULT_ENDPOINT
+from kypello.admincli.work import Work
+
+#: The first words of these commands, and what they are for.
+GROUPS = {
+    "user": "people and programs that have a secret key",
+    "group": "users who have policies in common",
+    "policy": "what users and groups may do",
+    "key": "access keys that act for a user",
+    "iam": "all accounts in one file: move in, move out",
+}
+
+_EXAMPLES = {
+    "user": """\
+Examples:
+  kypello user add alice
+      Make a user; the secret key is asked for.
+  kypello user add --generate backup
+      Make a user with a secret key that is shown once.
+  kypello policy attach readwrite --user alice
+      Until then she may do nothing.
+""",
+    "group": """\
+Examples:
+  kypello group add staff alice bob
+  kypello policy attach readonly --group staff
+  kypello group rm staff bob
+      Take him out again; without users, remove the group, which must be empty.
+""",
+    "policy": """\
+Examples:
+  kypello policy create team team.json
+  kypello policy attach team readonly --group staff
+  kypello policy entities --policy team
+      Who has it?
+""",
+    "key": """\
+Examples:
+  kypello key create --user alice --name laptop
+      A key that may do what alice may; its secret key is shown once.
+  kypello key create --policy read-only.json --expires 2027-01-31T00:00:00Z
+      One of your own that may do less, and ends.
+  kypello key ls --all
+""",
+    "iam": """\
+Examples:
+  kypello iam export accounts.zip
+  kypello iam import --dry-run accounts.zip
+      What would come from this server, or from MinIO's mc admin cluster iam export?
+  kypello iam import --old-root admin accounts.zip
+      Keys of admin, the root user there, become keys of the root user here.
+""",
+}
+
+_TARGET = f"""\
+Which server, and in whose name: --alias NAME as mc knows it, or --endpoint and --as, or the
+variables KYPELLO_ENDPOINT (default {DEFAULT_ENDPOINT}), KYPELLO_ROOT_USER and
+KYPELLO_ROOT_PASSWORD (also MINIO_..., and ..._FILE), or AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+
+Exit code: 0 when it is done, 1 when it is not, 2 when the arguments are wrong.
+"""
+
+_Run: TypeAlias = Callable[[Work], Awaitable[int]]
+_Arguments: TypeAlias = Callable[[ArgumentParser], object]
+
+
+def parser() -> ArgumentParser:
+    """
+    What reads the arguments.
+    """
+    whole = ArgumentParser(prog="kypello")
+    groups = whole.add_subparsers(required=True, metavar="COMMAND")
+    commands = {
+        name: groups.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"{_EXAMPLES[name]}\n{_TARGET}",
+            formatter_class=RawDescriptionHelpFormatter,
+        ).add_subparsers(required=True, metavar="COMMAND")
+        for name, purpose in GROUPS.items()
+    }
+    for group, verb, purpose, run, arguments in _COMMANDS:
+        one = commands[group].add_parser(
+            verb,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=f"{_EXAMPLES[group]}\n{_TARGET}",
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        for add in arguments:
+            add(one)
+        _add_target(one)
+        one.set_defaults(run=run)
+    return whole
+
+
+def _add_target(one: ArgumentParser) -> None:
+    target = one.add_argument_group("server")
+    place = target.add_mutually_exclusive_group()
+    place.add_argument("--endpoint", metavar="URL", help="such as https://s3.example.com:9000")
+    place.add_argument("--alias", metavar="NAME", help="a server that mc knows")
+    target.add_argument("--as", dest="as_key", metavar="KEY", help="whose access key to use")
+    target.add_argument(
+        "--as-secret-file",
+        metavar="FILE",
+        help="where the secret key of --as is, - for standard input; otherwise it is asked for",
+    )
+    target.add_argument(
+        "--ca", metavar="FILE", help="authorities to trust, in PEM; default those of the system"
+    )
+    target.add_argument(
+        "--json", action="store_true", help="print a JSON object in each line, for scripts"
+    )
+
+
+def _argument(*names: str, **settings: Any) -> _Arguments:
+    return lambda one: one.add_argument(*names, **settings)
+
+
+def _holder(one: ArgumentParser) -> None:
+    holder = one.add_mutually_exclusive_group(required=True)
+    holder.add_argument("--user", metavar="USER")
+    holder.add_argument("--group", metavar="GROUP")
+
+
+def _secret(required: bool) -> _Arguments:
+    def add(one: ArgumentParser) -> None:
+        how = one.add_mutually_exclusive_group()
+        how.add_argument(
+            "--secret-file",
+            metavar="FILE",
+            help="where the new secret key is, - for standard input",
+        )
+        how.add_argument(
+            "--generate", action="store_true", help="make a secret key, and show it once"
+        )
+        one.set_defaults(asks_for_secret=required)
+
+    return add
+
+
+def _status(word: str) -> _Arguments:
+    return lambda one: one.set_defaults(status=word)
+
+
+def _details(one: ArgumentParser) -> None:
+    one.add_argument(
+        "--policy", dest="policy_file", metavar="FILE", help="what it may do at most, in JSON"
+    )
+    one.add_argument("--name", dest="label", metavar="NAME", help="what to call it")
+    one.add_argument("--description", metavar="TEXT", help="what it is for")
+    one.add_argument("--expires", metavar="TIME", help="when it ends, as 2027-01-31T00:00:00Z")
+
+
+_USER = _argument("name", metavar="USER")
+_GROUP = _argument("name", metavar="GROUP")
+_POLICY = _argument("name", metavar="POLICY")
+_KEY = _argument("key", metavar="KEY")
+_ARCHIVE = _argument("archive", metavar="FILE", type=Path, help="a zip of this server or MinIO's")
+
+_COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
+    ("user", "add", "make a user, or set the secret key", users.add_user, (_USER, _secret(True))),
+    ("user", "rm", "remove a user with its keys", users.remove_user, (_USER,)),
+    ("user", "ls", "list the users", users.list_users, ()),
+    ("user", "info", "tell what is known of a user", users.show_user, (_USER,)),
+    ("user", "enable", "let a user sign", users.set_user_status, (_USER, _status("enabled"))),
+    (
+        "user",
+        "disable",
+        "let a user and its keys sign no more",
+        users.set_user_status,
+        (_USER, _status("disabled")),
+    ),
+    (
+        "user",
+        "policy",
+        "print what a user may do, groups included",
+        users.show_user_policy,
+        (_USER,),
+    ),
+    (
+        "group",
+        "add",
+        "put users into a group, which is made when there is none",
+        users.add_members,
+        (_GROUP, _argument("users", metavar="USER", nargs="+")),
+    ),
+    (
+        "group",
+        "rm",
+        "take users out of a group, or remove it",
+        users.remove_members,
+        (_GROUP, _argument("users", metavar="USER", nargs="*")),
+    ),
+    ("group", "ls", "list the groups", users.list_groups, ()),
+    ("group", "info", "tell what is known of a group", users.show_group, (_GROUP,)),
+    (
+        "group",
+        "enable",
+        "let a group count",
+        users.set_group_status,
+        (_GROUP, _status("enabled")),
+    ),
+    (
+        "group",
+        "disable",
+        "let a group count no more",
+        users.set_group_status,
+        (_GROUP, _status("disabled")),
+    ),
+    (
+        "policy",
+        "create",
+        "make a policy, or replace one",
+        policies.create,
+        (_POLICY, _argument("policy_file", metavar="FILE", help="in JSON; - for standard input")),
+    ),
+    ("policy", "rm", "remove a policy that nobody has", policies.remove, (_POLICY,)),
+    ("policy", "ls", "list the policies", policies.show_all, ()),
+    ("policy", "info", "print a policy", policies.show, (_POLICY,)),
+    (
+        "policy",
+        "attach",
+        "give policies to a user or a group",
+        policies.attach,
+        (_argument("policies", metavar="POLICY", nargs="+"), _holder),
+    ),
+    (
+        "policy",
+        "detach",
+        "take policies from a user or a group",
+        policies.detach,
+        (_argument("policies", metavar="POLICY", nargs="+"), _holder),
+    ),
+    (
+        "policy",
+        "entities",
+        "tell who has which policies",
+        policies.show_entities,
+        tuple(
+            _argument(f"--{kind}", metavar=kind.upper(), action="append", default=[])
+            for kind in ("user", "group", "policy")
+        ),
+    ),
+    (
+        "key",
+        "create",
+        "make a key",
+        keys.create,
+        (
+            _argument("--user", metavar="USER", help="for whom it acts; default whoever asks"),
+            _argument("--access-key", metavar="KEY", help="default: one is made"),
+            _secret(False),
+            _details,
+        ),
+    ),
+    (
+        "key",
+        "ls",
+        "list keys: one's own, or those of users",
+        keys.show_all,
+        (
+            _argument("users", metavar="USER", nargs="*"),
+            _argument("--all", action="store_true", help="those of all users"),
+        ),
+    ),
+    ("key", "info", "tell what is known of a key", keys.show, (_KEY,)),
+    ("key", "edit", "change a key", keys.edit, (_KEY, _secret(False), _details)),
+    ("key", "rm", "remove a key", keys.remove, (_KEY,)),
+    ("key", "enable", "let a key sign", keys.set_status, (_KEY, _status("on"))),
+    ("key", "disable", "let a key sign no more", keys.set_status, (_KEY, _status("off"))),
+    (
+        "iam",
+        "export",
+        "write all accounts, with their secret keys, to a file",
+        archives.export,
+        (
+            _argument("file", metavar="FILE", type=Path, help="- for standard output"),
+            _argument("--force", action="store_true", help="overwrite an existing file"),
+        ),
+    ),
+    (
+        "iam",
+        "import",
+        "read accounts from a file into the server",
+        archives.import_,
+        (
+            _ARCHIVE,
+            _argument("--dry-run", action="store_true", help="tell what would become of it only"),
+            _argument(
+                "--old-root",
+                metavar="NAME",
+                help="the root user of the server that the file is from: its keys become keys of"
+                " the root user here",
+            ),
+        ),
+    ),
+)
