@@ -11,12 +11,12 @@ from attrs import evolve, frozen
 
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
-from kypello.errors import KMSUnavailable, KypelloError
+from kypello.errors import KypelloError
 from kypello.interfaces import Change
 from kypello.model import ObjectInfo, ObjectMetadata
 from kypello.objects.access import is_customers, plainly
+from kypello.objects.conditions import known_object, needed_key
 from kypello.objects.metadata import MetadataKey
-from kypello.objects.shown import listed_object, object_without_key
 
 
 @frozen
@@ -32,7 +32,7 @@ class Resealing:
     _change: Change
     _random: Random
     _metadata_key: MetadataKey | None
-    _failure: KypelloError | None = None
+    _failure: KypelloError | None
 
     def __call__(self, stored: ObjectInfo) -> ObjectMetadata:
         """
@@ -44,21 +44,10 @@ class Resealing:
         metadata = stored.metadata
         if not is_encrypted(metadata.internal):
             return plainly(self._change(stored))
+        changed = self._change(known_object(stored, self._metadata_key, self._failure))
         if is_customers(metadata.internal):
-            changed = self._change(object_without_key(stored))
             return evolve(metadata, tags=changed.tags)
-        key = self.metadata_key()
+        key = needed_key(self._metadata_key, self._failure)
         opened = key.open(stored.key, metadata)
-        changed = self._change(listed_object(key, stored))
         whole = evolve(opened.metadata, tags=changed.tags, internal=metadata.internal)
         return key.seal(stored.key, whole, opened.size, self._random, opened.parts)
-
-    def metadata_key(self) -> MetadataKey:
-        """
-        The metadata key of the bucket.
-
-        :raises KypelloError: It cannot be had.
-        """
-        if self._metadata_key is None:
-            raise self._failure or KMSUnavailable("the metadata key was made a moment ago", 1.0)
-        return self._metadata_key

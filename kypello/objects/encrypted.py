@@ -17,7 +17,7 @@ from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import SETTING, encryption_for
-from kypello.errors import KMSUnavailable, KypelloError
+from kypello.errors import KypelloError
 from kypello.interfaces import (
     Assemble,
     Change,
@@ -44,10 +44,11 @@ from kypello.model import (
     VersionListing,
     VersionQuery,
 )
-from kypello.objects.access import Access, New, Opened, is_customers, plainly, with_etag
+from kypello.objects.access import Access, New, Opened, plainly, with_etag
 from kypello.objects.bodies import CheckedSource, encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.changing import Resealing
+from kypello.objects.conditions import checking, known_object
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
@@ -213,7 +214,7 @@ class EncryptedStore:
         """
         changing = Resealing(change, self._random, *await self._bucket_key(bucket))
         stored = await self._store.change_version(bucket, key, version_id, changing)
-        return _known(stored, *await self._bucket_key(bucket))
+        return known_object(stored, *await self._bucket_key(bucket))
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
@@ -396,7 +397,7 @@ class EncryptedStore:
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:
             return None
-        return _opening(condition, *await self._bucket_key(bucket))
+        return checking(condition, *await self._bucket_key(bucket))
 
     async def _bucket_key(self, bucket: str) -> tuple[MetadataKey | None, KypelloError | None]:
         """
@@ -408,32 +409,3 @@ class EncryptedStore:
             return await self._access.bucket_key(info), None
         except KypelloError as error:
             return None, error
-
-
-def _opening(
-    condition: Condition, metadata_key: MetadataKey | None, failure: KypelloError | None
-) -> Condition:
-    def opening(current: ObjectInfo | None) -> None:
-        """
-        Check *condition* against what the client knows of the current object.
-        """
-        if current is not None:
-            current = _known(current, metadata_key, failure)
-        condition(current)
-
-    return opening
-
-
-def _known(
-    current: ObjectInfo, metadata_key: MetadataKey | None, failure: KypelloError | None
-) -> ObjectInfo:
-    entries = current.metadata.internal
-    if not is_encrypted(entries):
-        return current
-    if is_customers(entries):
-        return object_without_key(current)
-    if metadata_key is None:
-        raise failure or KMSUnavailable("the metadata key was made a moment ago", 1.0)
-    if current.parts:
-        return opened_object(metadata_key, current).info
-    return listed_object(metadata_key, current)

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from kypello.crypto.randomness import Random
-from kypello.errors import Conflict, Damaged, KMSNotConfigured, NoSuchBucket
+from kypello.errors import Conflict, KMSNotConfigured, NoSuchBucket
 from kypello.interfaces import (
     Assemble,
     Change,
@@ -49,13 +49,7 @@ from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
 from kypello.store.intents import Intents
 from kypello.store.listing import page, scanning
-from kypello.store.opened import (
-    BlobObject,
-    PartsObject,
-    SharedPin,
-    SmallObject,
-    SmallObjects,
-)
+from kypello.store.reading import Reading
 from kypello.store.records import (
     META,
     OBJECTS,
@@ -68,11 +62,11 @@ from kypello.store.records import (
 )
 from kypello.store.removals import Removals
 from kypello.store.sources import ResumedSource, begin
-from kypello.store.stacks import Stacks, Version
+from kypello.store.stacks import Stacks
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import Uploads
 from kypello.store.versionlisting import list_versions
-from kypello.store.versions import Content, Versions, refuse_key
+from kypello.store.versions import Content, Versions
 
 #: The largest content that is kept in the index, in bytes.
 INLINE = 16 * 1024
@@ -103,7 +97,7 @@ class LayoutStore:
     _removals: Removals = field(init=False)
     _uploads: Uploads = field(init=False)
     _endings: Endings = field(init=False)
-    _small: SmallObjects = field(init=False, factory=SmallObjects)
+    _reading: Reading = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -115,6 +109,7 @@ class LayoutStore:
         self._buckets = Buckets(self._index, self._blobs, self.intents, self._random, self._now)
         stacks = Stacks(self._index, self._buckets, self.intents)
         self._versions = Versions(self._buckets, self.intents, stacks, self._random, self._now)
+        self._reading = Reading(self._blobs, self._versions)
         self._removals = Removals(
             self._index,
             self._blobs,
@@ -267,56 +262,15 @@ class LayoutStore:
         """
         Tell a version of an object.
         """
-        if not version_id and self._small.knows(bucket, key):
-            (record,) = (await self._versions.peek(bucket, key)).values
-            known = self._small.info(bucket, key, record)
-            if known is not None:
-                refuse_key(customer_key)
-                return known
-        version = await self._versions.find(bucket, key, version_id)
-        refuse_key(customer_key)
-        return version.info(bucket)
+        return await self._reading.head(bucket, key, customer_key, version_id)
 
     async def open(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> IOpenObject:
         """
-        Pin a version of an object: its only blob is open, or its content at hand, or its first
-        blob is pinned.
+        Pin a version of an object.
         """
-        small_id = "" if version_id else self._small.knows(bucket, key)
-        if small_id:
-            seen = await self._versions.peek(bucket, key, small_id)
-            small = self._small.open(bucket, key, *seen.values)
-            if small is not None:
-                refuse_key(customer_key)
-                return small
-        version = await self._versions.find(bucket, key, version_id, content=True)
-        refuse_key(customer_key)
-        while True:
-            try:
-                return await self._open(bucket, version, current=not version_id)
-            except Damaged:
-                # It may just have been replaced, and its blob removed.
-                before = version
-                version = await self._versions.find(bucket, key, version_id, content=True)
-                if version.raw == before.raw:
-                    raise
-
-    async def _open(self, bucket: str, version: Version, *, current: bool) -> IOpenObject:
-        info, blobs = version.info(bucket), version.record.parts
-        if version.record.apart or len(blobs) > 1:
-            # The sweeper removes the first blob of a version before the others.
-            pin = SharedPin(await self._blobs.pin(blobs[0].blob))
-            return PartsObject(info, self._blobs, version.parts, pin)
-        if blobs:
-            return BlobObject(info, await self._blobs.open(blobs[0].blob))
-        content = version.small if info.size else b""
-        if content is None or not version.record.holds(content):
-            raise Damaged(f"content of {bucket}/{info.key}")
-        if content and current:
-            self._small.put(version.raw, info, version.record.checksum)
-        return SmallObject(info, content)
+        return await self._reading.open(bucket, key, customer_key, version_id)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
