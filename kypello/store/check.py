@@ -31,6 +31,7 @@ from kypello.store.records import (
     PARTS,
     STATE,
     SYSTEM,
+    VERSIONS,
     BlobRecord,
     BucketRecord,
     DoneRecord,
@@ -229,9 +230,14 @@ class Checker:
         """
         Look at how the bucket keeps versions: the setting counts, and may be newer.
         """
+        where = Problem(bucket=place.bucket)
         async for page in self._records.pages(place, (STATE, STATE + b"\x00")):
             for _, value in page:
-                self._records.decoded(StateRecord, value, Problem(bucket=place.bucket))
+                self._records.decoded(StateRecord, value, where)
+            return
+        async for _ in self._records.pages(place, VERSIONS, 1):
+            self._findings.broken(where, "it has versions, and no record says so")
+            return
 
     async def _look_at(self, place: Place, kinds: bytes | None) -> None:
         """

@@ -93,7 +93,10 @@ class RebuiltObjects:
                 for row, value in page:
                     key = row[1:].partition(b"\x00")[0].decode()
                     each = _Kept(key, row, unpack(ObjectRecord, value))
-                    if within == VERSIONS or await self._is_alone(space, each, value):
+                    if within == VERSIONS and row != version_key(key, each.record.sequence):
+                        # A key has no checksum: a version that has lost its row comes back.
+                        await self._work.write(space, [Write(row, None)])
+                    elif within == VERSIONS or await self._is_alone(space, each, value):
                         kept.append(each)
                 for each in kept:
                     await self._read(space, each)

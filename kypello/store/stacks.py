@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from kypello.errors import Damaged
 from kypello.interfaces import IIndex
 from kypello.model import NULL_VERSION, ObjectInfo, Write
-from kypello.store.buckets import Buckets, Seen
+from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
 from kypello.store.parts import KnownParts, Parts
 from kypello.store.records import (
@@ -124,12 +124,14 @@ class Stacks:
 
         :param seen: Of :func:`look_keys`.
         :raises NoSuchBucket:
+        :raises Damaged: A version is not where it is told to be.
         """
-        while True:
+        for _ in range(ATTEMPTS):
             stack = await self._look(bucket, key, seen)
             if stack is not None:
                 return stack
             seen = await self._buckets.see(bucket, look_keys(key))
+        raise Damaged(f"the places of the versions of {bucket}/{key}")
 
     async def _look(self, bucket: str, key: str, seen: Seen) -> Stack | None:
         """

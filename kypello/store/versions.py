@@ -13,6 +13,7 @@ from awscrt.checksums import crc32c
 from kypello.crypto.randomness import Random
 from kypello.errors import (
     Conflict,
+    Damaged,
     IsDeleteMarker,
     NoSuchBucket,
     NoSuchKey,
@@ -129,19 +130,22 @@ class Versions:
         :raises NoSuchKey:
         :raises NoSuchVersion:
         :raises IsDeleteMarker:
+        :raises Damaged: It is not where it is told to be.
         """
         if not version_id:
             return await self._current(bucket, key, content)
-        found: Version | None = None
-        while found is None:
+        for _ in range(ATTEMPTS):
             found = await self._named(bucket, key, version_id, content)
-        if found.record.marker:
-            raise IsDeleteMarker(bucket, key, version_id, found.record.modified)
-        return found
+            if found is None:
+                continue
+            if found.record.marker:
+                raise IsDeleteMarker(bucket, key, version_id, found.record.modified)
+            return found
+        raise Damaged(f"the places of the versions of {bucket}/{key}")
 
     async def _current(self, bucket: str, key: str, content: bool) -> Version:
         wanted = NULL_VERSION if content else ""
-        while True:
+        for _ in range(ATTEMPTS):
             raw, *small = (await self.peek(bucket, key, wanted)).values
             if raw is None:
                 marker = await self._stacks.marker(bucket, key)
@@ -156,6 +160,7 @@ class Versions:
             version = await self._stacks.load(bucket, key, at, raw, small[0] if small else None)
             if version is not None:
                 return version
+        raise Damaged(f"the versions of {bucket}/{key}")
 
     async def _named(self, bucket: str, key: str, version_id: str, content: bool) -> Version | None:
         """

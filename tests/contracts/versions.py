@@ -65,9 +65,9 @@ def _modified(info: ObjectInfo) -> int:
     return info.modified
 
 
-class VersionsContract(UploadsCase):
+class VersionsCase(UploadsCase):
     """
-    The contract of an object store with versions.
+    What tests of versions have in common.
     """
 
     async def versioned(self, status: Any = "Enabled") -> IObjectStore:
@@ -124,6 +124,12 @@ class VersionsContract(UploadsCase):
             error = await self.raises(NoSuchKey, store.head("b", key))
             self.assertEqual(error.marker, found[0].info.version_id)
         return [each.info.version_id for each in found]
+
+
+class VersionsContract(VersionsCase):
+    """
+    The contract of an object store with versions.
+    """
 
     async def test_versions_kept(self) -> None:
         """

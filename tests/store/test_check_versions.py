@@ -128,3 +128,5 @@ class VersionTests(CheckCase):
         self.assertIn(marker.version_id, versions)
         await self.write(STATE, b"junk")
         self.assertIn("StateRecord", " ".join(each.what for each in await self.problems()))
+        await self.write(STATE, None)
+        self.assertIn("no record says so", (await self.problems())[0].what)

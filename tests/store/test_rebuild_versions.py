@@ -245,6 +245,7 @@ class RebuiltVersionsTests(VersionsCase):
         write_row(database, object_key("sealed/never"), pack(rows[2][1]))
         write_row(database, place_key("plain/again", marked[1][1].version_id), pack(rows[0][1]))
         write_row(database, version_key("once", 9)[:-1], pack(rows[0][1]))
+        write_row(database, version_key("once", 9), pack(rows[0][1]))
         await self.rebuild()
         await self.as_it_was(set())
 
