@@ -45,6 +45,7 @@ from kypello.model import (
     VersionListing,
     VersionQuery,
 )
+from kypello.store.amendments import Amendments
 from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
 from kypello.store.intents import Intents
@@ -95,6 +96,7 @@ class LayoutStore:
     _buckets: Buckets = field(init=False)
     _versions: Versions = field(init=False)
     _removals: Removals = field(init=False)
+    _amendments: Amendments = field(init=False)
     _uploads: Uploads = field(init=False)
     _endings: Endings = field(init=False)
     _reading: Reading = field(init=False)
@@ -118,6 +120,9 @@ class LayoutStore:
             stacks,
             self._versions,
             self._random,
+        )
+        self._amendments = Amendments(
+            self._blobs, self._buckets, self.intents, self._versions, self._random, self._now
         )
         self._uploads = Uploads(
             self._index, self._blobs, self._buckets, self.intents, self._random, self._now
@@ -254,7 +259,7 @@ class LayoutStore:
         """
         Replace tags of a version.
         """
-        return await self._versions.amend(bucket, key, version_id, change)
+        return await self._amendments.amend(bucket, key, version_id, change)
 
     async def head(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""

@@ -214,36 +214,43 @@ class RebuiltObjects:
         where = Problem(bucket=found.bucket, key=found.key)
         record = unpack(BlobRecord, await self._work.blobs.describe(found.blob))
         old = await self._stacks.find(space, found.key, record.version_id)
-        if old is not None and record.began <= old.modified:
-            await self._end_upload(space, record, 0)
-            self._work.unused(where, found.blob, "there is a newer object")
-            return
         parts = record.parts
         if not parts and not record.marker:
             parts = (PartRecord(0, found.size, found.blob),)
-        manifest = found.blob if record.parts or record.marker else ""
         made = ObjectRecord(
             1 if old is None else old.sequence + 1,
             record.version_id,
             sum(part.size for part in parts),
-            record.began,
+            record.modified or record.began,
             record.metadata,
             parts,
-            manifest=manifest,
+            manifest=found.blob if record.parts or record.marker else "",
             marker=record.marker,
+            amended=record.began if record.modified else 0,
         )
+        again = old is not None and bool(parts) and old.parts[:1] == parts[:1]
+        if old is not None and not _is_newer(made, old, again=again):
+            await self._end_upload(space, record, 0)
+            self._work.unused(where, found.blob, "there is a newer object")
+            return
         versioned = is_versioned(made) or await self._stacks.has_versions(space, found.key)
         if versioned:
             await self._stacks.list_only(space, found.key)
             place = await self._stacks.free_place(space, found.key, max(record.sequence, 1))
             made = msgspec.structs.replace(made, sequence=place)
+        if old is not None and again:
+            made = msgspec.structs.replace(made, sequence=old.sequence)
         await self._end_upload(space, record, made.sequence)
         for part in record.parts:
             wrong = await wrong_with(self._work, where, part)
             if wrong:
                 self._work.unused(where, found.blob, wrong)
                 return
-        blobs = [part.blob for part in (*parts, *empty(manifest))]
+        if old is not None and again:
+            # The same content with other metadata.
+            await self._replace(space, found.key, old, [part.blob for part in parts])
+            old = None
+        blobs = [part.blob for part in (*parts, *empty(made.manifest))]
         (use,) = await self._work.names.take([blobs])
         if use is not None:
             self._work.unused(where, found.blob, "its parts belong to something else")
@@ -253,7 +260,7 @@ class RebuiltObjects:
         await self._stacks.add(space, found.key, made, versioned=versioned)
         self._work.figures.described += 1
         self._work.figures.objects += not made.marker
-        self._work.figures.parts += len(record.parts)
+        self._work.figures.parts += len([part for part in record.parts if part.number])
 
     async def _end_upload(self, space: str, manifest: BlobRecord, sequence: int) -> None:
         """
@@ -261,7 +268,7 @@ class RebuiltObjects:
 
         :param sequence: Of the object.
         """
-        if not manifest.parts:
+        if not manifest.upload_id:
             return
         upload, key = manifest.upload_id, manifest.key
         writes: list[Write] = []
@@ -285,21 +292,35 @@ class RebuiltObjects:
         )
         await self._work.write(space, [*writes, Write(done_key(upload), pack(done))])
 
-    async def _replace(self, space: str, key: str, old: ObjectRecord) -> None:
+    async def _replace(
+        self, space: str, key: str, old: ObjectRecord, kept: Sequence[str] = ()
+    ) -> None:
         """
         Remove a version in whose place another one is made.
+
+        :param kept: Blobs that it will have, too.
         """
-        kept = _Kept(key, object_key(key), old)
-        await self._read(space, kept)
-        await self._work.names.release(kept.blobs)
-        for blob in kept.blobs:
-            self._work.unused(Problem(key=key), blob, "there is a newer object")
-        rows = [kept.at, *self._stacks.rows(key, old)]
+        former = _Kept(key, object_key(key), old)
+        await self._read(space, former)
+        await self._work.names.release(former.blobs)
+        for blob in former.blobs:
+            if blob not in kept:
+                self._work.unused(Problem(key=key), blob, "there is a newer object")
+        rows = [former.at, *self._stacks.rows(key, old)]
         await self._work.write(space, [Write(row, None) for row in rows])
         await self._stacks.settle(space, key)
         self._work.figures.objects -= not old.marker
-        self._work.figures.parts -= len([part for part in kept.record.parts if part.number])
+        self._work.figures.parts -= len([part for part in former.record.parts if part.number])
 
 
 def _belongs(row: bytes, record: ObjectRecord) -> bool:
     return bool(record.apart) if row[:1] == _LISTS[0] else bool(record.size and not record.parts)
+
+
+def _is_newer(made: ObjectRecord, old: ObjectRecord, *, again: bool) -> bool:
+    """
+    Whether what is described is newer than what there is under the same id.
+
+    :param again: Whether it is the same content.
+    """
+    return made.amended > old.amended if again else made.modified > old.modified

@@ -286,11 +286,13 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar parts: The blobs that hold the content; none when it is kept in the index, and only
         the first one when they are kept apart.
     :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`; 0 when they are not.
-    :ivar manifest: The blob that describes an object in parts, or a delete marker; empty for
-        others, and in records of releases that wrote none.
+    :ivar manifest: The blob that describes an object in parts, a delete marker, or a version
+        whose metadata were changed; empty for others, and in records of releases that wrote none.
     :ivar checksum: CRC32C of content that is kept in the index; ``None`` for other content, and
         in records of releases that wrote none.
     :ivar marker: Whether it is a delete marker, which its *manifest* describes.
+    :ivar amended: When its *manifest* began to be written, if that tells changed metadata,
+        nanoseconds since the epoch.
     """
 
     sequence: int
@@ -303,6 +305,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     manifest: str = ""
     checksum: int | None = None
     marker: bool = False
+    amended: int = 0
 
     def holds(self, content: bytes) -> bool:
         """
@@ -354,8 +357,8 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What is kept beside a blob, for a lost index to be rebuilt.
 
-    Three kinds of blobs have no content and are there for this alone: the manifest of an object in
-    parts, that of a delete marker, and the description of a bucket.
+    Some blobs have no content and are there for this alone: the manifest of an object in parts, of
+    a delete marker, or of a version whose metadata were changed, and the description of a bucket.
 
     :ivar key: Empty for a bucket.
     :ivar began: When it began to be written, nanoseconds since the epoch; later than any version
@@ -365,12 +368,14 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
         object that came in one piece.
     :ivar number: Of the part.
     :ivar upload: Of which this is a part.
-    :ivar parts: Those of the object, in a manifest.
+    :ivar parts: The blobs of the object, in a manifest.
     :ivar request: What the upload was completed by, in a manifest; see :class:`DoneRecord`.
     :ivar about: The bucket, in its description.
     :ivar marker: Whether it describes a delete marker.
     :ivar sequence: The one that the version was expected to get; 0 for a part or a bucket, and in
         descriptions of releases that told none.
+    :ivar modified: Of a version whose metadata were changed, nanoseconds since the epoch; 0 for
+        others.
     """
 
     bucket: str
@@ -386,6 +391,7 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     about: BucketRecord | None = None
     marker: bool = False
     sequence: int = 0
+    modified: int = 0
 
 
 class DoneRecord(msgspec.Struct, array_like=True, frozen=True):

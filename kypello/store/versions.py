@@ -6,7 +6,6 @@ The versions of a key: how they are found, added to and changed.
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 from attrs import define, field, frozen
 from awscrt.checksums import crc32c
 
@@ -21,20 +20,18 @@ from kypello.errors import (
     Refused,
     StorageFailed,
 )
-from kypello.interfaces import Change, Condition
+from kypello.interfaces import Condition
 from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
 from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
 from kypello.store.parts import Parts
 from kypello.store.records import (
-    META,
     ObjectRecord,
     PartRecord,
     PlaceRecord,
     content_key,
     metadata_record,
     object_key,
-    pack,
     place_key,
     unpack,
     version_key,
@@ -290,36 +287,6 @@ class Versions:
             else:
                 return True
             seen = await self.see(bucket, key)
-        raise StorageFailed(f"too many writers of {bucket}/{key} at once")
-
-    async def amend(self, bucket: str, key: str, version_id: str, change: Change) -> ObjectInfo:
-        """
-        Replace the metadata of a version.
-
-        :raises KypelloError: As :meth:`find`, and whatever *change* raises.
-        """
-        return (await undisturbed(self._amend(bucket, key, version_id, change)))[0]
-
-    async def _amend(self, bucket: str, key: str, version_id: str, change: Change) -> ObjectInfo:
-        for _ in range(ATTEMPTS):
-            version = await self.find(bucket, key, version_id)
-            metadata = metadata_record(change(version.info(bucket)))
-            record = msgspec.structs.replace(version.record, metadata=metadata)
-            if record == version.record:
-                return version.info(bucket)
-            # It may be there twice, as the current one and among all versions.
-            keys = [object_key(key), version_key(key, record.sequence)]
-            seen = await self._buckets.see(bucket, keys)
-            rows = dict(zip(keys, seen.values, strict=True))
-            raw = pack(record)
-            writes = [Write(at, raw) for at, value in rows.items() if value == version.raw]
-            if not writes:
-                continue
-            try:
-                await self._intents.commit(seen.space, writes, {META: seen.meta, **rows})
-            except Conflict:
-                continue
-            return record.info(bucket, key, version.parts.infos)
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
 
 

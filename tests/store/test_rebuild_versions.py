@@ -21,6 +21,7 @@ from kypello.store.records import (
 )
 from kypello.versioning import SETTING, Versioning, told_sequence
 from tests.contracts.object_store import StuckSource, blocks, metadata_of, pattern
+from tests.contracts.versions import tagged
 from tests.http.resources import read_all
 from tests.store.faults import whats_wrong
 from tests.store.rebuilding import BIG, SMALL, SSE_S3, RebuildCase, lose, write_row
@@ -84,8 +85,22 @@ class VersionsCase(RebuildCase):
         await self.put("plain/null", BIG, None, seed=5)
         await self.delete("sealed/null")
         await self.at_once()
+        await self.tag_some()
         await self.sweep()
         self.before = await self.stacks()
+
+    async def tag_some(self) -> None:
+        """
+        Change the tags of a version of each key, in one piece and in parts, some of them twice.
+        """
+        listing = await self.store.list_versions("b", VersionQuery())
+        for number, each in enumerate(listing.versions):
+            for count in range(number % 3):
+                if not each.marker:
+                    self.clock.advance(1)
+                    await self.store.change_version(
+                        "b", each.info.key, each.info.version_id, tagged(count=str(count))
+                    )
 
     async def at_once(self) -> None:
         """
