@@ -158,6 +158,27 @@ def scaling(stage: Stage, ours: Endpoint, static: Server | None) -> None:
     large_objects(stage, ours, static, SCALING)
     for clients in (1, 8, 64, 512):
         small_objects(stage, ours, static, clients, targets=False)
+    contention(stage, ours, 512)
+
+
+def contention(stage: Stage, ours: Endpoint, clients: int) -> None:
+    """
+    Many clients overwrite few objects, against as many that have objects of their own.
+    """
+    body = stage.random.randbytes(SMALL)
+    _, shared = small_messages(ours, body, SSE_S3)
+    _, apart = small_messages(ours, body, SSE_S3, 2 * clients)
+    stage.add(
+        compare(
+            f"PUT of 4 KiB over {_FEW} objects, {connections(clients)}",
+            partial(rate, ours.server, shared, 4 * clients, clients),
+            partial(rate, ours.server, apart, 4 * clients, clients),
+            reference="objects of their own",
+            unit="per s",
+            cpu_unit="CPU us each",
+            pairs=stage.pairs,
+        )
+    )
 
 
 def small_messages(

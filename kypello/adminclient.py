@@ -8,6 +8,7 @@ errors that say what to do.
 import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
@@ -112,17 +113,31 @@ class Access:
     secret_key: str = field(repr=False)
     token: str = field(default="", repr=False)
 
+    @property
+    def in_clear(self) -> bool:
+        """
+        Whether others can read what is sent: it leaves this machine without TLS.
+        """
+        url = urlsplit(self.endpoint)
+        if url.scheme == "https" or url.hostname == "localhost":
+            return False
+        try:
+            return not ip_address(url.hostname or "").is_loopback
+        except ValueError:
+            return True
+
 
 @define(eq=False)
 class AdminClient:
     """
     Calls one server in the name of somebody.
 
+    :ivar access: Which, and whose.
     :ivar _lane: Where keys are derived from the secret key, which takes a tenth of a second.
     :ivar _random: Gives so many random bytes.
     """
 
-    _access: Access
+    access: Access
     _agent: IAgent
     _clock: IReactorTime
     _lane: ILane
@@ -158,7 +173,7 @@ class AdminClient:
         except KypelloError:
             raise
         except Exception as error:
-            raise NoAnswer(self._access.endpoint, _explain(error)) from error
+            raise NoAnswer(self.access.endpoint, _explain(error)) from error
         if status // 100 != 2:
             raise _refusal(status, answer)
         return answer
@@ -170,7 +185,7 @@ class AdminClient:
         :param value: What JSON can hold.
         """
         sealed: bytes = await self._lane.run(
-            payload.encrypt, self._access.secret_key, json.dumps(value).encode(), self._random
+            payload.encrypt, self.access.secret_key, json.dumps(value).encode(), self._random
         )
         return sealed
 
@@ -181,10 +196,10 @@ class AdminClient:
         :raises NoAnswer: It is none.
         """
         try:
-            opened = await self._lane.run(payload.decrypt, self._access.secret_key, answer)
+            opened = await self._lane.run(payload.decrypt, self.access.secret_key, answer)
         except NotAuthentic as error:
             raise NoAnswer(
-                self._access.endpoint, "its answer was not encrypted with the secret key"
+                self.access.endpoint, "its answer was not encrypted with the secret key"
             ) from error
         return self.read(opened)
 
@@ -197,13 +212,13 @@ class AdminClient:
         try:
             return json.loads(answer)
         except ValueError as error:
-            raise NoAnswer(self._access.endpoint, "its answer is not JSON") from error
+            raise NoAnswer(self.access.endpoint, "its answer is not JSON") from error
 
     def _give_up(self, _outcome: object, _time: float) -> NoReturn:
         """
         Called with what became of a call that took too long.
         """
-        raise NoAnswer(self._access.endpoint, "it does not answer")
+        raise NoAnswer(self.access.endpoint, "it does not answer")
 
     async def _exchange(
         self, method: str, path: str, query: Query, body: bytes
@@ -213,7 +228,7 @@ class AdminClient:
             # MinIO takes the body of a POST for a form otherwise, and refuses it.
             headers.addRawHeader(b"content-type", b"application/octet-stream")
         asked = "&".join(f"{quote(name, '')}={quote(value, '')}" for name, value in query)
-        url = self._access.endpoint + path + (f"?{asked}" if asked else "")
+        url = self.access.endpoint + path + (f"?{asked}" if asked else "")
         response = await self._http.request(
             method,
             url,
@@ -229,7 +244,7 @@ class AdminClient:
             nonlocal size
             size += len(part)
             if size > MAX_ANSWER:
-                raise NoAnswer(self._access.endpoint, "its answer is too long")
+                raise NoAnswer(self.access.endpoint, "its answer is too long")
             parts.append(part)
 
         await collect(response, take)
@@ -239,7 +254,7 @@ class AdminClient:
         """
         The headers of a call, with its signature.
         """
-        access, digest = self._access, sha256(body).hexdigest()
+        access, digest = self.access, sha256(body).hexdigest()
         timestamp = write_timestamp(self._clock.seconds())
         signed = {
             "host": urlsplit(access.endpoint).netloc,

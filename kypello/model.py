@@ -367,7 +367,7 @@ class UploadListing:
     next: tuple[str, str] | None = None
 
 
-@frozen
+@define
 class Write:
     """
     One change of an index: *value* is stored under *key*, or ``None`` removes it.

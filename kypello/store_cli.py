@@ -50,7 +50,7 @@ Exit code: 0 when all is sound, 1 when something is wrong, 2 when DIR cannot be 
 
 _REBUILD_EPILOG = """\
 The index is made of what can still be read of the old one, and of what lies beside the blobs.
-Small objects, of up to 16 KiB, lie in the index only. No server may use DIR meanwhile.
+Small objects, of up to 64 KiB, lie in the index only. No server may use DIR meanwhile.
 
 The old index, and blobs that belong to nothing, are moved to DIR/set-aside-N. If the command is
 interrupted, run it again. With --dry-run, only DIR/rebuilding is written, and removed.

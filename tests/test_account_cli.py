@@ -177,6 +177,21 @@ class TargetTests(SyncCase):
             self.assertIn("is no endpoint", message)
             self.assertNotIn("secret", message)
 
+    def test_in_clear(self) -> None:
+        """
+        Who sends secrets over a network without TLS is told by the endpoint.
+        """
+        for endpoint, expected in (
+            ("http://host", True),
+            ("http://192.0.2.1:9000", True),
+            ("http://[2001:db8::1]:9000", True),
+            ("https://host", False),
+            ("http://localhost:9000", False),
+            ("http://127.0.0.2:9000", False),
+            ("http://[::1]:9000", False),
+        ):
+            self.assertIs(Access(endpoint, "me", "secret").in_clear, expected, endpoint)
+
     def test_repr(self) -> None:
         """
         What is shown holds no secret.
@@ -558,7 +573,8 @@ class CommandTests(AdminCase):
         outcomes = {one["name"]: one["outcome"] for one in told["details"]}
         self.assertEqual(outcomes["alice"], "added")
         text = self.run_command(*command, inputs=archive, people=True)
-        self.assertEqual(text, "The same already: 6.\n")
+        self.assertEqual(text.splitlines()[1:], ["The same already: 6."])
+        self.assertIn("Warning: without TLS", text)
 
     def test_partly_moved(self) -> None:
         """

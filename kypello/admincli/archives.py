@@ -30,6 +30,7 @@ async def export(work: Work) -> int:
     """
     Write all accounts, with their secrets, to a file that nobody else can read.
     """
+    _warn(work)
     content = await work.client.call("GET", "export-iam", patience=_PATIENCE)
     path: Path = work.options.file
     if str(path) == "-":
@@ -57,6 +58,7 @@ async def import_(work: Work) -> int:
 
     :return: 1 when something failed or was left out.
     """
+    _warn(work)
     query = [("dry-run", "true")] if work.options.dry_run else []
     if work.options.old_root:
         query.append(("old-root", work.options.old_root))
@@ -69,6 +71,14 @@ async def import_(work: Work) -> int:
     else:
         _tell(work, details)
     return 1 if any(one["outcome"] in ("failed", "left-out") for one in details) else 0
+
+
+def _warn(work: Work) -> None:
+    if work.client.access.in_clear:
+        work.screen.note(
+            f"Warning: without TLS, others on the way to {work.client.access.endpoint} can read all"
+            " secret keys."
+        )
 
 
 def _tell(work: Work, details: Sequence[Any]) -> None:

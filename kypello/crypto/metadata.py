@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
-from attrs import frozen
+from attrs import define
 
 from kypello.crypto.keys import SEAL_ALGORITHM, Domain, SealedObjectKey, context_bytes
 from kypello.errors import NotAuthentic
@@ -48,7 +48,7 @@ _NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY}
 )
 
 
-@frozen
+@define
 class KeyRecord:
     """
     What is kept to find the object key again.

@@ -7,7 +7,7 @@ Nobody may get more by a move than they had: where a policy, or the limit of a k
 brought over exactly, what depends on it is not brought over either, and the report says so.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -37,6 +37,9 @@ from kypello.policy.document import parse_policy, parse_session_policy
 
 #: Tells whether who imports may do an action.
 May: TypeAlias = Callable[[str], Awaitable[bool]]
+
+#: Rights to give policies to somebody; one of them will do.
+_ATTACH = ("admin:AttachUserOrGroupPolicy", "admin:UpdatePolicyAssociation")
 
 #: After how many things others get their turn.
 _SHIFT = 64
@@ -250,24 +253,32 @@ class Importing:
         self._here.groups[name] = ArchivedGroup(group.enabled, (*had, *new))
         return _done(known), ""
 
+    def _known(self, policies: Iterable[str]) -> tuple[str, ...]:
+        """
+        Those of some policies that are here as they were there.
+
+        What an archive with policies lacks was not there either, and gave nothing; one of the same
+        name that is here may give something.
+        """
+        here = self._here
+        for policy in policies:
+            if policy in here.refused:
+                raise _Stopped(
+                    Outcome.FAILED,
+                    f"the policy {policy} did not come over, and may forbid something",
+                )
+        there = self._archive.policies or here.policies
+        return tuple(sorted({each for each in policies if each in there.keys() & here.policies}))
+
     async def _mapping(self, holder: Holder, policies: tuple[str, ...]) -> _Outcome:
-        await self._require("admin:AttachUserOrGroupPolicy", "admin:UpdatePolicyAssociation")
+        await self._require(*_ATTACH)
         here, name = self._here, holder.name
         if holder.kind is HolderKind.USER and name not in here.users:
             raise NoSuchUser(name)
         if holder.kind is HolderKind.GROUP and name not in here.groups:
             raise NoSuchGroup(name)
         limits.check_subject(name)
-        for policy in policies:
-            if policy in here.refused:
-                raise _Stopped(
-                    Outcome.FAILED,
-                    f"the policy {policy} did not come over, which may forbid things",
-                )
-        # What an archive with policies lacks was not there either, and gave nothing; one of the
-        # same name that is here may give something.
-        there = self._archive.policies or here.policies
-        wanted = tuple(sorted({each for each in policies if each in there.keys() & here.policies}))
+        wanted = self._known(policies)
         gone = ", ".join(each for each in policies if each not in wanted)
         reason = f"without {gone}: no such policy" if gone else ""
         if not wanted:
@@ -286,6 +297,10 @@ class Importing:
         )
         parent = self._parent(key)
         self._check_owner(parent.name)
+        if parent.provider != BUILTIN:
+            # What the archive says of them gives them policies.
+            await self._require(*_ATTACH)
+        bound = None if parent.policies is None else self._known(parent.policies)
         if key.expires is not None and key.expires <= self._clock.seconds():
             raise _Stopped(Outcome.LEFT_OUT, "it has expired")
         name, description, reason = _labels(key)
@@ -294,7 +309,7 @@ class Importing:
             secret_key=key.secret_key,
             parent=parent.name,
             policy=None if key.policy is None else parse_session_policy(key.policy),
-            policies=parent.policies,
+            policies=bound,
             name=name,
             description=description,
             expires=key.expires,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from kypello.crypto.dare import StreamKey
@@ -38,7 +38,7 @@ R = TypeVar("R")
 _ETAG_SIZE = 16
 
 
-@frozen
+@define
 class New:
     """
     The keys of an object, or upload, that is being written.
@@ -55,10 +55,21 @@ class New:
         """
         *metadata* with how the object is encrypted, ready to be sealed.
         """
-        return evolve(metadata, internal=self.entries, sealing=self._sealing)
+        # Written out because every write does this: evolve() is slow.
+        return ObjectMetadata(
+            metadata.etag,
+            metadata.headers,
+            metadata.user,
+            metadata.checksums,
+            metadata.checksum_type,
+            metadata.tags,
+            self._sealing,
+            metadata.storage_class,
+            self.entries,
+        )
 
 
-@frozen
+@define
 class Opened(Generic[R]):
     """
     An object or upload that was opened.

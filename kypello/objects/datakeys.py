@@ -54,7 +54,7 @@ class Reuse:
         return self.bucket_seconds > 0 and self.bucket_objects > 0
 
 
-@frozen
+@define
 class ObjectDataKey:
     """
     A data key for a new object.

@@ -379,20 +379,23 @@ class EncryptedStore:
         new: New,
     ) -> ObjectInfo:
         random, metadata_key, bucket = self._random, new.metadata_key, info.name
+        described: list[tuple[int, ObjectMetadata]] = []
 
         def describe_sealed(stored_size: int) -> ObjectMetadata:
             """
             Describe the plaintext, and seal that.
             """
             size = dare.plain_size(stored_size)
-            metadata = with_etag(describe(size), new.entries, random)
-            return metadata_key.seal(key, new.entered(metadata), size, random)
+            metadata = new.entered(with_etag(describe(size), new.entries, random))
+            described.append((size, metadata_key.shown(metadata)))
+            return metadata_key.seal(key, metadata, size, random)
 
         body = CheckedSource(body, partial(self._access.see_the_same, info))
         packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)
-        return opened_object(metadata_key, stored).info
+        size, shown = described[-1]
+        return ObjectInfo(bucket, key, stored.version_id, size, stored.modified, shown)
 
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:

@@ -147,6 +147,21 @@ class MetadataKey:
         """
         return self._seal(_OBJECT, key, metadata, size, random, parts)
 
+    def shown(self, metadata: ObjectMetadata) -> ObjectMetadata:
+        """
+        What :meth:`open` gives of metadata that :meth:`seal` was given.
+        """
+        return ObjectMetadata(
+            metadata.etag,
+            metadata.headers,
+            metadata.user,
+            metadata.checksums,
+            metadata.checksum_type,
+            metadata.tags,
+            self._sealing(metadata.internal, _key_id(metadata)),
+            metadata.storage_class,
+        )
+
     def seal_upload(self, key: str, metadata: ObjectMetadata, random: Random) -> ObjectMetadata:
         """
         The same for an upload, which has no content yet.
@@ -218,7 +233,7 @@ class MetadataKey:
             metadata.checksums,
             metadata.checksum_type,
             metadata.tags,
-            "" if metadata.sealing is None else metadata.sealing.key_id,
+            _key_id(metadata),
             parts,
         )
         sealed = self._encrypt(kind, key, metadata.internal[IV], record, random)
@@ -238,11 +253,17 @@ class MetadataKey:
                 record.checksums,
                 record.checksum_type,
                 record.tags,
-                shown_sealing(metadata.internal, record.key_id),
+                self._sealing(metadata.internal, record.key_id),
                 metadata.storage_class,
             ),
             record.parts,
         )
+
+    def _sealing(self, entries: Mapping[str, str], key_id: str) -> Sealing | None:
+        """
+        How the client knows the encryption; *key_id* is how it named the master key.
+        """
+        return shown_sealing(entries, key_id)
 
     def _encrypt(
         self, kind: bytes, bound: str, iv: str, record: msgspec.Struct, random: Random
@@ -330,13 +351,14 @@ class CustomerMetadataKey(MetadataKey):
         opened = super()._open(kind, key, metadata)
         if kind == _OBJECT:
             _same(opened.metadata, metadata)
-        shown = evolve(
-            opened.metadata,
-            etag=metadata.etag,
-            tags=metadata.tags,
-            sealing=Sealing(SSE_C, customer_md5=self._md5),
-        )
+        shown = evolve(opened.metadata, etag=metadata.etag, tags=metadata.tags)
         return evolve(opened, metadata=shown)
+
+    def _sealing(self, entries: Mapping[str, str], key_id: str) -> Sealing | None:
+        """
+        With what tells the client which key it was.
+        """
+        return Sealing(SSE_C, customer_md5=self._md5)
 
 
 def is_carried_over(metadata: ObjectMetadata) -> bool:
@@ -363,6 +385,10 @@ def metadata_without_key(metadata: ObjectMetadata) -> ObjectMetadata:
         sealing=shown_sealing(metadata.internal),
         storage_class=metadata.storage_class,
     )
+
+
+def _key_id(metadata: ObjectMetadata) -> str:
+    return "" if metadata.sealing is None else metadata.sealing.key_id
 
 
 def _bound_part(key: str, number: int) -> str:

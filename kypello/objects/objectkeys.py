@@ -32,7 +32,7 @@ from kypello.objects.datakeys import DataKeys, bucket_context, object_context
 _DOMAINS = {"AES256": Domain.SSE_S3, "aws:kms": Domain.SSE_KMS, SSE_C: Domain.SSE_C}
 
 
-@frozen
+@define
 class NewObjectKey:
     """
     The key of an object that is being written, and how it is found again.
@@ -42,7 +42,7 @@ class NewObjectKey:
     record: KeyRecord
 
 
-@frozen
+@define
 class _External:
     """
     An external key, and what is kept of it: a record that still lacks its sealed object key.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kypello.crypto.randomness import Random
 from kypello.errors import (
@@ -54,7 +54,7 @@ _AT_ONCE = 1000
 _NO_METADATA = metadata_record(ObjectMetadata())
 
 
-@frozen
+@define
 class Seen:
     """
     What was read of a bucket's space in one instant.
@@ -267,9 +267,12 @@ class Buckets:
         return raw
 
 
+@lru_cache(maxsize=256)
 def is_open(meta: bytes | None) -> bool:
     """
     Whether a space with this record belongs to a bucket that lives.
+
+    The last few are remembered, for all requests ask it.
     """
     return meta is not None and unpack(SpaceRecord, meta).open
 

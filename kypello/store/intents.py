@@ -8,7 +8,7 @@ to be.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -31,7 +31,7 @@ from kypello.store.undisturbed import undisturbed
 _PREFIX = 2
 
 
-@frozen
+@define
 class Made:
     """
     An intent that is written down.

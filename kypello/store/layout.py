@@ -16,6 +16,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from kypello.crypto.dare import PACKAGE_SIZE
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, KMSNotConfigured, NoSuchBucket
 from kypello.interfaces import (
@@ -69,8 +70,10 @@ from kypello.store.uploads import Uploads
 from kypello.store.versionlisting import list_versions
 from kypello.store.versions import Content, Versions
 
-#: The largest content that is kept in the index, in bytes.
-INLINE = 16 * 1024
+#: The largest content that is kept in the index, in bytes: one package of an encrypted stream.
+#: Up to here that takes less time than files, as all writers share a sync; beyond, it takes more,
+#: since the index writes everything twice.
+INLINE = PACKAGE_SIZE
 
 
 @implementer(IObjectStore)

@@ -24,8 +24,9 @@ from kypello.store.undisturbed import undisturbed
 #: How much is remembered, in bytes.
 LIMIT = 32 * 1024 * 1024
 
-#: Longer records are not remembered, in bytes: one would take the place of many.
-LONGEST = 64 * 1024
+#: Longer records are not remembered, in bytes: one would take the place of many.  The content of
+#: a small object is below that.
+LONGEST = 72 * 1024
 
 #: What an entry takes beside its key and its value, about, in bytes.
 _ENTRY = 400

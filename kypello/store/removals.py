@@ -104,8 +104,7 @@ class Removals:
                 return []
             return [*self._stacks.discarded(stack.current), Write(object_key(key), None)]
 
-        removal = self._versions.change(bucket, key, seen, change, condition)
-        return (await undisturbed(removal))[0]
+        return await self._versions.change(bucket, key, seen, change, condition)
 
     async def _mark(
         self, bucket: str, key: str, seen: Seen, condition: Condition | None
@@ -152,8 +151,10 @@ class Removals:
         :raises NoSuchBucket:
         :raises KypelloError: Whatever *condition* raises.
         """
-        removal = self._remove_version(bucket, key, version_id, condition)
-        return (await undisturbed(removal))[0]
+        space = (await self._versions.see(bucket, key)).space
+        async with self._versions.turns.turn((space, key)):
+            removal = self._remove_version(bucket, key, version_id, condition)
+            return (await undisturbed(removal))[0]
 
     async def _remove_version(
         self, bucket: str, key: str, version_id: str, condition: Condition | None

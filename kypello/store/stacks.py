@@ -11,7 +11,7 @@ then there is no current one.  Every commit that changes the one changes the oth
 from collections.abc import Sequence
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kypello.errors import Damaged
 from kypello.interfaces import IIndex
@@ -42,7 +42,7 @@ from kypello.versioning import told_sequence
 _FEW = 16
 
 
-@frozen
+@define
 class Version:
     """
     A version of an object as it was read.

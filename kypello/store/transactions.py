@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import define
 
 from kypello.errors import Conflict, Damaged, StorageFailed, StorageFull
 from kypello.model import Write
@@ -32,7 +32,7 @@ _PACKED = (
 )
 
 
-@frozen
+@define
 class Get:
     """
     Read several keys.
@@ -41,7 +41,7 @@ class Get:
     keys: Sequence[bytes]
 
 
-@frozen
+@define
 class Scan:
     """
     Read the first records of a range; *stop* is ``None`` for the end of the space.
@@ -52,7 +52,7 @@ class Scan:
     limit: int
 
 
-@frozen
+@define
 class Commit:
     """
     Change records; see :meth:`IIndex.commit`.

@@ -4,15 +4,35 @@
 Work that goes to its end although its caller is cancelled.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 T = TypeVar("T")
 
 
-async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
+class _Shield(Deferred[Any]):
+    """
+    Waits for another Deferred, and keeps from it that nobody is interested any more.
+
+    :ivar cancelled: Whether there was a cancellation.
+    """
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        """
+        Called by Twisted: take note, and go on waiting.
+        """
+        self.cancelled = True
+
+
+@coroutine
+def undisturbed(
+    work: Coroutine["Deferred[Any]", Any, T],
+) -> Generator["Deferred[Any]", Any, tuple[T, bool]]:
     """
     Await *work*; a cancellation meanwhile does not reach it and does not end the waiting.
 
@@ -21,23 +41,29 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
 
     :return: The result, and whether there was a cancellation that the caller may heed now.
     """
-    waiting: Deferred[T] = Deferred()
-    ended = cancelled = False
-
-    def end(result: Any) -> None:
-        """
-        Hand the outcome to who waits now.
-        """
-        nonlocal ended
-        ended = True
-        waiting.callback(result)
-
-    Deferred.fromCoroutine(work).addBoth(end)
+    step: Callable[[Any], Deferred[Any]] = work.send
+    came: Any = None
+    cancelled = False
     while True:
         try:
-            return await waiting, cancelled
-        except CancelledError:
-            if ended:
-                raise
-            cancelled = True
-            waiting = Deferred()
+            waited_for = step(came)
+        except StopIteration as end:
+            return end.value, cancelled
+        finally:
+            # An error holds the frames that it came through.
+            came = None
+        # One shield suffices for all who are undisturbed within each other.
+        shield = waited_for if isinstance(waited_for, _Shield) else _shield(waited_for)
+        try:
+            step, came = work.send, (yield shield)
+        except Exception as error:
+            step, came = work.throw, error
+        if shield.cancelled:
+            # Whoever is undisturbed within this is not told.
+            cancelled, shield.cancelled = True, False
+
+
+def _shield(waited_for: "Deferred[Any]") -> _Shield:
+    shield = _Shield()
+    waited_for.addBoth(shield.callback)
+    return shield

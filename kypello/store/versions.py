@@ -6,7 +6,7 @@ The versions of a key: how they are found, added to and changed.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, field
 from awscrt.checksums import crc32c
 
 from kypello.crypto.randomness import Random
@@ -37,11 +37,12 @@ from kypello.store.records import (
     version_key,
 )
 from kypello.store.stacks import Stack, Stacks, Version, look_keys, packed
+from kypello.store.turns import Turns
 from kypello.store.undisturbed import undisturbed
 from kypello.versioning import new_version_id, told_sequence
 
 
-@frozen
+@define
 class Content:
     """
     New content of an object.
@@ -69,7 +70,7 @@ class Content:
 _NOTHING = Content(0, ObjectMetadata())
 
 
-@frozen
+@define
 class Expected:
     """
     What a version will be, unless another is committed before it.
@@ -88,6 +89,7 @@ class Versions:
     The versions of all keys.
 
     :ivar _now: Nanoseconds since the epoch.
+    :ivar turns: Of those who change a key, by space and key.
     """
 
     _buckets: Buckets
@@ -95,6 +97,7 @@ class Versions:
     _stacks: Stacks
     _random: Random
     _now: Callable[[], int]
+    turns: Turns = field(init=False, factory=Turns)
 
     async def see(self, bucket: str, key: str) -> Seen:
         """
@@ -238,7 +241,7 @@ class Versions:
                 writes.append(Write(content_key(key, record.version_id), content.small))
             return writes
 
-        await undisturbed(self.change(bucket, key, seen, change, condition, content))
+        await self.change(bucket, key, seen, change, condition, content)
         return made[0].info(bucket, key, Parts(content.parts).infos)
 
     def _id(self, stack: Stack, sequence: int, expected: str) -> str:
@@ -264,8 +267,24 @@ class Versions:
         :return: Whether it was not given up.
         :raises KypelloError: As :meth:`replace`, and whatever *condition* raises.
         """
+        async with self.turns.turn((seen.space, key)) as waited:
+            work = self._try_change(bucket, key, seen, waited, change, condition, content)
+            return (await undisturbed(work))[0]
+
+    async def _try_change(
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        outdated: bool,
+        change: Callable[[Stack], list[Write] | None],
+        condition: Condition | None,
+        content: Content,
+    ) -> bool:
         space = seen.space
         for _ in range(ATTEMPTS):
+            if outdated:
+                seen = await self.see(bucket, key)
             stack = await self._stacks.look(bucket, key, seen)
             if stack.space != space:
                 raise NoSuchBucket(bucket)
@@ -274,6 +293,8 @@ class Versions:
             writes = change(stack)
             if not writes:
                 return writes is not None
+            # What is written anew need not be removed before.
+            writes = list({write.key: write for write in writes}.values())
             try:
                 await self._intents.commit(
                     space,
@@ -286,7 +307,7 @@ class Versions:
                     raise
             else:
                 return True
-            seen = await self.see(bucket, key)
+            outdated = True
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
 
 

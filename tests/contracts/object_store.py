@@ -34,10 +34,11 @@ from kypello.model import (
     ObjectInfo,
     ObjectMetadata,
 )
+from kypello.store.layout import INLINE
 from kypello.testing.fakes import BytesSource
 
 #: Sizes around the limits of stores and of encryption, in bytes.
-SIZES = (0, 1, 1000, 16 * 1024 - 32, 16 * 1024, 16 * 1024 + 1, 65536, 65537, 3 * 1024 * 1024 + 5)
+SIZES = (0, 1, 1000, 65536, 65537, INLINE, INLINE + 1, 3 * 1024 * 1024 + 5)
 
 
 def pattern(size: int, seed: int = 0) -> bytes:

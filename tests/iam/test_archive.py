@@ -574,6 +574,29 @@ class SubjectTests(ArchiveCase):
         report = await self.bring(await self.export())
         self.assertEqual({item.outcome for item in report.items}, {Outcome.UNCHANGED})
 
+    async def test_bound(self) -> None:
+        """
+        A key that has policies by what the archive says of it needs the right to give policies,
+        and gets none that is not here as it was there.
+        """
+        await self.accounts.put_policy("wide", policy("s3:*"))
+        said = {"sub": "s-1", "iss": "https://id"}
+        assets = minio_assets()
+        assets["policies"] |= {"lost": 7}
+        assets["svcaccts"] = {
+            "ADMIN": key("hash", claims={**said, "policy": "consoleAdmin"}),
+            "WIDE": key("hash", claims={**said, "policy": "wide"}),
+            "LOST": key("hash", claims={**said, "policy": "team,lost"}),
+        }
+        importer = self.importer("admin:CreateServiceAccount", unlimited=False)
+        report = await self.bring(assets, importer)
+        self.assertEqual(report.of(Outcome.ADDED), [])
+        self.assertIn("admin:AttachUserOrGroupPolicy", self.reason(report, "ADMIN"))
+        report = await self.bring(assets)
+        self.assertIn("lost", self.reason(report, "LOST"))
+        self.assertEqual((await self.accounts.key("WIDE")).policies, ())
+        self.assertFalse(await self.allowed("WIDE"))
+
     async def test_groups(self) -> None:
         """
         The policies of a group of LDAP, which is a name with signs that no group here has, are

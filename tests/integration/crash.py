@@ -13,12 +13,14 @@ from typing import Any
 from attrs import define, field
 from botocore.exceptions import BotoCoreError, ClientError
 
+from kypello.store.layout import INLINE
+
 #: What a key may hold: a digest of its content and how many blobs that takes; ``None`` for
 #: nothing.
 State = tuple[str, int] | None
 
 #: Sizes of content: in the index, in one blob, in several blocks.
-SIZES = (0, 500, 5_000, 40_000, 300_000, 3_000_000)
+SIZES = (0, 500, 5_000, 40_000, 80_000, 300_000, 3_000_000)
 
 #: A part that is not the last one.
 PART = 5 * 1024 * 1024
@@ -65,7 +67,7 @@ class Writer:
         )
         self._change(
             key,
-            _state(body, int(len(body) > 16384)),
+            _state(body, int(len(body) > INLINE)),
             lambda: self._client.put_object(Bucket=BUCKET, Key=key, Body=body, **how),
         )
 

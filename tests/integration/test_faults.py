@@ -153,7 +153,7 @@ class OutageTests(KeyServerCase):
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="plain", Body=b"plain")
         self.assertEqual(s3.get_object(Bucket="bucket", Key="plain")["Body"].read(), b"plain")
-        sealed = {"Bucket": "bucket", "Key": "sealed", "Body": bytes(50_000), **_SSE}
+        sealed = {"Bucket": "bucket", "Key": "sealed", "Body": bytes(100_000), **_SSE}
         self.assertEqual(refusal(s3.put_object, **sealed), (503, "ServiceUnavailable"))
         self.assertEqual(server.health("ready"), 503)
         self.assertEqual((server.health("live"), server.health("cluster")), (200, 200))
@@ -161,7 +161,7 @@ class OutageTests(KeyServerCase):
         self.run_server(tuple(command), ours.port).wait()
         wait_until(lambda: server.health("ready") == 200, 30)
         s3.put_object(**sealed)
-        self.assertEqual(s3.head_object(Bucket="bucket", Key="sealed")["ContentLength"], 50_000)
+        self.assertEqual(s3.head_object(Bucket="bucket", Key="sealed")["ContentLength"], 100_000)
 
     def test_reading_goes_on(self) -> None:
         """

@@ -35,7 +35,7 @@ class ReadmeTests(SyncCase):
         text = text.partition("\n## Use it\n")[2].partition("\n## ")[0]
         shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         python = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        self.assertEqual((len(shell), len(python)), (2, 1))
+        self.assertEqual((len(shell), len(python)), (3, 1))
         (work / "README.md").write_text(text, encoding="utf-8")
         folders = [str(tools.require("mc").parent), str(Path(sys.executable).parent)]
         for command in (

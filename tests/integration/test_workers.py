@@ -103,7 +103,7 @@ class SharingTests(WorkersCase):
         shown something else before.
         """
         for number in range(50):
-            body, size = b"%d" % number, number % 3 * 20_000
+            body, size = b"%d" % number, number % 3 * 40_000
             writer, reader = (self.first, self.second) if number % 2 else (self.second, self.first)
             writer.put_object(Bucket="bucket", Key="k", Body=body + bytes(size))
             got = reader.get_object(Bucket="bucket", Key="k")

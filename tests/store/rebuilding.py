@@ -116,7 +116,7 @@ class RebuildCase(DiskCase):
         Send a part.
         """
         self.clock.advance(1)
-        data = pattern(1000 + number, seed)
+        data = pattern(4000 + number, seed)
         body = BytesSource(blocks(data))
         await self.store.put_part(bucket, key, upload, number, body, lambda _: metadata_of(data))
 

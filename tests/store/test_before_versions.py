@@ -135,7 +135,7 @@ class EarlierTests(VersionsContract, AsyncCase):
         """
         store = await self.open()
         await self.switch(store, "Enabled")
-        made = await self.put(store, "large", pattern(30_000))
+        made = await self.put(store, "large", pattern(100_000))
         marker = await store.delete("b", "few")
         await self.settle(store)
         index, problems = MemoryIndex(), list[Problem]()

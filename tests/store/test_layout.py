@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 
 from kypello.errors import Damaged, KMSNotConfigured
@@ -22,13 +22,14 @@ from kypello.model import (
     UploadQuery,
     Write,
 )
-from kypello.store.layout import LayoutStore
+from kypello.store.layout import INLINE, LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.store.records import SYSTEM
+from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
-from tests.contracts.object_store import ObjectStoreContract, metadata_of, pattern
+from tests.contracts.object_store import ObjectStoreCase, ObjectStoreContract, metadata_of, pattern
 from tests.contracts.uploads import UploadsCase, UploadsContract
 from tests.contracts.versions import VersionsCase, VersionsContract
 from tests.store.faults import whats_wrong
@@ -345,3 +346,109 @@ class CancelledTests(UploadsCase, AsyncCase):
 
         self.assertEqual(await self.moments(write, 2, begun), [True, True])
         self.assertEqual(await self.moments(self.abort, 2, ended), [True, True])
+
+
+@define(eq=False)
+class CountingIndex(SlowIndex):
+    """
+    A slow index that counts commits.
+    """
+
+    commits: int = 0
+
+    async def commit(
+        self,
+        space: str,
+        writes: Sequence[Write],
+        expect: Mapping[bytes, bytes | None],
+        empty: Sequence[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Count one.
+        """
+        self.commits += 1
+        await super().commit(space, writes, expect, empty)
+
+
+@define(eq=False)
+class AskedIndex(MemoryIndex):
+    """
+    An index that counts how often it is read.
+    """
+
+    asked: int = 0
+
+    async def get(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """
+        Count one.
+        """
+        self.asked += 1
+        return await super().get(space, keys)
+
+
+class RememberedTests(ObjectStoreCase, AsyncCase):
+    """
+    A store over an index that remembers.
+    """
+
+    async def test_largest(self) -> None:
+        """
+        The largest content that lies in the index is remembered, too.
+        """
+        asked = AskedIndex()
+        store = LayoutStore(RememberingIndex(asked), MemoryBlobs(), Clock(), os.urandom)
+        await store.create_bucket("b", {})
+        await self.put(store, "k", pattern(INLINE))
+        before = asked.asked
+        self.assertEqual(await self.get(store, "k"), pattern(INLINE))
+        self.assertEqual(asked.asked, before)
+
+
+class ManyWritersTests(ObjectStoreCase, AsyncCase):
+    """
+    Many writers of one key at once.
+    """
+
+    async def test_commits(self) -> None:
+        """
+        No commit of theirs is in vain: there is one for each writer, and one of them is last.
+        """
+        clock = Clock()
+        index = CountingIndex(clock=clock)
+        store = LayoutStore(index, MemoryBlobs(), clock, os.urandom)
+        making = Deferred.fromCoroutine(store.create_bucket("b", {}))
+        clock.pump([1] * 10)
+        await making
+        index.commits = 0
+        writing = [
+            Deferred.fromCoroutine(self.put(store, "k", b"%d" % number)) for number in range(50)
+        ]
+        removing = Deferred.fromCoroutine(store.delete("b", "k"))
+        clock.pump([1] * 101)
+        self.assertFalse(removing.called)
+        clock.pump([1])
+        await gatherResults([*writing, removing])
+        self.assertEqual(index.commits, 51)
+        self.assertEqual((await store.list("b", ListQuery())).objects, ())
+
+    async def test_cancelled(self) -> None:
+        """
+        A writer that is cancelled before its turn stores nothing and holds up nobody.
+        """
+        clock = Clock()
+        index = CountingIndex(clock=clock)
+        store = LayoutStore(index, MemoryBlobs(), clock, os.urandom)
+        making = Deferred.fromCoroutine(store.create_bucket("b", {}))
+        clock.pump([1] * 10)
+        await making
+        index.commits = 0
+        first, second, third = (
+            Deferred.fromCoroutine(self.put(store, "k", content))
+            for content in (b"first", b"second", b"third")
+        )
+        second.cancel()
+        clock.pump([1] * 4)
+        await gatherResults([first, third])
+        with self.assertRaises(CancelledError):
+            await second
+        self.assertEqual((index.commits, await self.get(store, "k")), (2, b"third"))

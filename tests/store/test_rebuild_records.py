@@ -343,7 +343,7 @@ class UploadTests(RecordsCase):
         self.assertEqual(await self.lost(), [])
         self.assertEqual(await self.unfinished(), before)
         await self.complete("k", upload, (1, 2, 3))
-        self.assertEqual(len((await self.contents())["b", "k"][1]), 3006)
+        self.assertEqual(len((await self.contents())["b", "k"][1]), 12006)
 
     async def test_part(self) -> None:
         """
