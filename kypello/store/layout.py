@@ -10,7 +10,8 @@ process ends at, the commit has happened or has not, and everything that is left
 by an intent or by the garbage queue; the sweeper removes it.  So it is with a part of an upload.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -264,21 +265,21 @@ class LayoutStore:
         """
         return await self._amendments.amend(bucket, key, version_id, change)
 
-    async def head(
+    def head(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
-    ) -> ObjectInfo:
+    ) -> Coroutine[Any, Any, ObjectInfo]:
         """
         Tell a version of an object.
         """
-        return await self._reading.head(bucket, key, customer_key, version_id)
+        return self._reading.head(bucket, key, customer_key, version_id)
 
-    async def open(
+    def open(
         self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
-    ) -> IOpenObject:
+    ) -> Coroutine[Any, Any, IOpenObject]:
         """
         Pin a version of an object.
         """
-        return await self._reading.open(bucket, key, customer_key, version_id)
+        return self._reading.open(bucket, key, customer_key, version_id)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """

@@ -4,7 +4,8 @@
 The versions of a key: how they are found, added to and changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
 from awscrt.checksums import crc32c
@@ -107,7 +108,7 @@ class Versions:
         """
         return await self._buckets.see(bucket, look_keys(key))
 
-    async def peek(self, bucket: str, key: str, content: str = "") -> Seen:
+    def peek(self, bucket: str, key: str, content: str = "") -> Coroutine[Any, Any, Seen]:
         """
         A look at the current version of a key, for those who read it.
 
@@ -115,8 +116,11 @@ class Versions:
             for none.
         :raises NoSuchBucket:
         """
-        keys = [object_key(key), content_key(key, content)]
-        return await self._buckets.see(bucket, keys if content else keys[:1])
+        keys = [object_key(key)]
+        if content:
+            keys.append(content_key(key, content))
+        # Every small request comes here: there is no coroutine more than need be.
+        return self._buckets.see(bucket, keys)
 
     async def find(
         self, bucket: str, key: str, version_id: str = "", content: bool = False
