@@ -60,10 +60,13 @@ class BucketNotEmpty(KypelloError):
 class NoSuchKey(KypelloError):
     """
     The bucket exists and holds no current object under this key.
+
+    :ivar marker: The version id of the delete marker that hides what there was; empty for none.
     """
 
     bucket: str
     key: str
+    marker: str = ""
 
 
 @define(eq=False)
@@ -84,6 +87,20 @@ class NoSuchVersion(KypelloError):
     bucket: str
     key: str
     version_id: str
+
+
+@define(eq=False)
+class IsDeleteMarker(KypelloError):
+    """
+    The version with this id is a delete marker, which has no content.
+
+    :ivar modified: When it was made, nanoseconds since the epoch.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    modified: int
 
 
 @define(eq=False)

@@ -22,6 +22,7 @@ from kypello.model import (
     ByteRange,
     CustomerKey,
     DataKey,
+    Deletion,
     EncryptionRequest,
     Identity,
     KeyInfo,
@@ -35,6 +36,8 @@ from kypello.model import (
     UploadInfo,
     UploadListing,
     UploadQuery,
+    VersionListing,
+    VersionQuery,
     Write,
 )
 
@@ -49,6 +52,10 @@ Describe: TypeAlias = Callable[[int], ObjectMetadata]
 #: Called in the instant of a commit with what is current under the key, or ``None``; raises
 #: to refuse the write.  May be called more than once.
 Condition: TypeAlias = Callable[[ObjectInfo | None], None]
+
+#: Called in the instant of a commit with a version; gives the metadata that it shall have, which
+#: differ in tags only, or raises to refuse.  May be called more than once.
+Change: TypeAlias = Callable[[ObjectInfo], ObjectMetadata]
 
 #: Called in the instant of a commit with an upload and all its parts in order; tells what the
 #: object is made of, or raises to refuse.  May be called more than once.
@@ -154,6 +161,12 @@ class IObjectStore(Interface):
     """
     Buckets of objects.
 
+    The bucket setting :data:`kypello.versioning.SETTING` tells what becomes of the object that a
+    write takes the place of.  While versioning is enabled, it stays as an older version, and a
+    deletion makes a delete marker.  While it is suspended, this is so for all versions but the
+    one that has the id ``null``, which what is written or deleted then takes the place of.  The
+    versions of a key are ordered as they were committed; the newest counts.
+
     Every write is durable and visible to every reader when its call returns; readers see all
     of it or nothing.  A call that raises, or is cancelled, leaves nothing behind.  All calls
     raise :class:`StorageFailed` when the device fails; the caller may try again.
@@ -206,7 +219,7 @@ class IObjectStore(Interface):
         condition: Condition | None = None,
     ) -> ObjectInfo:
         """
-        Store an object under a key, in place of what was there.
+        Store an object under a key, in place of what was there, or above it.
 
         The store reads *body* to its end and closes it in any case.
 
@@ -214,40 +227,73 @@ class IObjectStore(Interface):
         :param encryption: What the client asked for; ``None`` leaves it to the wrapper's
             defaults (bucket, then environment).  A store without encryption refuses a request
             with :class:`KMSNotConfigured`.
+        :return: With the id of the version.
         :raises NoSuchBucket: Before the body is read, or when the bucket went away meanwhile.
         :raises StorageFull:
         :raises KypelloError: Whatever *body*, *describe* or *condition* raise.
         """
 
-    async def head(bucket: str, key: str, customer_key: CustomerKey | None = None) -> ObjectInfo:
+    async def head(
+        bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
+    ) -> ObjectInfo:
         """
-        Tell the current version of an object without touching its content.
+        Tell a version of an object without touching its content.
 
         :param customer_key: For an object that was stored with one.
+        :param version_id: Empty for the current version.
         :raises NoSuchBucket:
-        :raises NoSuchKey:
+        :raises NoSuchKey: There is no current version; tells the delete marker, if there is one.
+        :raises NoSuchVersion:
+        :raises IsDeleteMarker: What *version_id* names.
         :raises Refused: The key is missing, wrong, or the object has none: ``InvalidRequest``
             or ``AccessDenied``.
         """
 
-    async def open(bucket: str, key: str, customer_key: CustomerKey | None = None) -> IOpenObject:
+    async def open(
+        bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
+    ) -> IOpenObject:
         """
-        Pin the current version of an object for reading.  The caller closes it.
+        Pin a version of an object for reading.  The caller closes it.
 
         :raises KypelloError: As :meth:`head`.
         """
 
-    async def delete(bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
-        Remove an object; one that does not exist is removed already.
+        Remove an object, or hide it under a delete marker, or remove a version for good; what
+        does not exist is removed already.
 
+        When the newest version is removed, the one below it becomes current at once.
+
+        :param condition: Given what is current, whichever version is removed.
+        :param version_id: Of a version or delete marker; empty to remove the object.
         :raises NoSuchBucket:
         :raises KypelloError: Whatever *condition* raises.
+        """
+
+    async def change_version(bucket: str, key: str, version_id: str, change: Change) -> ObjectInfo:
+        """
+        Replace tags of a version at once, and nothing else; its content is not touched.
+
+        :param version_id: Empty for the current version.
+        :return: The version as it is now; of one that has a key of its client, what can be told
+            without.
+        :raises KypelloError: As :meth:`head`, and whatever *change* raises.
         """
 
     async def list(bucket: str, query: ListQuery) -> Listing:
         """
         One page of the current objects, in byte order of their keys.
+
+        :raises NoSuchBucket:
+        """
+
+    async def list_versions(bucket: str, query: VersionQuery) -> VersionListing:
+        """
+        One page of all versions and delete markers: by key in byte order, the newest of each key
+        first.
 
         :raises NoSuchBucket:
         """
@@ -324,7 +370,8 @@ class IObjectStore(Interface):
         When it fails, the upload is as it was.  Parts that are not used are removed.
 
         :param request: A digest of what is asked for.  When an upload was completed by the
-            same request, and what it made is current still, the answer is the same again.
+            same request, and the version that it made is there still, the answer is the same
+            again.
         :param customer_key: For an upload that began with one; it may be missing unless the
             upload has checksums.
         :raises NoSuchBucket:

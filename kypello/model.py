@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 #: Anything that holds bytes and need not be copied to be read.
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-#: The version id of an object in a bucket without versions.
+#: The id of a version that was stored while its bucket did not have versioning enabled.
 NULL_VERSION = "null"
 
 _NOTHING: Mapping[str, str] = {}
@@ -240,6 +240,20 @@ class ObjectInfo:
 
 
 @frozen
+class Deletion:
+    """
+    What a deletion has done.
+
+    :ivar version_id: Of the version that was removed, or of the delete marker that was made;
+        empty in a bucket that never had versions.
+    :ivar marker: Whether that is a delete marker.
+    """
+
+    version_id: str = ""
+    marker: bool = False
+
+
+@frozen
 class ListQuery:
     """
     Which page of a listing is wanted.
@@ -269,6 +283,55 @@ class Listing:
     objects: tuple[ObjectInfo, ...] = ()
     prefixes: tuple[str, ...] = ()
     next: str | None = None
+
+
+@frozen
+class VersionQuery:
+    """
+    Which page of the versions of all objects is wanted.
+
+    :ivar prefix: Only keys that begin so.
+    :ivar delimiter: As in :class:`ListQuery`.
+    :ivar after_key: Only versions of keys that come after this key, or group, in byte order.
+    :ivar after_version: Also those of *after_key* itself that are older than this version, which
+        need not be there any more.
+    :ivar limit: How many versions and groups together, 0 to 1000.
+    """
+
+    prefix: str = ""
+    delimiter: str = ""
+    after_key: str = ""
+    after_version: str = ""
+    limit: int = 1000
+
+
+@define
+class ListedVersion:
+    """
+    A version as a listing tells it.
+
+    :ivar info: Without parts; of a delete marker only names and time mean anything.
+    :ivar latest: Whether it is the newest of its key.
+    """
+
+    info: ObjectInfo
+    latest: bool
+    marker: bool
+
+
+@frozen
+class VersionListing:
+    """
+    One page of versions.
+
+    :ivar prefixes: The groups.
+    :ivar next: Key and version that the next page follows, when there is one; a group has no
+        version.
+    """
+
+    versions: tuple[ListedVersion, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    next: tuple[str, str] | None = None
 
 
 @frozen

@@ -17,9 +17,10 @@ from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import SETTING, encryption_for
-from kypello.errors import KMSUnavailable, KypelloError
+from kypello.errors import KypelloError
 from kypello.interfaces import (
     Assemble,
+    Change,
     Condition,
     Describe,
     IBodySource,
@@ -29,7 +30,9 @@ from kypello.interfaces import (
 from kypello.model import (
     BucketInfo,
     CustomerKey,
+    Deletion,
     EncryptionRequest,
+    ListedVersion,
     Listing,
     ListQuery,
     ObjectInfo,
@@ -38,10 +41,14 @@ from kypello.model import (
     UploadInfo,
     UploadListing,
     UploadQuery,
+    VersionListing,
+    VersionQuery,
 )
-from kypello.objects.access import Access, New, Opened, is_customers, plainly, with_etag
+from kypello.objects.access import Access, New, Opened, plainly, with_etag
 from kypello.objects.bodies import CheckedSource, encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
+from kypello.objects.changing import Resealing
+from kypello.objects.conditions import checking, known_object
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
@@ -156,29 +163,29 @@ class EncryptedStore:
             body.close()
 
     async def head(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> ObjectInfo:
         """
-        Tell an object without a call of the KMS, once the key of the bucket is open.
+        Tell a version without a call of the KMS, once the key of the bucket is open.
 
         :raises KMSUnavailable:
         :raises KMSNotConfigured: The object is encrypted with a key of the KMS.
         :raises NotAuthentic: Its metadata is not what was written.
         :raises Refused: As :meth:`IObjectStore.head`.
         """
-        stored = await self._store.head(bucket, key)
+        stored = await self._store.head(bucket, key, None, version_id)
         opened = await self._opened(stored, customer_key)
         return stored if opened is None else opened.shown.info
 
     async def open(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> IOpenObject:
         """
-        Pin an object; its content is decrypted as it is read.
+        Pin a version; its content is decrypted as it is read.
 
         :raises KypelloError: As :meth:`head`.
         """
-        below = await self._store.open(bucket, key)
+        below = await self._store.open(bucket, key, None, version_id)
         try:
             opened = await self._opened(below.info, customer_key)
             if opened is None:
@@ -188,11 +195,26 @@ class EncryptedStore:
             below.close()
             raise
 
-    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
-        Remove an object; without condition no key is needed.
+        Remove an object, or a version; without condition no key is needed.
         """
-        await self._store.delete(bucket, key, await self._checked(bucket, condition))
+        checked = await self._checked(bucket, condition)
+        return await self._store.delete(bucket, key, checked, version_id)
+
+    async def change_version(
+        self, bucket: str, key: str, version_id: str, change: Change
+    ) -> ObjectInfo:
+        """
+        Replace tags of a version, whose metadata are sealed anew.
+
+        :raises KypelloError: As :meth:`head`; but no key of a client is needed.
+        """
+        changing = Resealing(change, self._random, *await self._bucket_key(bucket))
+        stored = await self._store.change_version(bucket, key, version_id, changing)
+        return known_object(stored, *await self._bucket_key(bucket))
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
@@ -203,6 +225,20 @@ class EncryptedStore:
             bucket, listing.objects, listed_object, object_without_key
         )
         return evolve(listing, objects=objects)
+
+    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+        """
+        One page of all versions, with at most one call of the KMS.
+        """
+        listing = await self._store.list_versions(bucket, query)
+        infos = await self._access.listed(
+            bucket, [each.info for each in listing.versions], listed_object, object_without_key
+        )
+        versions = [
+            ListedVersion(info, each.latest, each.marker)
+            for info, each in zip(infos, listing.versions, strict=True)
+        ]
+        return evolve(listing, versions=tuple(versions))
 
     async def create_upload(
         self,
@@ -364,38 +400,15 @@ class EncryptedStore:
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:
             return None
+        return checking(condition, *await self._bucket_key(bucket))
+
+    async def _bucket_key(self, bucket: str) -> tuple[MetadataKey | None, KypelloError | None]:
+        """
+        The metadata key of a bucket, or why it cannot be had: what is not encrypted can be looked
+        at without it.
+        """
         info = await self._store.bucket(bucket)
-        # An object that is not encrypted can be checked without the key.
         try:
-            return _opening(condition, await self._access.bucket_key(info))
+            return await self._access.bucket_key(info), None
         except KypelloError as error:
-            return _opening(condition, None, error)
-
-
-def _opening(
-    condition: Condition, metadata_key: MetadataKey | None, failure: KypelloError | None = None
-) -> Condition:
-    def opening(current: ObjectInfo | None) -> None:
-        """
-        Check *condition* against what the client knows of the current object.
-        """
-        if current is not None:
-            current = _known(current, metadata_key, failure)
-        condition(current)
-
-    return opening
-
-
-def _known(
-    current: ObjectInfo, metadata_key: MetadataKey | None, failure: KypelloError | None
-) -> ObjectInfo:
-    entries = current.metadata.internal
-    if not is_encrypted(entries):
-        return current
-    if is_customers(entries):
-        return object_without_key(current)
-    if metadata_key is None:
-        raise failure or KMSUnavailable("the metadata key was made a moment ago", 1.0)
-    if current.parts:
-        return opened_object(metadata_key, current).info
-    return listed_object(metadata_key, current)
+            return None, error

@@ -17,6 +17,7 @@ from kypello.s3.dates import http_date
 from kypello.s3.encryption import read_customer_key
 from kypello.s3.errors import invalid_argument
 from kypello.s3.headers import checksum_elements
+from kypello.s3.versions import read_version, version_headers
 from kypello.s3.xml import CONTENT_TYPE, document
 
 #: The most parts that are told at once, and how many there are unless fewer are asked for.
@@ -46,11 +47,19 @@ async def get_object_attributes(call: Call) -> Response:
     Tell some attributes of an object.
     """
     loopback = call.front.allow_insecure_customer_keys
-    wanted, key = await call.check(
-        lambda: (_read_wanted(call.head), read_customer_key(call.head, loopback=loopback))
+    wanted, key, version_id = await call.check(
+        lambda: (
+            _read_wanted(call.head),
+            read_customer_key(call.head, loopback=loopback),
+            read_version(call.head),
+        )
     )
-    info = await call.front.store.head(call.bucket, call.key, key)
-    headers = (CONTENT_TYPE, ("Last-Modified", http_date(info.modified)))
+    info = await call.front.store.head(call.bucket, call.key, key, version_id)
+    headers = [
+        CONTENT_TYPE,
+        ("Last-Modified", http_date(info.modified)),
+        *version_headers(call.settings, info.version_id),
+    ]
     return Response(200, headers, attributes_document(info, wanted))
 
 

@@ -6,6 +6,7 @@ Configurations of buckets: default encryption, and what is told of all that cann
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from xml.etree.ElementTree import Element
 
 from attrs import frozen
@@ -16,6 +17,7 @@ from kypello.http.response import Response
 from kypello.model import SSE_C, EncryptionRequest
 from kypello.s3.call import Call
 from kypello.s3.errors import access_denied, not_implemented
+from kypello.s3.versions import read_version
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -189,9 +191,10 @@ async def check_exists(call: Call) -> None:
     if not call.key:
         await call.front.store.bucket(call.bucket)
         return
+    version_id = await call.check(partial(read_version, call.head))
     # It may be stored with a key that this request need not bring.
     with suppress(Refused):
-        await call.front.store.head(call.bucket, call.key)
+        await call.front.store.head(call.bucket, call.key, None, version_id)
 
 
 async def _change(call: Call, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:

@@ -15,7 +15,7 @@ from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
-from kypello.errors import NoSuchBucket, NoSuchKey, Refused
+from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
 from kypello.model import Question, Sealing
@@ -123,16 +123,17 @@ class Call:
         :param bucket: Where, with *key*; empty for what the request is about.
         :param tags: Those that a new object is to have, when they are not in a header.
         """
-        settings = self.settings
+        settings, version_id = self.settings, ""
         if not bucket:
             bucket, key = self.bucket, self.key
+            version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
             self._values(tags),
-            partial(self._tags, bucket, key) if key else None,
+            partial(self._tags, bucket, key, version_id) if key else None,
         )
         return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
 
@@ -175,10 +176,10 @@ class Call:
         now = front.clock.seconds()
         return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags)
 
-    async def _tags(self, bucket: str, key: str) -> Mapping[str, str]:
+    async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:
-            info = await self.front.store.head(bucket, key)
-        except (NoSuchBucket, NoSuchKey):
+            info = await self.front.store.head(bucket, key, None, version_id)
+        except (NoSuchBucket, NoSuchKey, NoSuchVersion, IsDeleteMarker):
             return {}
         except Refused:
             # It is stored with a key of its client, and nobody vouches for its tags without.

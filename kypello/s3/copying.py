@@ -21,7 +21,7 @@ from kypello.s3.announced import read_algorithm
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import write_condition
-from kypello.s3.copysource import Source, open_source, read_source, too_large
+from kypello.s3.copysource import Source, open_source, read_source, source_headers, too_large
 from kypello.s3.dates import xml_date
 from kypello.s3.digests import DigestedSource, digested
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
@@ -36,6 +36,7 @@ from kypello.s3.headers import (
 from kypello.s3.objects import check_early
 from kypello.s3.patience import answer_patiently
 from kypello.s3.tagging import read_tagging_header
+from kypello.s3.versions import version_headers
 from kypello.s3.xml import CONTENT_TYPE, document
 
 #: The checksum of a copy whose source has none.
@@ -125,7 +126,8 @@ async def _copy(call: Call, copy: _Copy) -> Response:
     try:
         source = opened.info
         if copy.tags is None and source.metadata.tags:
-            await call.require("s3:GetObjectTagging", source.bucket, source.key)
+            action = copy.source.action("s3:GetObjectTagging")
+            await call.require(action, source.bucket, source.key)
         if source.metadata.tags if copy.tags is None else copy.tags:
             await call.require("s3:PutObjectTagging")
         copy.check(call.bucket, call.key, source, front.max_part)
@@ -158,6 +160,8 @@ async def _copy(call: Call, copy: _Copy) -> Response:
         CONTENT_TYPE,
         *sealing_headers(metadata.sealing, context=True),
         *checksum_headers(metadata),
+        *version_headers(call.settings, info.version_id),
+        *await source_headers(call, source),
     ]
     return Response(200, headers, document("CopyObjectResult", content))
 
@@ -171,7 +175,7 @@ def _read_copy(call: Call) -> _Copy:
     redirect, storage_class = read_placement(head, front.storage_classes)
     algorithm = head.header(_ALGORITHM)
     source = read_source(head)
-    asked = (replaces, replaces_tags, source.versioned, redirect, algorithm, encryption)
+    asked = (replaces, replaces_tags, source.version_id, redirect, algorithm, encryption)
     return _Copy(
         source=source,
         redirect=redirect,

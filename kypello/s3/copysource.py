@@ -5,24 +5,27 @@ The source of a copy: how a request names it, and how it is opened.
 """
 
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
 from kypello.auth.request import RequestHead
-from kypello.errors import Refused
+from kypello.errors import IsDeleteMarker, NoSuchKey, Refused
 from kypello.interfaces import IOpenObject
-from kypello.model import CustomerKey
-from kypello.s3.call import Call
+from kypello.model import CustomerKey, ObjectInfo
+from kypello.s3.call import Call, settings_of
 from kypello.s3.conditions import check_source
 from kypello.s3.encryption import read_source_key
 from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.names import check_bucket_name, check_key
+from kypello.s3.versions import check_version, version_headers
 
 #: The header that names the source, and makes a PUT a copy.
 COPY_SOURCE = "x-amz-copy-source"
 
 _VERSION = "?versionId="
+_COPIED_VERSION = "x-amz-copy-source-version-id"
 _ARN = "arn:"
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -32,14 +35,20 @@ class Source:
     """
     The object that is copied.
 
-    :ivar versioned: The client has named the version.
+    :ivar version_id: The version that the client has named; empty for the current one.
     :ivar customer_key: The key that the client brings for it.
     """
 
     bucket: str
     key: str
-    versioned: bool
+    version_id: str
     customer_key: CustomerKey | None
+
+    def action(self, action: str) -> str:
+        """
+        What a policy must allow for the version that is named.
+        """
+        return action.replace("Object", "ObjectVersion") if self.version_id else action
 
 
 def read_source(head: RequestHead) -> Source:
@@ -50,9 +59,7 @@ def read_source(head: RequestHead) -> Source:
         ``InvalidURI``, ``NotImplemented``, and what a wrong key gets.
     """
     stated = head.header(COPY_SOURCE) or ""
-    name, mark, version_id = stated.partition(_VERSION)
-    if mark and version_id not in ("", "null"):
-        raise not_implemented("versionId")
+    name, _mark, version_id = stated.partition(_VERSION)
     if name.startswith(_ARN):
         raise not_implemented(COPY_SOURCE)
     try:
@@ -70,7 +77,8 @@ def read_source(head: RequestHead) -> Source:
         )
     check_bucket_name(bucket)
     check_key(key)
-    return Source(bucket, key, bool(version_id), read_source_key(head))
+    check_version(version_id, COPY_SOURCE)
+    return Source(bucket, key, version_id, read_source_key(head))
 
 
 async def open_source(call: Call, source: Source) -> IOpenObject:
@@ -82,9 +90,19 @@ async def open_source(call: Call, source: Source) -> IOpenObject:
     :raises PreconditionFailed:
     :raises KypelloError: As :meth:`IObjectStore.open`.
     """
-    front = call.front
-    await call.require("s3:GetObject", source.bucket, source.key)
-    opened = await front.store.open(source.bucket, source.key, source.customer_key)
+    front, where = call.front, (source.bucket, source.key)
+    await call.require(source.action("s3:GetObject"), *where)
+    try:
+        opened = await front.store.open(*where, source.customer_key, source.version_id)
+    except IsDeleteMarker as error:
+        raise Refused(
+            "InvalidRequest",
+            "The source of a copy request may not specifically refer to a delete marker by version"
+            " id.",
+        ) from error
+    except NoSuchKey as error:
+        # The answer is about the target: it does not tell of delete markers elsewhere.
+        raise NoSuchKey(*where) from error
     try:
         check_source(call.head, opened.info, front.clock.seconds())
         await call.require_decryption(opened.info.metadata.sealing)
@@ -92,6 +110,16 @@ async def open_source(call: Call, source: Source) -> IOpenObject:
         opened.close()
         raise
     return opened
+
+
+async def source_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
+    """
+    The header that tells which version was copied.
+    """
+    settings: Mapping[str, bytes] | None = call.settings
+    if info.bucket != call.bucket:
+        settings = await settings_of(call.front.store, info.bucket)
+    return list(version_headers(settings or {}, info.version_id, _COPIED_VERSION))
 
 
 def too_large(limit: int) -> Refused:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from kypello.errors import KypelloError
+from kypello.errors import KypelloError, NoSuchVersion
 from kypello.http.response import Response
+from kypello.model import Deletion
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import not_implemented, translate
@@ -25,6 +26,7 @@ from kypello.s3.xml import (
     malformed,
     read_document,
 )
+from kypello.versioning import is_version_id
 
 #: How many objects a request may name, and how long it may be in bytes.
 MAX_OBJECTS = 1000
@@ -82,23 +84,35 @@ async def delete_objects(call: Call) -> Response:
 
 async def _result(call: Call, entry: _Entry, quiet: bool) -> str:
     try:
-        await _remove(call, entry)
+        deletion = await _remove(call, entry)
     except KypelloError as error:
         refused = translate(error, call.request_id)
         return (
             f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
             f"<Message>{escape_message(refused.message)}</Message></Error>"
         )
-    return "" if quiet else f"<Deleted>{entry.identified()}</Deleted>"
+    return "" if quiet else f"<Deleted>{entry.identified()}{_told(deletion)}</Deleted>"
 
 
-async def _remove(call: Call, entry: _Entry) -> None:
+def _told(deletion: Deletion) -> str:
+    if not deletion.marker:
+        return ""
+    return (
+        "<DeleteMarker>true</DeleteMarker>"
+        f"<DeleteMarkerVersionId>{deletion.version_id}</DeleteMarkerVersionId>"
+    )
+
+
+async def _remove(call: Call, entry: _Entry) -> Deletion:
     if entry.unsupported:
         raise not_implemented(entry.unsupported)
     check_key(entry.key)
-    front = call.front
-    await call.require("s3:DeleteObject", call.bucket, entry.key)
-    await front.store.delete(call.bucket, entry.key, delete_condition(entry.etag))
+    if entry.version_id and not is_version_id(entry.version_id):
+        raise NoSuchVersion(call.bucket, entry.key, entry.version_id)
+    action = "s3:DeleteObjectVersion" if entry.version_id else "s3:DeleteObject"
+    await call.require(action, call.bucket, entry.key)
+    condition = delete_condition(entry.etag)
+    return await call.front.store.delete(call.bucket, entry.key, condition, entry.version_id)
 
 
 def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:
@@ -121,7 +135,7 @@ def _read_entry(texts: Mapping[str, str]) -> _Entry:
     key, version_id = texts.get("Key", ""), texts.get("VersionId", "").strip()
     if not key:
         raise malformed()
-    unsupported = "VersionId" if version_id not in ("", "null") else ""
+    unsupported = ""
     for name in _UNSUPPORTED.intersection(texts):
         unsupported = name
     return _Entry(key, version_id, texts.get("ETag"), unsupported)

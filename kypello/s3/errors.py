@@ -4,7 +4,7 @@
 The one table from what can go wrong to S3 error codes, and how an error is worded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 from typing import Any
 
@@ -18,6 +18,7 @@ from kypello.errors import (
     BucketNotEmpty,
     Damaged,
     InvalidKeyName,
+    IsDeleteMarker,
     KeyMismatch,
     KeyNotFound,
     KMSForbidden,
@@ -38,8 +39,13 @@ from kypello.errors import (
 )
 from kypello.http.framing import BadRequest, HeadTooLarge
 from kypello.http.response import Response
+from kypello.s3.dates import http_date
 from kypello.s3.standing import standing_headers
 from kypello.s3.xml import CONTENT_TYPE, error_document
+
+#: The headers that tell a version, and that it is a delete marker.
+VERSION_ID = "x-amz-version-id"
+DELETE_MARKER = "x-amz-delete-marker"
 
 _log = Logger()
 
@@ -145,6 +151,11 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
     NoSuchVersion: lambda error: Refused(
         "NoSuchVersion", "The specified version does not exist.", {"VersionId": error.version_id}
     ),
+    IsDeleteMarker: lambda error: Refused(
+        "MethodNotAllowed",
+        "The specified method is not allowed against this resource.",
+        {"ResourceType": "DeleteMarker", "AllowedMethods": "DELETE"},
+    ),
     PreconditionFailed: lambda error: Refused(
         "PreconditionFailed",
         "At least one of the pre-conditions you specified did not hold",
@@ -244,7 +255,7 @@ def error_response(
     :param bodiless: The request is a ``HEAD``: minio-go takes code and text from headers.
     """
     refused = translate(error, request_id)
-    headers = [CONTENT_TYPE, *_headers(refused)]
+    headers = [CONTENT_TYPE, *_headers(refused), *_marker_headers(error)]
     if isinstance(error, KMSUnavailable):
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after)))))
     if bodiless:
@@ -286,6 +297,19 @@ def _headers(refused: Refused) -> list[tuple[str, str]]:
     if refused.code == "MethodNotAllowed":
         return [("Allow", fields["AllowedMethods"])]
     return []
+
+
+def _marker_headers(error: Exception) -> Iterator[tuple[str, str]]:
+    """
+    What tells of the delete marker that was met.
+    """
+    if isinstance(error, NoSuchKey) and error.marker:
+        yield DELETE_MARKER, "true"
+        yield VERSION_ID, error.marker
+    elif isinstance(error, IsDeleteMarker):
+        yield DELETE_MARKER, "true"
+        yield VERSION_ID, error.version_id
+        yield "Last-Modified", http_date(error.modified)
 
 
 def _visible(text: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from kypello.auth.request import RequestHead
 from kypello.errors import BucketNotEmpty
 from kypello.http.response import Response
-from kypello.model import SSE_C, ListQuery, ObjectInfo
+from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
 from kypello.s3.call import Call
 from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
@@ -42,9 +42,9 @@ def wants_extraction(head: RequestHead) -> bool:
 
 async def force_delete_object(call: Call) -> Response:
     """
-    Remove an object, and all those whose keys go on after it with a slash.
+    Remove an object, and all those whose keys go on after it with a slash, with all versions.
     """
-    await call.front.store.delete(call.bucket, call.key)
+    await _remove_all(call, call.key, each=True, only=True)
     await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/", each=True)
     return Response(204)
 
@@ -102,28 +102,33 @@ def _metadata(info: ObjectInfo) -> str:
     return f"<UserMetadata>{content}</UserMetadata>"
 
 
-async def _remove_all(call: Call, prefix: str, *, each: bool) -> None:
+async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False) -> None:
     """
-    Remove page by page what begins with a prefix.
+    Remove page by page all versions of what begins with a prefix.
 
     :param each: Ask for each object whether it may be removed.
+    :param only: Remove nothing but the key that is the prefix.
     :raises Refused: ``AccessDenied``.
     """
     store, bucket = call.front.store, call.bucket
 
-    async def remove(info: ObjectInfo) -> None:
+    async def remove(version: ListedVersion) -> None:
         """
-        Remove one object.
+        Remove one version.
         """
+        info = version.info
         if each:
             await call.require("s3:DeleteObject", bucket, info.key)
-        await store.delete(bucket, info.key)
+        await store.delete(bucket, info.key, None, info.version_id)
 
-    after: str | None = ""
-    while after is not None:
-        listing = await store.list(bucket, ListQuery(prefix, start_after=after))
-        await for_each(listing.objects, remove)
-        after = listing.next
+    following: tuple[str, str] | None = ("", "")
+    while following is not None:
+        query = VersionQuery(prefix, after_key=following[0], after_version=following[1])
+        listing = await store.list_versions(bucket, query)
+        wanted = [one for one in listing.versions if not only or one.info.key == prefix]
+        await for_each(wanted, remove)
+        # The key that is the prefix comes first of all that begin with it.
+        following = listing.next if len(wanted) == len(listing.versions) else None
 
 
 def _says_true(head: RequestHead, name: str) -> bool:

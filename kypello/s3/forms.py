@@ -31,6 +31,7 @@ from kypello.s3.headers import StoredHeaders, checksum_headers, read_stored_head
 from kypello.s3.names import check_key
 from kypello.s3.payload import Payload, open_payload
 from kypello.s3.tagging import read_tagging_document
+from kypello.s3.versions import version_headers
 from kypello.s3.xml import CONTENT_TYPE, DECLARATION, escape
 
 #: Fields that stand for headers.
@@ -218,6 +219,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
         ("ETag", f'"{info.etag}"'),
         *sealing_headers(info.metadata.sealing, context=True),
         *checksum_headers(info.metadata),
+        *version_headers(call.settings, info.version_id),
     ]
     page = _redirection(fields.get("success_action_redirect", fields.get("redirect", "")), info)
     if page:

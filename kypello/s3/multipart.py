@@ -36,6 +36,7 @@ from kypello.s3.owner import OWNER
 from kypello.s3.paging import INITIATOR, name_writer, read_limit
 from kypello.s3.parts import checksum_kind
 from kypello.s3.patience import answer_patiently
+from kypello.s3.versions import version_headers
 from kypello.s3.xml import CONTENT_TYPE, document, escape
 
 _ALGORITHM = "x-amz-checksum-algorithm"
@@ -167,7 +168,11 @@ async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | N
         f"<Bucket>{call.bucket}</Bucket><Key>{escape(call.key)}</Key>"
         f"<ETag>&#34;{info.etag}&#34;</ETag>{checksum_elements(metadata.checksums)}{kind}"
     )
-    headers = [CONTENT_TYPE, *sealing_headers(metadata.sealing, key=key)]
+    headers = [
+        CONTENT_TYPE,
+        *sealing_headers(metadata.sealing, key=key),
+        *version_headers(call.settings, info.version_id),
+    ]
     return Response(200, headers, document("CompleteMultipartUploadResult", content))
 
 

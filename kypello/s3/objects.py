@@ -22,7 +22,7 @@ from kypello.s3.encryption import (
     read_write_encryption,
     sealing_headers,
 )
-from kypello.s3.errors import not_implemented
+from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.headers import (
     StoredHeaders,
     checksum_headers,
@@ -33,6 +33,7 @@ from kypello.s3.headers import (
 )
 from kypello.s3.payload import Payload
 from kypello.s3.ranges import content_range, wanted_part, wanted_range
+from kypello.s3.versions import deletion_headers, read_version, version_headers
 
 #: The headers of an object that come with "304 Not Modified" (RFC 9110, section 15.4.5).
 _UNCHANGED = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
@@ -59,6 +60,21 @@ class _Put:
         return self.headers.describe(self.payload.md5 or "", self.payload.checksums)
 
 
+@frozen
+class _Get:
+    """
+    What a read asks for.
+
+    :ivar overrides: The headers that it wants to be answered with.
+    :ivar customer_key: The key that it brings.
+    :ivar version_id: Empty for the current version.
+    """
+
+    overrides: dict[str, str]
+    customer_key: CustomerKey | None
+    version_id: str
+
+
 async def put_object(call: Call) -> Response:
     """
     Store an object.
@@ -72,8 +88,8 @@ async def put_object(call: Call) -> Response:
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
     )
     sealing = sealing_headers(info.metadata.sealing, context=True)
-    headers = [("ETag", f'"{info.etag}"'), *sealing]
-    return Response(200, [*headers, *checksum_headers(info.metadata)])
+    headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
+    return Response(200, [*headers, *version_headers(call.settings, info.version_id)])
 
 
 async def check_early(call: Call, condition: Condition | None) -> None:
@@ -100,15 +116,15 @@ async def get_object(call: Call) -> Response:
     """
     Read an object, or a range of it.
     """
-    overrides, key = await call.check(partial(_read_get, call))
-    opened = await call.front.store.open(call.bucket, call.key, key)
+    get = await call.check(partial(_read_get, call))
+    opened = await call.front.store.open(call.bucket, call.key, get.customer_key, get.version_id)
     try:
         info, head = opened.info, call.head
         await call.require_decryption(info.metadata.sealing)
         if is_not_modified(head, info, call.front.clock.seconds()):
-            return _not_modified(info)
+            return _not_modified(call, info)
         wanted = wanted_range(head, info)
-        headers = overridden(_answer_headers(head, info), overrides)
+        headers = overridden(_answer_headers(call, info), get.overrides)
         if wanted is None:
             return Response(200, headers, await opened.read(None))
         headers.append(content_range(wanted, info.size))
@@ -121,13 +137,13 @@ async def head_object(call: Call) -> Response:
     """
     Tell about an object what reading it would tell.
     """
-    overrides, key = await call.check(partial(_read_get, call))
-    info = await call.front.store.head(call.bucket, call.key, key)
+    get = await call.check(partial(_read_get, call))
+    info = await call.front.store.head(call.bucket, call.key, get.customer_key, get.version_id)
     head = call.head
     if is_not_modified(head, info, call.front.clock.seconds()):
-        return _not_modified(info)
+        return _not_modified(call, info)
     wanted = wanted_range(head, info)
-    headers = overridden(_answer_headers(head, info), overrides)
+    headers = overridden(_answer_headers(call, info), get.overrides)
     if wanted is None:
         return Response(200, [*headers, ("Content-Length", str(info.size))])
     length = ("Content-Length", str(wanted.size))
@@ -136,16 +152,20 @@ async def head_object(call: Call) -> Response:
 
 async def delete_object(call: Call) -> Response:
     """
-    Remove an object; one that does not exist is removed already.
+    Remove an object, or a version; what does not exist is removed already.
     """
-    condition = await call.check(partial(_read_delete, call.head))
-    await call.front.store.delete(call.bucket, call.key, condition)
-    return Response(204)
+    condition, version_id = await call.check(partial(_read_delete, call.head))
+    deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id)
+    return Response(204, list(deletion_headers(call.settings, deletion)))
 
 
 def _read_put(call: Call) -> _Put:
     head = call.head
-    check_version(head)
+    version_id = head.parameter("versionId")
+    if version_id:
+        raise invalid_argument(
+            "versionId", version_id, "This operation does not accept a version-id."
+        )
     headers = read_stored_headers(head, call.front.storage_classes)
     encryption = read_write_encryption(head, loopback=call.front.allow_insecure_customer_keys)
     if head.header("content-length") is None and head.header("transfer-encoding") is None:
@@ -161,37 +181,28 @@ def _read_put(call: Call) -> _Put:
     return _Put(headers, encryption, write_condition(head, call.bucket, call.key), payload)
 
 
-def _read_get(call: Call) -> tuple[dict[str, str], CustomerKey | None]:
+def _read_get(call: Call) -> _Get:
     """
-    Check what a read asks for; give the headers that it wants to be answered with, and the key
-    that it brings.
+    Check what a read asks for.
     """
-    check_version(call.head)
-    key = read_customer_key(call.head, loopback=call.front.allow_insecure_customer_keys)
-    return read_overrides(call.head), key
+    loopback = call.front.allow_insecure_customer_keys
+    return _Get(
+        read_overrides(call.head),
+        read_customer_key(call.head, loopback=loopback),
+        read_version(call.head),
+    )
 
 
-def _read_delete(head: RequestHead) -> Condition | None:
-    check_version(head)
+def _read_delete(head: RequestHead) -> tuple[Condition | None, str]:
     for name in _UNSUPPORTED_CONDITIONS:
         if head.header(name) is not None:
             raise not_implemented(name)
-    return delete_condition(head.header("if-match"))
+    return delete_condition(head.header("if-match")), read_version(head)
 
 
-def check_version(head: RequestHead) -> None:
-    """
-    See that a request asks for no version but the only one.
-
-    :raises Refused: ``NotImplemented``.
-    """
-    version_id = head.parameter("versionId")
-    if version_id not in (None, "", "null"):
-        raise not_implemented("versionId")
-
-
-def _answer_headers(head: RequestHead, info: ObjectInfo) -> list[tuple[str, str]]:
-    headers = object_headers(info)
+def _answer_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
+    head = call.head
+    headers = [*object_headers(info), *version_headers(call.settings, info.version_id)]
     part = wanted_part(head, info)
     if part is not None:
         headers.append(("x-amz-mp-parts-count", str(len(info.parts))))
@@ -201,5 +212,6 @@ def _answer_headers(head: RequestHead, info: ObjectInfo) -> list[tuple[str, str]
     return headers
 
 
-def _not_modified(info: ObjectInfo) -> Response:
-    return Response(304, [pair for pair in object_headers(info) if pair[0] in _UNCHANGED])
+def _not_modified(call: Call, info: ObjectInfo) -> Response:
+    unchanged = [pair for pair in object_headers(info) if pair[0] in _UNCHANGED]
+    return Response(304, [*unchanged, *version_headers(call.settings, info.version_id)])

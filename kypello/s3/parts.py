@@ -16,7 +16,14 @@ from kypello.http.response import Response
 from kypello.model import ByteRange, CustomerKey, ObjectMetadata, PartInfo, UploadInfo
 from kypello.s3.bucketconfig import check_blocked
 from kypello.s3.call import Call
-from kypello.s3.copysource import COPY_SOURCE, Source, open_source, read_source, too_large
+from kypello.s3.copysource import (
+    COPY_SOURCE,
+    Source,
+    open_source,
+    read_source,
+    source_headers,
+    too_large,
+)
 from kypello.s3.dates import xml_date
 from kypello.s3.digests import DigestedSource, digested
 from kypello.s3.encryption import is_opaque, read_part_key, sealing_headers
@@ -153,7 +160,7 @@ async def _copy_part(call: Call, target: _Target, source: Source) -> Response:
         f"<LastModified>{xml_date(part.modified)}</LastModified>"
         f"<ETag>&#34;{part.etag}&#34;</ETag>{checksum_elements(part.metadata.checksums)}"
     )
-    headers = [CONTENT_TYPE, *target.headers(part)]
+    headers = [CONTENT_TYPE, *target.headers(part), *await source_headers(call, opened.info)]
     return Response(200, headers, document("CopyPartResult", content))
 
 

@@ -55,7 +55,7 @@ from kypello.s3.extensions import (
     wants_extraction,
 )
 from kypello.s3.forms import post_object
-from kypello.s3.listings import list_objects, list_versions
+from kypello.s3.listings import list_objects
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
@@ -65,7 +65,13 @@ from kypello.s3.settled import (
     put_ownership_controls,
     put_request_payment,
 )
-from kypello.s3.tagging import delete_object_tagging, get_object_tagging
+from kypello.s3.tagging import (
+    delete_object_tagging,
+    get_object_tagging,
+    put_object_tagging,
+)
+from kypello.s3.versioning import get_versioning, put_versioning
+from kypello.s3.versionlisting import list_versions
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -216,7 +222,7 @@ _BUCKET: Mapping[str, _Methods] = {
     "tagging": _configuration(
         "BucketTagging", absent("NoSuchTagSet", "The TagSet does not exist"), "s3:PutBucketTagging"
     ),
-    "versioning": _configuration("BucketVersioning", fixed("VersioningConfiguration")),
+    "versioning": _configuration("BucketVersioning", get_versioning, put=put_versioning),
     "website": _configuration(
         "BucketWebsite",
         absent(
@@ -259,6 +265,12 @@ _OBJECT: Mapping[str, _Methods] = {
             "GetObjectTagging",
             "s3:GetObjectTagging",
             get_object_tagging,
+            versions=True,
+        ),
+        "PUT": Operation(
+            "PutObjectTagging",
+            "s3:PutObjectTagging",
+            put_object_tagging,
             versions=True,
         ),
         "DELETE": Operation(
@@ -408,8 +420,6 @@ def _check_object(head: RequestHead, subresource: str) -> None:
         raise Refused(
             "InvalidArgument", "This operation does not accept partNumber without uploadId"
         )
-    if subresource and head.parameter("versionId") not in (None, "", "null"):
-        raise not_implemented("versionId")
 
 
 def _form(head: RequestHead) -> Operation:

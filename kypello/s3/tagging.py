@@ -6,15 +6,19 @@ The tags of objects: in headers, in documents, and what a tag may be.
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from urllib.parse import parse_qsl
 
+from attrs import evolve
+
 from kypello.auth.request import RequestHead
-from kypello.errors import NoSuchKey, Refused
+from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import ListQuery, ObjectMetadata
+from kypello.model import ObjectInfo, ObjectMetadata
 from kypello.s3.call import Call
 from kypello.s3.encryption import read_customer_key
-from kypello.s3.errors import invalid_argument, not_implemented
+from kypello.s3.errors import invalid_argument
+from kypello.s3.versions import read_version, version_headers
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -41,34 +45,59 @@ async def get_object_tagging(call: Call) -> Response:
     """
     Tell the tags of an object.
     """
-    return Response(200, (CONTENT_TYPE,), tagging_document(await _tags(call)))
+    info = await _tagged(call)
+    headers = [CONTENT_TYPE, *version_headers(call.settings, info.version_id)]
+    return Response(200, headers, tagging_document(info.metadata.tags))
+
+
+async def put_object_tagging(call: Call) -> Response:
+    """
+    Replace the tags of an object.
+    """
+    version_id = await call.check(partial(read_version, call.head))
+    await call.front.store.bucket(call.bucket)
+    tags = read_tagging_document(await call.read_document())
+    return Response(200, await _replace(call, version_id, tags))
 
 
 async def delete_object_tagging(call: Call) -> Response:
     """
-    Remove the tags of an object, if it has none.
+    Remove the tags of an object.
     """
-    if await _tags(call):
-        raise not_implemented("tagging")
-    return Response(204)
+    version_id = await call.check(partial(read_version, call.head))
+    return Response(204, await _replace(call, version_id, {}))
 
 
-async def _tags(call: Call) -> Mapping[str, str]:
+async def _replace(call: Call, version_id: str, tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """
+    Replace the tags of a version.
+
+    :return: The headers that tell which it was.
+    """
+
+    def change(info: ObjectInfo) -> ObjectMetadata:
+        """
+        Leave all else as it is.
+        """
+        return evolve(info.metadata, tags=tags)
+
+    info = await call.front.store.change_version(call.bucket, call.key, version_id, change)
+    return list(version_headers(call.settings, info.version_id))
+
+
+async def _tagged(call: Call) -> ObjectInfo:
     loopback = call.front.allow_insecure_customer_keys
-    key = await call.check(lambda: read_customer_key(call.head, loopback=loopback))
+    key, version_id = await call.check(
+        lambda: (read_customer_key(call.head, loopback=loopback), read_version(call.head))
+    )
     store = call.front.store
     try:
-        info = await store.head(call.bucket, call.key, key)
+        return await store.head(call.bucket, call.key, key, version_id)
     except Refused:
         if key is not None:
             raise
-        # Tags are told without the key that its client keeps: a listing tells them, too.
-        listing = await store.list(call.bucket, ListQuery(prefix=call.key, limit=1))
-        found = [info for info in listing.objects if info.key == call.key]
-        if not found:
-            raise NoSuchKey(call.bucket, call.key) from None
-        info = found[0]
-    return info.metadata.tags
+    # Tags are told without the key that its client keeps, as is whatever a change sees.
+    return await store.change_version(call.bucket, call.key, version_id, lambda info: info.metadata)
 
 
 def read_tagging_header(head: RequestHead) -> Mapping[str, str]:

@@ -43,6 +43,8 @@ from kypello.store.records import (
     unpack,
 )
 from kypello.store.sources import BufferSource
+from kypello.store.states import States
+from kypello.versioning import SETTING
 
 #: How often a commit is tried again when others change the same record, before the call fails.
 ATTEMPTS = 256
@@ -74,6 +76,7 @@ class Buckets:
     :ivar _now: Nanoseconds since the epoch.
     :ivar _spaces: The spaces of buckets by name, as far as known.  An entry may be out of date:
         the record in the space tells.
+    :ivar states: How they keep versions.
     """
 
     _index: IIndex
@@ -82,6 +85,13 @@ class Buckets:
     _random: Random
     _now: Callable[[], int]
     _spaces: dict[str, str] = field(init=False, factory=dict)
+    states: States = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nothing was read yet.
+        """
+        self.states = States(self._index)
 
     async def create(self, name: str, settings: Mapping[str, bytes]) -> BucketInfo:
         """
@@ -208,6 +218,8 @@ class Buckets:
                     await self._intents.commit(SYSTEM, writes, {key: raw, **intent.expect})
             except Conflict:
                 continue
+            if SETTING in new.settings:
+                await self.states.copy(name, new.space)
             return _info(name, new)
         raise StorageFailed(f"too many changes of bucket {name} at once")
 

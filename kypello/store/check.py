@@ -29,7 +29,9 @@ from kypello.store.records import (
     INTENTS,
     META,
     PARTS,
+    STATE,
     SYSTEM,
+    VERSIONS,
     BlobRecord,
     BucketRecord,
     DoneRecord,
@@ -37,6 +39,7 @@ from kypello.store.records import (
     Intent,
     PartRecord,
     SpaceRecord,
+    StateRecord,
     empty,
     unpack,
 )
@@ -48,7 +51,7 @@ Examine: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 _DONE, _ALL = (b"d", b"e"), (b"", None)
 
 #: The first bytes of all keys, in the space of the system and in those of buckets.
-_SYSTEM_KINDS, _BUCKET_KINDS = b"bgi", b"cdgilmopuv"
+_SYSTEM_KINDS, _BUCKET_KINDS = b"bgi", b"cdgilmopsuvx"
 
 #: How many names of blobs are read at once.
 _NAMES = 1000
@@ -214,6 +217,7 @@ class Checker:
 
     async def _inside(self, place: Place) -> None:
         await self._look_at(place, _BUCKET_KINDS)
+        await self._state(place)
         await self._objects.look_at(place)
         await self._uploads.look_at(place)
         async for page in self._records.pages(place, _DONE):
@@ -221,6 +225,19 @@ class Checker:
                 where = Problem(bucket=place.bucket, upload=text_of(key[1:]))
                 self._records.decoded(DoneRecord, value, where)
         await self._leftovers(place)
+
+    async def _state(self, place: Place) -> None:
+        """
+        Look at how the bucket keeps versions: the setting counts, and may be newer.
+        """
+        where = Problem(bucket=place.bucket)
+        async for page in self._records.pages(place, (STATE, STATE + b"\x00")):
+            for _, value in page:
+                self._records.decoded(StateRecord, value, where)
+            return
+        async for _ in self._records.pages(place, VERSIONS, 1):
+            self._findings.broken(where, "it has versions, and no record says so")
+            return
 
     async def _look_at(self, place: Place, kinds: bytes | None) -> None:
         """
@@ -236,8 +253,11 @@ class Checker:
         starts = [b"", *(bytes([kind + 1]) for kind in kinds)]
         stops = [*(bytes([kind]) for kind in kinds), None]
         gaps = [gap for gap in zip(starts, stops, strict=True) if gap[0] != gap[1]]
-        if META[0] in kinds:
-            gaps.append((META + b"\x00", b"n"))
+        gaps += [
+            (single + b"\x00", bytes([single[0] + 1]))
+            for single in (META, STATE)
+            if single[0] in kinds
+        ]
         for gap in gaps:
             async for page in self._records.pages(place, gap):
                 for key, _ in page:

@@ -135,7 +135,7 @@ class CheckedContents:
         """
         try:
             if self._store is not None:
-                opened = await self._store.open(where.bucket, where.key)
+                opened = await self._store.open(where.bucket, where.key, None, where.version)
                 try:
                     await self._drain(await opened.read(None))
                 finally:

@@ -6,21 +6,27 @@ The objects that a check of a store looks at.
 
 from collections.abc import Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from kypello.errors import Damaged, StorageFailed
 from kypello.interfaces import IIndex
+from kypello.model import NULL_VERSION
 from kypello.store.checkedcontents import CheckedContents, Kept
 from kypello.store.checkedrecords import PAGE, CheckedRecords, Place, text_of
 from kypello.store.findings import Findings, Problem
 from kypello.store.records import (
     OBJECTS,
+    PLACES,
     VERSIONS,
     ObjectRecord,
     PartRecord,
     PartsRecord,
+    PlaceRecord,
     empty,
+    place_key,
+    version_key,
 )
+from kypello.versioning import told_sequence
 
 #: Ranges of keys: contents of small objects, and long lists of parts.
 _CONTENTS, _LISTS = (b"c", b"d"), (b"l", b"m")
@@ -29,12 +35,15 @@ _CONTENTS, _LISTS = (b"c", b"d"), (b"l", b"m")
 _FEW_CONTENTS, _FEW_LISTS = 64, 4
 
 
-@frozen
+@define(eq=False)
 class _Window:
     """
     The objects whose keys lie from one up to, not including, another one.
 
     :ivar end: ``None`` for the end of the space.
+    :ivar current: The records of current versions, by key, that were not met among all versions.
+    :ivar displaced: Where it should be told which place a version has, with that place.
+    :ivar last: The key whose versions were met last.
     :ivar whole: Objects whose records are.
     :ivar inline: By where their content should be.
     :ivar apart: By where their lists of parts should be.
@@ -48,6 +57,9 @@ class _Window:
     inline: dict[bytes, tuple[Kept, ObjectRecord]] = field(factory=dict)
     apart: dict[bytes, tuple[Kept, ObjectRecord]] = field(factory=dict)
     broken: set[bytes] = field(factory=set)
+    current: dict[bytes, bytes] = field(factory=dict)
+    displaced: dict[bytes, tuple[Problem, int]] = field(factory=dict)
+    last: bytes | None = None
 
     def of(self, kind: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         """
@@ -84,30 +96,74 @@ class CheckedObjects:
             begin = end
 
     async def _window(self, window: _Window, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        for key, value in rows:
-            self._object(window, key[1:], value, window.place.found)
+        window.current |= {key[1:]: value for key, value in rows}
         async for page in self._records.pages(window.place, window.of(VERSIONS)):
             for key, value in page:
-                self._object(window, key[1:].partition(b"\x00")[0], value, False)
+                self._version(window, key, value)
+        for key, value in window.current.items():
+            record = self._object(window, key, value)
+            if record is not None and record.version_id != NULL_VERSION:
+                where = self._where(window, key, record)
+                self._findings.broken(where, "it is not among the versions of its key")
+        await self._places(window)
         await self._small(window)
         await self._contents.look_at(window.whole)
         await self._apart(window)
 
-    def _object(self, window: _Window, key: bytes, value: bytes, found: bool) -> None:
+    def _version(self, window: _Window, row: bytes, value: bytes) -> None:
+        """
+        Look at a version that is among all of its key.
+        """
+        key = row[1:].partition(b"\x00")[0]
+        newest, window.last = key != window.last, key
+        record = self._object(window, key, value)
+        if record is None:
+            if newest:
+                # Nobody knows what it is, so the current one may be right.
+                window.current.pop(key, None)
+            return
+        where = self._where(window, key, record)
+        if row != version_key(where.key, record.sequence):
+            self._findings.broken(where, f"its record is that of place {record.sequence}")
+        if told_sequence(record.version_id) != record.sequence:
+            place = place_key(where.key, record.version_id)
+            window.displaced[place] = where, record.sequence
+        if newest and window.current.pop(key, None) != (None if record.marker else value):
+            self._findings.broken(where, "it is the newest version, and not the current one")
+
+    def _where(self, window: _Window, key: bytes, record: ObjectRecord) -> Problem:
+        return Problem(bucket=window.place.bucket, key=text_of(key), version=record.version_id)
+
+    async def _places(self, window: _Window) -> None:
+        """
+        Look at what tells the places of versions.
+        """
+        async for page in self._records.pages(window.place, window.of(PLACES)):
+            for key, value in page:
+                where, sequence = window.displaced.pop(key, (None, 0))
+                if where is None:
+                    self._stray(window, key, "a place")
+                    continue
+                record = self._records.decoded(PlaceRecord, value, where, "its place")
+                if record is not None and record.sequence != sequence:
+                    self._findings.broken(where, f"its place is told to be {record.sequence}")
+        for where, _ in window.displaced.values():
+            self._findings.broken(where, "its place is not told")
+
+    def _object(self, window: _Window, key: bytes, value: bytes) -> ObjectRecord | None:
         """
         Look at the record of a version.
-
-        :param found: Whether the store finds it.
         """
-        self._findings.figures.objects += 1
         where = Problem(bucket=window.place.bucket, key=text_of(key))
         record = self._records.decoded(ObjectRecord, value, where)
         if record is None:
             window.broken.add(key)
-            return
+            return None
+        if not record.marker:
+            self._findings.figures.objects += 1
         where = evolve(where, version=record.version_id)
         parts = (*record.parts, *empty(record.manifest))
-        kept = Kept(where, parts, self._contents.opens(record, found))
+        kept = Kept(where, parts, self._contents.opens(record, window.place.found))
         self._findings.figures.bytes += record.size
         belonging = key + b"\x00" + record.version_id.encode()
         if record.apart:
@@ -120,6 +176,7 @@ class CheckedObjects:
             window.inline[_CONTENTS[0] + belonging] = kept, record
         else:
             window.whole.append(kept)
+        return record
 
     def _add_up(self, where: Problem, record: ObjectRecord, parts: Sequence[PartRecord]) -> None:
         size = sum(part.size for part in parts)

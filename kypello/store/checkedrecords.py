@@ -20,7 +20,9 @@ from kypello.store.records import (
     ObjectRecord,
     PartRecord,
     PartsRecord,
+    PlaceRecord,
     SpaceRecord,
+    StateRecord,
     UploadRecord,
     unpack,
 )
@@ -32,6 +34,8 @@ R = TypeVar(
     "R",
     BucketRecord,
     SpaceRecord,
+    StateRecord,
+    PlaceRecord,
     PartRecord,
     PartsRecord,
     ObjectRecord,

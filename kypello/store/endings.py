@@ -19,9 +19,15 @@ from collections.abc import Callable
 from attrs import define, evolve
 
 from kypello.crypto.randomness import Random
-from kypello.errors import Conflict, NoSuchKey, NoSuchUpload, StorageFailed
+from kypello.errors import (
+    Conflict,
+    IsDeleteMarker,
+    NoSuchUpload,
+    NoSuchVersion,
+    StorageFailed,
+)
 from kypello.interfaces import Assemble, Condition, IBlobs, IIndex
-from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, Write
+from kypello.model import CustomerKey, ObjectInfo, Write
 from kypello.store.buckets import ATTEMPTS, Buckets
 from kypello.store.intents import Intents
 from kypello.store.records import (
@@ -104,15 +110,17 @@ class Endings:
         condition: Condition | None,
     ) -> ObjectInfo:
         seen, key = upload.seen, upload.info.key
+        expected = await self._versions.expected(bucket, key, seen)
         manifest = BlobRecord(
             bucket,
             key,
-            NULL_VERSION,
-            self._now(),
+            expected.version_id,
+            expected.began,
             metadata_record(content.metadata),
             upload.info.upload_id,
             parts=content.parts,
             request=request,
+            sequence=expected.sequence,
         )
         blob = self._random(16).hex()
         async with self._intents.making(seen.space, {META: seen.meta}, (blob,)) as intent:
@@ -120,6 +128,7 @@ class Endings:
             described = evolve(
                 content,
                 manifest=blob,
+                version_id=expected.version_id,
                 writes=lambda record: [*content.writes(record), intent.removal],
                 expect={**content.expect, **intent.expect},
             )
@@ -175,8 +184,8 @@ class Endings:
         if (done.key, done.request) != (key, request):
             raise NoSuchUpload(upload_id)
         try:
-            version = await self._versions.current(bucket, key)
-        except NoSuchKey as error:
+            version = await self._versions.find(bucket, key, done.version_id)
+        except (NoSuchVersion, IsDeleteMarker) as error:
             raise NoSuchUpload(upload_id) from error
         if done.blob not in [part.blob for part in version.record.parts[:1]]:
             raise NoSuchUpload(upload_id)

@@ -10,7 +10,8 @@ process ends at, the commit has happened or has not, and everything that is left
 by an intent or by the garbage queue; the sweeper removes it.  So it is with a part of an upload.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -18,9 +19,10 @@ from zope.interface import implementer
 
 from kypello.crypto.dare import PACKAGE_SIZE
 from kypello.crypto.randomness import Random
-from kypello.errors import Conflict, Damaged, KMSNotConfigured, NoSuchBucket
+from kypello.errors import Conflict, KMSNotConfigured, NoSuchBucket
 from kypello.interfaces import (
     Assemble,
+    Change,
     Condition,
     Describe,
     IBlobs,
@@ -30,9 +32,9 @@ from kypello.interfaces import (
     IOpenObject,
 )
 from kypello.model import (
-    NULL_VERSION,
     BucketInfo,
     CustomerKey,
+    Deletion,
     EncryptionRequest,
     Listing,
     ListQuery,
@@ -42,18 +44,15 @@ from kypello.model import (
     UploadInfo,
     UploadListing,
     UploadQuery,
+    VersionListing,
+    VersionQuery,
 )
+from kypello.store.amendments import Amendments
 from kypello.store.buckets import Buckets, Seen
 from kypello.store.endings import Endings
 from kypello.store.intents import Intents
 from kypello.store.listing import page, scanning
-from kypello.store.opened import (
-    BlobObject,
-    PartsObject,
-    SharedPin,
-    SmallObject,
-    SmallObjects,
-)
+from kypello.store.reading import Reading
 from kypello.store.records import (
     META,
     OBJECTS,
@@ -64,10 +63,13 @@ from kypello.store.records import (
     pack,
     unpack,
 )
+from kypello.store.removals import Removals
 from kypello.store.sources import ResumedSource, begin
+from kypello.store.stacks import Stacks
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import Uploads
-from kypello.store.versions import Content, Version, Versions, refuse_key
+from kypello.store.versionlisting import list_versions
+from kypello.store.versions import Content, Versions
 
 #: The largest content that is kept in the index, in bytes: one package of an encrypted stream.
 #: Up to here that takes less time than files, as all writers share a sync; beyond, it takes more,
@@ -97,9 +99,11 @@ class LayoutStore:
     intents: Intents = field(init=False)
     _buckets: Buckets = field(init=False)
     _versions: Versions = field(init=False)
+    _removals: Removals = field(init=False)
+    _amendments: Amendments = field(init=False)
     _uploads: Uploads = field(init=False)
     _endings: Endings = field(init=False)
-    _small: SmallObjects = field(init=False, factory=SmallObjects)
+    _reading: Reading = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -109,7 +113,21 @@ class LayoutStore:
             self._index, self._blobs, self._random, self._now, self._worker, self._workers
         )
         self._buckets = Buckets(self._index, self._blobs, self.intents, self._random, self._now)
-        self._versions = Versions(self._buckets, self.intents, self._now)
+        stacks = Stacks(self._index, self._buckets, self.intents)
+        self._versions = Versions(self._buckets, self.intents, stacks, self._random, self._now)
+        self._reading = Reading(self._blobs, self._versions)
+        self._removals = Removals(
+            self._index,
+            self._blobs,
+            self._buckets,
+            self.intents,
+            stacks,
+            self._versions,
+            self._random,
+        )
+        self._amendments = Amendments(
+            self._blobs, self._buckets, self.intents, self._versions, self._random, self._now
+        )
         self._uploads = Uploads(
             self._index, self._blobs, self._buckets, self.intents, self._random, self._now
         )
@@ -194,7 +212,7 @@ class LayoutStore:
         condition: Condition | None,
     ) -> ObjectInfo:
         blob = self._random(16).hex()
-        began = self._now()
+        expected = await self._versions.expected(bucket, key, seen)
         described: list[ObjectMetadata] = []
 
         def describe_blob(size: int) -> bytes:
@@ -203,8 +221,15 @@ class LayoutStore:
             """
             metadata = describe(size)
             described.append(metadata)
-            record = metadata_record(metadata)
-            return pack(BlobRecord(bucket, key, NULL_VERSION, began, record))
+            described_blob = BlobRecord(
+                bucket,
+                key,
+                expected.version_id,
+                expected.began,
+                metadata_record(metadata),
+                sequence=expected.sequence,
+            )
+            return pack(described_blob)
 
         try:
             making = self.intents.making(seen.space, {META: seen.meta}, (blob,))
@@ -214,6 +239,7 @@ class LayoutStore:
                     size,
                     described[0],
                     parts=(PartRecord(0, size, blob),),
+                    version_id=expected.version_id,
                     writes=lambda _: [intent.removal],
                     expect=intent.expect,
                 )
@@ -221,67 +247,39 @@ class LayoutStore:
         except Conflict as conflict:
             raise NoSuchBucket(bucket) from conflict
 
-    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
-        Remove an object.
+        Remove an object, or a version.
         """
-        await self._versions.remove(bucket, key, condition)
+        if version_id:
+            return await self._removals.remove_version(bucket, key, version_id, condition)
+        return await self._removals.remove(bucket, key, condition)
 
-    async def head(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+    async def change_version(
+        self, bucket: str, key: str, version_id: str, change: Change
     ) -> ObjectInfo:
         """
-        Tell the current version of an object.
+        Replace tags of a version.
         """
-        if self._small.knows(bucket, key):
-            (record,) = (await self._versions.see(bucket, key)).values
-            known = self._small.info(bucket, key, record)
-            if known is not None:
-                refuse_key(customer_key)
-                return known
-        version = await self._versions.current(bucket, key)
-        refuse_key(customer_key)
-        return version.info(bucket)
+        return await self._amendments.amend(bucket, key, version_id, change)
 
-    async def open(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
-    ) -> IOpenObject:
+    def head(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
+    ) -> Coroutine[Any, Any, ObjectInfo]:
         """
-        Pin the current version of an object: its only blob is open, or its content at hand, or
-        its first blob is pinned.
+        Tell a version of an object.
         """
-        if self._small.knows(bucket, key):
-            seen = await self._versions.see(bucket, key, content=True)
-            small = self._small.open(bucket, key, *seen.values)
-            if small is not None:
-                refuse_key(customer_key)
-                return small
-        version = await self._versions.current(bucket, key, content=True)
-        refuse_key(customer_key)
-        while True:
-            try:
-                return await self._open(bucket, version)
-            except Damaged:
-                # It may just have been replaced, and its blob removed.
-                before = version
-                version = await self._versions.current(bucket, key, content=True)
-                if version.raw == before.raw:
-                    raise
+        return self._reading.head(bucket, key, customer_key, version_id)
 
-    async def _open(self, bucket: str, version: Version) -> IOpenObject:
-        info, blobs = version.info(bucket), version.record.parts
-        if version.record.apart or len(blobs) > 1:
-            # The sweeper removes the first blob of a version before the others.
-            pin = SharedPin(await self._blobs.pin(blobs[0].blob))
-            return PartsObject(info, self._blobs, version.parts, pin)
-        if blobs:
-            return BlobObject(info, await self._blobs.open(blobs[0].blob))
-        content = version.small if info.size else b""
-        if content is None or not version.record.holds(content):
-            raise Damaged(f"content of {bucket}/{info.key}")
-        if content:
-            self._small.put(version.raw, info, version.record.checksum)
-        return SmallObject(info, content)
+    def open(
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
+    ) -> Coroutine[Any, Any, IOpenObject]:
+        """
+        Pin a version of an object.
+        """
+        return self._reading.open(bucket, key, customer_key, version_id)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
@@ -297,6 +295,13 @@ class LayoutStore:
             tuple(group.decode() for group in found.groups),
             None if found.next is None else found.next.decode(),
         )
+
+    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+        """
+        One page of all versions.
+        """
+        space = (await self._buckets.see(bucket, ())).space
+        return await list_versions(self._index, bucket, space, query)
 
     async def create_upload(
         self,

@@ -9,22 +9,24 @@ last scan's were of use.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
 from kypello.interfaces import IIndex
 from kypello.model import ListQuery
 
+V = TypeVar("V")
+
 #: Gives the first records with ``start <= key < stop`` in order; ``stop`` may be ``None``.
-Scan: TypeAlias = Callable[[bytes, bytes | None, int], Awaitable[Sequence[tuple[bytes, bytes]]]]
+Scan: TypeAlias = Callable[[bytes, bytes | None, int], Awaitable[Sequence[tuple[bytes, V]]]]
 
 #: The size of the first scan when there may be groups, and the least of those that follow.
 _FIRST, _LEAST = 64, 8
 
 
 @frozen
-class Page:
+class Page(Generic[V]):
     """
     A page.
 
@@ -33,7 +35,7 @@ class Page:
     :ivar next: The last key or group when more follow, else ``None``.
     """
 
-    entries: Sequence[tuple[bytes, bytes]]
+    entries: Sequence[tuple[bytes, V]]
     groups: Sequence[bytes]
     next: bytes | None
 
@@ -46,7 +48,7 @@ def successor(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
-def scanning(index: IIndex, space: str, within: tuple[bytes, bytes]) -> Scan:
+def scanning(index: IIndex, space: str, within: tuple[bytes, bytes]) -> Scan[bytes]:
     """
     A scan of the records of one kind.
 
@@ -72,11 +74,11 @@ def whole(key: bytes) -> bytes:
 
 
 async def page(
-    scan: Scan,
+    scan: Scan[V],
     query: ListQuery,
     start: bytes | None = None,
     name: Callable[[bytes], bytes] = whole,
-) -> Page:
+) -> Page[V]:
     """
     The first keys and groups that *query* wants.
 
@@ -85,7 +87,7 @@ async def page(
     :param name: The name in a key, which begins with it: the query is about names.
     """
     prefix, delimiter = query.prefix.encode(), query.delimiter.encode()
-    entries: list[tuple[bytes, bytes]] = []
+    entries: list[tuple[bytes, V]] = []
     groups: list[bytes] = []
     last = b""
     start = _first(prefix, delimiter, query.start_after.encode(), start)

@@ -60,11 +60,13 @@ class SmallObjects:
         init=False, factory=dict
     )
 
-    def knows(self, bucket: str, key: str) -> bool:
+    def knows(self, bucket: str, key: str) -> str:
         """
-        Whether there was a small object under that key when it was read last.
+        The id of the version of the small object that there was under that key when it was read
+        last; empty if there was none.
         """
-        return (bucket, key) in self._known
+        known = self._known.get((bucket, key))
+        return "" if known is None else known[1].version_id
 
     def info(self, bucket: str, key: str, record: bytes | None) -> ObjectInfo | None:
         """

@@ -108,6 +108,7 @@ class Rebuilder:
             await self._ask_blobs()
             await self._buckets.finish(living)
             await self._make(living)
+            await self._buckets.keep_versions(living)
             await self._tell_lost(living)
         except BaseException:
             await self.close()
@@ -196,9 +197,8 @@ class Rebuilder:
             self._buckets.describe(record.bucket, name, record.about)
             return None
         upload = "" if record.parts else record.upload_id
-        return Described(
-            record.bucket, record.key, upload, record.number, -record.began, name, blob.size
-        )
+        rank = -record.began if upload else record.began
+        return Described(record.bucket, record.key, upload, record.number, rank, name, blob.size)
 
     async def _make(self, living: Living) -> None:
         """

@@ -21,17 +21,21 @@ from kypello.store.records import (
     INTENTS,
     META,
     OBJECTS,
+    STATE,
     SYSTEM,
+    VERSIONS,
     BucketRecord,
     Garbage,
     Intent,
     SpaceRecord,
+    StateRecord,
     bucket_key,
     empty,
     garbage_key,
     pack,
     unpack,
 )
+from kypello.versioning import SETTING
 
 
 @define(eq=False)
@@ -120,7 +124,8 @@ class RebuiltBuckets:
         await self._work.index.drop(space)
 
     async def _used(self, space: str) -> bool:
-        return bool(await self._work.index.scan(space, *OBJECTS, 1))
+        scan = self._work.index.scan
+        return bool(await scan(space, *OBJECTS, 1) or await scan(space, *VERSIONS, 1))
 
     async def name(self, living: Living) -> None:
         """
@@ -172,6 +177,21 @@ class RebuiltBuckets:
             if any(each.space != record.space for each in candidates):
                 self._work.say(where, "it was made anew; its settings before that are not used")
         self._work.figures.buckets = len(living.spaces)
+
+    async def keep_versions(self, living: Living) -> None:
+        """
+        See that it is known of each bucket with versions that it has some, behind all else.
+        """
+        for name, space in living.spaces.items():
+            raw = await self._work.get(SYSTEM, bucket_key(name))
+            setting = b"" if raw is None else unpack(BucketRecord, raw).settings.get(SETTING, b"")
+            known = await self._work.get(space, STATE)
+            if known is not None or (
+                not setting and not await self._work.index.scan(space, *VERSIONS, 1)
+            ):
+                # Whoever writes brings it up to date.
+                continue
+            await self._work.write(space, [Write(STATE, pack(StateRecord(setting, 1)))])
 
     async def _was_deleted(
         self, name: str, described: list[BucketRecord], candidates: list[BucketRecord]

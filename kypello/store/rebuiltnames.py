@@ -21,8 +21,8 @@ _TABLES = (
     "CREATE TABLE named (blob TEXT PRIMARY KEY, use INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE uploads (upload TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE lost (space TEXT, row BLOB, what TEXT, PRIMARY KEY (space, row)) WITHOUT ROWID",
-    "CREATE TABLE described (bucket TEXT, key TEXT, upload TEXT, number INTEGER, age INTEGER,"
-    " blob TEXT, size INTEGER, PRIMARY KEY (bucket, key, upload, number, age, blob))"
+    "CREATE TABLE described (bucket TEXT, key TEXT, upload TEXT, number INTEGER, rank INTEGER,"
+    " blob TEXT, size INTEGER, PRIMARY KEY (bucket, key, upload, number, rank, blob))"
     " WITHOUT ROWID",
     "BEGIN",
 )
@@ -52,8 +52,8 @@ class Described:
     A blob that nothing names, as its description tells.
 
     :ivar upload: Of which it is a part; empty for objects.
-    :ivar age: When it began to be written, nanoseconds before the epoch, so that newer ones of
-        one thing come first.
+    :ivar rank: When it began to be written, nanoseconds since the epoch; for parts before the
+        epoch, so that the newest of one part comes first.
     :ivar size: Bytes of content.
     """
 
@@ -61,7 +61,7 @@ class Described:
     key: str
     upload: str
     number: int
-    age: int
+    rank: int
     blob: str
     size: int
 
@@ -180,9 +180,9 @@ class RebuiltNames:
         :param upload: Whether the parts of uploads are wanted, or all else.
         """
         statement = (
-            "SELECT * FROM described WHERE (bucket, key, upload, number, age, blob)"
+            "SELECT * FROM described WHERE (bucket, key, upload, number, rank, blob)"
             " > (?, ?, ?, ?, ?, ?) AND (upload != '') = ?"
-            " ORDER BY bucket, key, upload, number, age, blob"
+            " ORDER BY bucket, key, upload, number, rank, blob"
         )
         rows = await self._page(statement, (*astuple(after)[:6], upload))
         return [Described(*row) for row in rows]

@@ -27,7 +27,9 @@ from kypello.store.records import (
     ObjectRecord,
     PartRecord,
     PartsRecord,
+    PlaceRecord,
     SpaceRecord,
+    StateRecord,
     UploadRecord,
     unpack,
 )
@@ -43,12 +45,17 @@ _IN_BUCKETS: Mapping[bytes, type | None] = {
     b"m": SpaceRecord,
     b"o": ObjectRecord,
     b"p": PartRecord,
+    b"s": StateRecord,
     b"u": UploadRecord,
+    b"v": ObjectRecord,
+    b"x": PlaceRecord,
 }
 
 #: Whose keys hold text, and what belongs to an object but is not its record.
-_NAMED, _BELONGING = b"bcdlou", b"cl"
+_NAMED, _BELONGING = b"bcdlouvx", b"cl"
 _PART = re.compile(rb"p[0-9a-f]{48}..", re.DOTALL)
+_VERSION = re.compile(rb"v[^\x00]*\x00.{8}", re.DOTALL)
+_FORMS = {b"p": _PART, b"s": re.compile(rb"s"), b"v": _VERSION}
 
 
 @define(eq=False)
@@ -115,7 +122,7 @@ class RebuiltRecords:
         lost = [
             (b"o" + key[1:].partition(b"\x00")[0] if key[:1] in _BELONGING else key, wrong)
             for key, wrong in rows
-            if key[:1] not in b"dgim"
+            if key[:1] not in b"dgimsx"
         ]
         await self._work.names.lose(space, lost)
 
@@ -138,7 +145,8 @@ def _wrong(space: str, key: bytes, value: bytes) -> str | None:
             name.decode()
             if nul and kind in b"bo":
                 return "there is no such record"
-        if kind == b"p" and not _PART.fullmatch(key):
+        form = _FORMS.get(kind)
+        if form is not None and not form.fullmatch(key):
             return "there is no such record"
         decoded = kinds[kind]
         if decoded is not None:

@@ -120,7 +120,7 @@ class RebuiltUploads:
         row = part_key(found.upload, found.number)
         raw = await self._work.get(space, row)
         old = None if raw is None else unpack(PartRecord, raw)
-        if old is not None and -found.age <= old.modified:
+        if old is not None and -found.rank <= old.modified:
             self._work.unused(where, found.blob, "there is a newer part")
             return
         described = unpack(BlobRecord, await self._work.blobs.describe(found.blob))
@@ -132,7 +132,7 @@ class RebuiltUploads:
             self._work.unused(where, old.blob, "there is a newer part")
             self._work.figures.parts -= 1
         await self._work.names.take([[found.blob]])
-        record = PartRecord(found.number, found.size, found.blob, -found.age, described.metadata)
+        record = PartRecord(found.number, found.size, found.blob, -found.rank, described.metadata)
         await self._work.write(space, [Write(row, pack(record))])
         self._work.figures.described += 1
         self._work.figures.parts += 1

@@ -23,9 +23,16 @@ afresh:
 ``m``                         :class:`SpaceRecord`: whether the bucket lives.  Every commit of
                               an object expects it unchanged, and the commit that closes it
                               expects no objects: a bucket never vanishes under a write.
-``o`` key                     :class:`ObjectRecord`: the current version, without content
-``v`` key NUL ``~sequence``   :class:`ObjectRecord`: an older version; the sequence number is
-                              inverted, 8 bytes, so that the newest comes first
+``s``                         :class:`StateRecord`: how the bucket keeps versions, as every
+                              commit of a version expects it
+``o`` key                     :class:`ObjectRecord`: the current version, without content;
+                              there is none when the newest version is a delete marker
+``v`` key NUL ``~sequence``   :class:`ObjectRecord`: a version; the sequence number is inverted,
+                              8 bytes, so that the newest comes first.  All versions of a key
+                              are here, the current one too, but for one that was stored
+                              before there were versions and still is the only one.
+``x`` key NUL version         :class:`PlaceRecord`: where among those a version is whose id does
+                              not tell it
 ``c`` key NUL version         the bytes of a small object, apart from its record so that
                               listings stay small
 ``l`` key NUL version         :class:`PartsRecord`: the parts of an object that has many, for
@@ -58,6 +65,11 @@ SYSTEM = "system"
 #: The key of a bucket's :class:`SpaceRecord`.
 META = b"m"
 
+#: The key of a bucket's :class:`StateRecord`; there is none as long as it never had versions.
+STATE = b"s"
+
+_ONES = 0xFFFF_FFFF_FFFF_FFFF
+
 #: Ranges of keys, each from its prefix to the next one.
 BUCKETS = (b"b", b"c")
 OBJECTS = (b"o", b"p")
@@ -66,6 +78,7 @@ INTENTS = (b"i", b"j")
 GARBAGE = (b"g", b"h")
 UPLOADS = (b"u", b"v")
 PARTS = (b"p", b"q")
+PLACES = (b"x", b"y")
 
 
 def bucket_key(name: str) -> bytes:
@@ -80,6 +93,27 @@ def object_key(key: str) -> bytes:
     Where the current version of an object is.
     """
     return b"o" + key.encode()
+
+
+def version_key(key: str, sequence: int) -> bytes:
+    """
+    Where a version is.
+    """
+    return b"v%b\x00%b" % (key.encode(), (~sequence & _ONES).to_bytes(8, "big"))
+
+
+def versions_of(key: str) -> tuple[bytes, bytes]:
+    """
+    The range of all versions of a key, the newest first.
+    """
+    return b"v%b\x00" % key.encode(), b"v%b\x01" % key.encode()
+
+
+def place_key(key: str, version_id: str) -> bytes:
+    """
+    Where it is told at which place a version is.
+    """
+    return b"x%b\x00%b" % (key.encode(), version_id.encode())
 
 
 def content_key(key: str, version_id: str) -> bytes:
@@ -160,6 +194,29 @@ class SpaceRecord(msgspec.Struct, array_like=True, frozen=True):
     open: bool
 
 
+class StateRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    How a bucket keeps versions.
+
+    What counts is the setting of the bucket.  This is a copy of it, which is brought up to date
+    before anything is written by it.
+
+    :ivar setting: As it was; empty for none.
+    :ivar revision: How often the record was written, so that it never becomes one that it was.
+    """
+
+    setting: bytes
+    revision: int
+
+
+class PlaceRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    The place of a version.
+    """
+
+    sequence: int
+
+
 class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What the store keeps and never interprets; see :class:`ObjectMetadata`.
@@ -229,10 +286,13 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     :ivar parts: The blobs that hold the content; none when it is kept in the index, and only
         the first one when they are kept apart.
     :ivar apart: How many parts are kept apart, in a :class:`PartsRecord`; 0 when they are not.
-    :ivar manifest: The blob that describes an object in parts; empty for others, and in records
-        of releases that wrote none.
+    :ivar manifest: The blob that describes an object in parts, a delete marker, or a version
+        whose metadata were changed; empty for others, and in records of releases that wrote none.
     :ivar checksum: CRC32C of content that is kept in the index; ``None`` for other content, and
         in records of releases that wrote none.
+    :ivar marker: Whether it is a delete marker, which its *manifest* describes.
+    :ivar amended: When its *manifest* began to be written, if that tells changed metadata,
+        nanoseconds since the epoch.
     """
 
     sequence: int
@@ -244,6 +304,8 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
     apart: int = 0
     manifest: str = ""
     checksum: int | None = None
+    marker: bool = False
+    amended: int = 0
 
     def holds(self, content: bytes) -> bool:
         """
@@ -295,19 +357,25 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What is kept beside a blob, for a lost index to be rebuilt.
 
-    Two kinds of blobs have no content and are there for this alone: the manifest of an object in
-    parts, and the description of a bucket.
+    Some blobs have no content and are there for this alone: the manifest of an object in parts, of
+    a delete marker, or of a version whose metadata were changed, and the description of a bucket.
 
     :ivar key: Empty for a bucket.
-    :ivar began: When it began to be written, nanoseconds since the epoch.
+    :ivar began: When it began to be written, nanoseconds since the epoch; later than any version
+        of the key that was there then.
     :ivar metadata: Of the object, or of the part.
     :ivar upload_id: Of which this is a part, or from which the object was made; empty for an
         object that came in one piece.
     :ivar number: Of the part.
     :ivar upload: Of which this is a part.
-    :ivar parts: Those of the object, in a manifest.
+    :ivar parts: The blobs of the object, in a manifest.
     :ivar request: What the upload was completed by, in a manifest; see :class:`DoneRecord`.
     :ivar about: The bucket, in its description.
+    :ivar marker: Whether it describes a delete marker.
+    :ivar sequence: The one that the version was expected to get; 0 for a part or a bucket, and in
+        descriptions of releases that told none.
+    :ivar modified: Of a version whose metadata were changed, nanoseconds since the epoch; 0 for
+        others.
     """
 
     bucket: str
@@ -321,6 +389,9 @@ class BlobRecord(msgspec.Struct, array_like=True, frozen=True):
     parts: tuple[PartRecord, ...] = ()
     request: bytes = b""
     about: BucketRecord | None = None
+    marker: bool = False
+    sequence: int = 0
+    modified: int = 0
 
 
 class DoneRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -374,6 +445,8 @@ R = TypeVar(
     "R",
     BucketRecord,
     SpaceRecord,
+    StateRecord,
+    PlaceRecord,
     PartRecord,
     PartsRecord,
     ObjectRecord,

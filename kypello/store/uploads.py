@@ -35,12 +35,12 @@ from kypello.store.records import (
     PartRecord,
     UploadRecord,
     metadata_record,
-    object_key,
     pack,
     part_key,
     unpack,
     upload_key,
 )
+from kypello.store.stacks import look_keys
 from kypello.store.undisturbed import undisturbed
 from kypello.store.versions import refuse_key
 
@@ -254,7 +254,7 @@ class Uploads:
         at, end = part_key(upload_id, 0), part_key(upload_id, _LAST)
         rows = await all_records(self._index, before.space, (at, end))
         # Parts vanish with their upload only: these are all if it had not ended by then.
-        seen, record = await self._find(bucket, key, upload_id, object_key(key))
+        seen, record = await self._find(bucket, key, upload_id, *look_keys(key))
         expect = {upload_key(key, upload_id): seen.values[0]}
         parts: dict[int, PartRecord] = {}
         empty: list[tuple[bytes, bytes]] = []

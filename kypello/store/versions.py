@@ -1,39 +1,46 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The current version of a key: how it is found, replaced and removed.
+The versions of a key: how they are found, added to and changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
-import msgspec
 from attrs import define, field
 from awscrt.checksums import crc32c
 
-from kypello.errors import Conflict, Damaged, NoSuchBucket, NoSuchKey, Refused, StorageFailed
+from kypello.crypto.randomness import Random
+from kypello.errors import (
+    Conflict,
+    Damaged,
+    IsDeleteMarker,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchVersion,
+    Refused,
+    StorageFailed,
+)
 from kypello.interfaces import Condition
 from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
 from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
-from kypello.store.parts import KnownParts, Parts
+from kypello.store.parts import Parts
 from kypello.store.records import (
-    META,
     ObjectRecord,
     PartRecord,
-    PartsRecord,
+    PlaceRecord,
     content_key,
-    empty,
     metadata_record,
     object_key,
-    pack,
-    parts_key,
+    place_key,
     unpack,
+    version_key,
 )
+from kypello.store.stacks import Stack, Stacks, Version, look_keys, packed
 from kypello.store.turns import Turns
 from kypello.store.undisturbed import undisturbed
-
-#: How many parts are told in the record of an object; more are kept apart.
-_FEW = 16
+from kypello.versioning import new_version_id, told_sequence
 
 
 @define
@@ -43,6 +50,7 @@ class Content:
 
     :ivar small: The content that goes into the index; ``None`` when *parts* hold it.
     :ivar manifest: The blob that describes an object in parts.
+    :ivar version_id: The id that it is described with; empty when nothing describes it.
     :ivar writes: Makes what else its commit changes.
     :ivar expect: What else its commit expects.
     :ivar empty: Ranges in which its commit expects nothing.
@@ -53,139 +61,219 @@ class Content:
     small: bytes | None = field(default=None, repr=False)
     parts: tuple[PartRecord, ...] = ()
     manifest: str = ""
+    version_id: str = ""
     writes: Callable[[ObjectRecord], Sequence[Write]] = lambda _: ()
     expect: Mapping[bytes, bytes | None] = field(factory=dict)
     empty: Sequence[tuple[bytes, bytes]] = ()
 
 
+#: For a commit that brings no content.
+_NOTHING = Content(0, ObjectMetadata())
+
+
 @define
-class Version:
+class Expected:
     """
-    A version of an object as it was read.
+    What a version will be, unless another is committed before it.
 
-    :ivar raw: Its record.
-    :ivar parts: The blobs that hold the content.
-    :ivar small: The content when no blob holds it, if it was read.
+    :ivar began: Nanoseconds since the epoch, later than any version that is there.
     """
 
-    key: str
-    raw: bytes
-    record: ObjectRecord
-    parts: Parts
-    small: bytes | None = field(default=None, repr=False)
-
-    def info(self, bucket: str) -> ObjectInfo:
-        """
-        What the store tells about it.
-        """
-        return self.record.info(bucket, self.key, self.parts.infos)
+    version_id: str
+    sequence: int
+    began: int
 
 
 @define(eq=False)
 class Versions:
     """
-    The current versions of all keys.
+    The versions of all keys.
 
     :ivar _now: Nanoseconds since the epoch.
-    :ivar _turns: Of those who change a key, by space and key.
+    :ivar turns: Of those who change a key, by space and key.
     """
 
     _buckets: Buckets
     _intents: Intents
+    _stacks: Stacks
+    _random: Random
     _now: Callable[[], int]
-    _known: KnownParts = field(init=False, factory=KnownParts)
-    _turns: Turns = field(init=False, factory=Turns)
+    turns: Turns = field(init=False, factory=Turns)
 
-    async def see(self, bucket: str, key: str, content: bool = False) -> Seen:
+    async def see(self, bucket: str, key: str) -> Seen:
         """
-        A look at a key, for :meth:`replace`.
+        A look at a key, for those who change it.
 
-        :param content: Whether to read the content of a small object, too.
         :raises NoSuchBucket:
         """
-        keys = [object_key(key), content_key(key, NULL_VERSION)]
-        return await self._buckets.see(bucket, keys if content else keys[:1])
+        return await self._buckets.see(bucket, look_keys(key))
 
-    async def current(self, bucket: str, key: str, content: bool = False) -> Version:
+    def peek(self, bucket: str, key: str, content: str = "") -> Coroutine[Any, Any, Seen]:
         """
-        Find the current version of a key.
+        A look at the current version of a key, for those who read it.
 
+        :param content: The id of the version whose content is read, too, if it is small; empty
+            for none.
+        :raises NoSuchBucket:
+        """
+        keys = [object_key(key)]
+        if content:
+            keys.append(content_key(key, content))
+        # Every small request comes here: there is no coroutine more than need be.
+        return self._buckets.see(bucket, keys)
+
+    async def find(
+        self, bucket: str, key: str, version_id: str = "", content: bool = False
+    ) -> Version:
+        """
+        Find a version that has content.
+
+        :param version_id: Empty for the current version.
         :param content: Whether to read the content of a small object.
         :raises NoSuchBucket:
         :raises NoSuchKey:
+        :raises NoSuchVersion:
+        :raises IsDeleteMarker:
+        :raises Damaged: It is not where it is told to be.
         """
-        seen = await self.see(bucket, key, content)
-        _, version = await self._version(bucket, key, seen, content)
-        if version is None:
-            raise NoSuchKey(bucket, key)
-        return version
+        if not version_id:
+            return await self._current(bucket, key, content)
+        for _ in range(ATTEMPTS):
+            found = await self._named(bucket, key, version_id, content)
+            if found is None:
+                continue
+            if found.record.marker:
+                raise IsDeleteMarker(bucket, key, version_id, found.record.modified)
+            return found
+        raise Damaged(f"the places of the versions of {bucket}/{key}")
+
+    async def _current(self, bucket: str, key: str, content: bool) -> Version:
+        wanted = NULL_VERSION if content else ""
+        for _ in range(ATTEMPTS):
+            raw, *small = (await self.peek(bucket, key, wanted)).values
+            if raw is None:
+                marker = await self._stacks.marker(bucket, key)
+                if marker is not None:
+                    raise NoSuchKey(bucket, key, marker)
+                continue
+            record = unpack(ObjectRecord, raw)
+            if wanted not in ("", record.version_id) and record.size and not record.parts:
+                wanted = record.version_id
+                continue
+            at = object_key(key)
+            version = await self._stacks.load(bucket, key, at, raw, small[0] if small else None)
+            if version is not None:
+                return version
+        raise Damaged(f"the versions of {bucket}/{key}")
+
+    async def _named(self, bucket: str, key: str, version_id: str, content: bool) -> Version | None:
+        """
+        Find a version by its id; ``None`` when it was changed while it was looked for.
+        """
+        told = told_sequence(version_id)
+        where = object_key(key), place_key(key, version_id), content_key(key, version_id)
+        guess = [version_key(key, told)] if told is not None else []
+        seen = await self._buckets.see(bucket, [*where, *guess])
+        raw, place, small = seen.values[:3]
+        at = where[0]
+        if raw is None or unpack(ObjectRecord, raw).version_id != version_id:
+            raw = seen.values[3] if guess else None
+            at = guess[0] if guess else b""
+            if place is not None:
+                at = version_key(key, unpack(PlaceRecord, place).sequence)
+                again = await self._buckets.see(bucket, [at, where[1], where[2]])
+                raw, still, small = again.values
+                if raw is None or still != place:
+                    return None
+            if raw is None or unpack(ObjectRecord, raw).version_id != version_id:
+                raise NoSuchVersion(bucket, key, version_id)
+        return await self._stacks.load(bucket, key, at, raw, small if content else None)
+
+    async def expected(self, bucket: str, key: str, seen: Seen) -> Expected:
+        """
+        What a version will be that begins to be written now, for what describes it.
+
+        :raises NoSuchBucket:
+        """
+        stack = await self._stacks.look(bucket, key, seen)
+        sequence, modified = stack.following(self._now())
+        if not stack.keeps:
+            return Expected(NULL_VERSION, sequence, modified)
+        return Expected(new_version_id(sequence, self._random), sequence, modified)
 
     async def replace(
-        self, bucket: str, key: str, seen: Seen, content: Content, condition: Condition | None
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        content: Content,
+        condition: Condition | None,
+        *,
+        marker: bool = False,
     ) -> ObjectInfo:
         """
         Make new content the current version.
 
         :param seen: A look at the key, in the bucket for which the content was made.
+        :param marker: Make a delete marker, which has none; the bucket has versions.
         :raises NoSuchBucket: It exists no more.
-        :raises Conflict: Something else than the current version was not as *content* expects.
+        :raises Conflict: Something else than the versions was not as *content* expects.
         """
         metadata = metadata_record(content.metadata)
         made: list[ObjectRecord] = []
 
-        def change(current: Version | None) -> list[Write]:
+        def change(stack: Stack) -> list[Write]:
             """
             What is written.
             """
-            sequence, modified = 1, self._now()
-            if current is not None:
-                sequence = current.record.sequence + 1
-                modified = max(modified, current.record.modified + 1)
+            sequence, modified = stack.following(self._now())
             record = ObjectRecord(
                 sequence,
-                NULL_VERSION,
+                self._id(stack, sequence, content.version_id),
                 content.size,
                 modified,
                 metadata,
                 content.parts,
                 manifest=content.manifest,
                 checksum=crc32c(content.small) if content.small else None,
+                marker=marker,
             )
             made[:] = [record]
-            writes = [*storing(key, record), *content.writes(record)]
+            raw, apart = packed(key, record)
+            writes = [*self._stacks.added(stack, record, raw), *apart, *content.writes(record)]
             if content.small:
-                writes.append(Write(content_key(key, NULL_VERSION), content.small))
+                writes.append(Write(content_key(key, record.version_id), content.small))
             return writes
 
-        await self._change(bucket, key, seen, change, condition, content)
+        await self.change(bucket, key, seen, change, condition, content)
         return made[0].info(bucket, key, Parts(content.parts).infos)
 
-    async def remove(self, bucket: str, key: str, condition: Condition | None) -> None:
-        """
-        Remove the current version, if there is one.
+    def _id(self, stack: Stack, sequence: int, expected: str) -> str:
+        if not stack.keeps:
+            return NULL_VERSION
+        if expected and expected != NULL_VERSION:
+            return expected
+        return new_version_id(sequence, self._random)
 
-        :raises NoSuchBucket:
-        """
-        seen = await self.see(bucket, key)
-        removal = [Write(object_key(key), None)]
-        nothing = Content(0, ObjectMetadata())
-        await self._change(
-            bucket, key, seen, lambda current: removal if current else [], condition, nothing
-        )
-
-    async def _change(
+    async def change(
         self,
         bucket: str,
         key: str,
         seen: Seen,
-        change: Callable[[Version | None], list[Write]],
+        change: Callable[[Stack], list[Write] | None],
         condition: Condition | None,
-        content: Content,
-    ) -> None:
-        async with self._turns.turn((seen.space, key)) as waited:
-            await undisturbed(
-                self._try_change(bucket, key, seen, waited, change, condition, content)
-            )
+        content: Content = _NOTHING,
+    ) -> bool:
+        """
+        Change the versions of a key in one commit.
+
+        :param change: Gives what is written, perhaps nothing; ``None`` to give up.
+        :return: Whether it was not given up.
+        :raises KypelloError: As :meth:`replace`, and whatever *condition* raises.
+        """
+        async with self.turns.turn((seen.space, key)) as waited:
+            work = self._try_change(bucket, key, seen, waited, change, condition, content)
+            return (await undisturbed(work))[0]
 
     async def _try_change(
         self,
@@ -193,98 +281,38 @@ class Versions:
         key: str,
         seen: Seen,
         outdated: bool,
-        change: Callable[[Version | None], list[Write]],
+        change: Callable[[Stack], list[Write] | None],
         condition: Condition | None,
         content: Content,
-    ) -> None:
+    ) -> bool:
         space = seen.space
         for _ in range(ATTEMPTS):
             if outdated:
                 seen = await self.see(bucket, key)
-            seen, current = await self._version(bucket, key, seen)
-            if seen.space != space:
+            stack = await self._stacks.look(bucket, key, seen)
+            if stack.space != space:
                 raise NoSuchBucket(bucket)
             if condition is not None:
-                condition(None if current is None else current.info(bucket))
-            writes = change(current)
+                condition(None if stack.current is None else stack.current.info(bucket))
+            writes = change(stack)
             if not writes:
-                return
-            raw = None if current is None else current.raw
-            expect = {META: seen.meta, object_key(key): raw}
-            if current is not None:
-                # What is written anew need not be removed before.
-                anew = {write.key for write in writes}
-                old = [write for write in self._discard(current) if write.key not in anew]
-                writes = [*old, *writes]
+                return writes is not None
+            # What is written anew need not be removed before.
+            writes = list({write.key: write for write in writes}.values())
             try:
                 await self._intents.commit(
-                    space, writes, {**expect, **content.expect}, content.empty
+                    space,
+                    writes,
+                    {**stack.expect, **content.expect},
+                    [*stack.empty, *content.empty],
                 )
             except Conflict as conflict:
-                if conflict.key not in expect:
+                if not stack.expects(conflict.key):
                     raise
             else:
-                return
+                return True
             outdated = True
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
-
-    async def _version(
-        self, bucket: str, key: str, seen: Seen, content: bool = False
-    ) -> tuple[Seen, Version | None]:
-        """
-        The version that was seen, or a later one, as parts that are kept apart may take another
-        look.
-        """
-        while True:
-            raw, *more = seen.values
-            if raw is None:
-                return seen, None
-            record = unpack(ObjectRecord, raw)
-            if not record.apart:
-                small = more[0] if more else None
-                return seen, Version(key, raw, record, Parts(record.parts), small)
-            parts = self._known.get(raw) or await self._apart(bucket, key, raw, record)
-            if parts is not None:
-                return seen, Version(key, raw, record, parts)
-            seen = await self.see(bucket, key, content)
-
-    async def _apart(self, bucket: str, key: str, raw: bytes, record: ObjectRecord) -> Parts | None:
-        """
-        Read the parts of a version; ``None`` if it is no more.
-        """
-        keys = [object_key(key), parts_key(key, record.version_id)]
-        current, packed = (await self._buckets.see(bucket, keys)).values
-        if current != raw:
-            return None
-        parts = Parts(() if packed is None else unpack(PartsRecord, packed).parts)
-        if len(parts.records) != record.apart:
-            raise Damaged(f"parts of {bucket}/{key}")
-        self._known.add(raw, parts)
-        return parts
-
-    def _discard(self, old: Version) -> list[Write]:
-        # The manifest last, so that parts of which some are gone are not taken for an upload.
-        writes = self._intents.discarded([*old.parts.records, *empty(old.record.manifest)])
-        if old.record.apart:
-            writes.append(Write(parts_key(old.key, old.record.version_id), None))
-        if old.record.size and not old.record.parts:
-            writes.append(Write(content_key(old.key, old.record.version_id), None))
-        return writes
-
-
-def storing(key: str, record: ObjectRecord) -> list[Write]:
-    """
-    How a current version is stored: its parts lie apart when they are many.
-
-    :param record: With all its parts.
-    """
-    if len(record.parts) <= _FEW:
-        return [Write(object_key(key), pack(record))]
-    short = msgspec.structs.replace(record, parts=record.parts[:1], apart=len(record.parts))
-    return [
-        Write(object_key(key), pack(short)),
-        Write(parts_key(key, record.version_id), pack(PartsRecord(record.parts))),
-    ]
 
 
 def refuse_key(customer_key: CustomerKey | None) -> None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from kypello.errors import Refused
 from kypello.interfaces import (
     Assemble,
+    Change,
     Condition,
     Describe,
     IBodySource,
@@ -26,6 +27,7 @@ from kypello.model import (
     BucketInfo,
     ByteRange,
     CustomerKey,
+    Deletion,
     EncryptionRequest,
     Listing,
     ListQuery,
@@ -36,6 +38,8 @@ from kypello.model import (
     UploadInfo,
     UploadListing,
     UploadQuery,
+    VersionListing,
+    VersionQuery,
 )
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
@@ -44,6 +48,7 @@ from kypello.store.memory import MemoryBlobs, MemoryIndex
 from tests.cases import AsyncCase
 from tests.contracts.object_store import ObjectStoreContract
 from tests.contracts.uploads import UploadsContract
+from tests.contracts.versions import VersionsContract
 from tests.objects.keyservice import MemoryKMS
 
 _ETAG = "described-etag"
@@ -147,29 +152,52 @@ class Client:
         return self._shown(made)
 
     async def head(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> ObjectInfo:
         """
-        Tell an object.
+        Tell a version.
         """
         brought = customer_key or self._wanted.customer_key
-        return self._shown(await self._store.head(bucket, key, brought))
+        return self._shown(await self._store.head(bucket, key, brought, version_id))
 
     async def open(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> IOpenObject:
         """
-        Open an object.
+        Open a version.
         """
         brought = customer_key or self._wanted.customer_key
-        opened = await self._store.open(bucket, key, brought)
+        opened = await self._store.open(bucket, key, brought, version_id)
         return _Open(self._shown(opened.info), opened)
 
-    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
-        Remove an object.
+        Remove an object, or a version.
         """
-        await self._store.delete(bucket, key, self._seeing(condition))
+        return await self._store.delete(bucket, key, self._seeing(condition), version_id)
+
+    async def change_version(
+        self, bucket: str, key: str, version_id: str, change: Change
+    ) -> ObjectInfo:
+        """
+        Change the tags of a version, but for the one that is not the contract's.
+        """
+
+        def changing(info: ObjectInfo) -> ObjectMetadata:
+            """
+            Take that one along.
+            """
+            changed = change(self._shown(info))
+            own = {name: text for name, text in info.metadata.tags.items() if name == _ETAG}
+            return evolve(changed, tags={**changed.tags, **own})
+
+        made = await self._store.change_version(bucket, key, version_id, changing)
+        brought = self._wanted.customer_key
+        # What the store can tell without the key that it was stored with is told already.
+        self._known.pop((made.key, made.modified), None)
+        return self._shown(await self._store.head(bucket, key, brought, version_id))
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
@@ -177,6 +205,17 @@ class Client:
         """
         listing = await self._store.list(bucket, query)
         return evolve(listing, objects=tuple(map(self._shown, listing.objects)))
+
+    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+        """
+        List versions.
+        """
+        listing = await self._store.list_versions(bucket, query)
+        versions = tuple(
+            each if each.marker else evolve(each, info=self._shown(each.info))
+            for each in listing.versions
+        )
+        return evolve(listing, versions=versions)
 
     async def create_upload(
         self,
@@ -318,9 +357,9 @@ def _summed(metadata: ObjectMetadata) -> ObjectMetadata:
     return evolve(metadata, checksums={**metadata.checksums, _ETAG: metadata.etag})
 
 
-class EncryptedContract(ObjectStoreContract, UploadsContract):
+class EncryptedContract(ObjectStoreContract, UploadsContract, VersionsContract):
     """
-    Both contracts with a certain encryption.
+    All contracts with a certain encryption.
     """
 
     wanted = EncryptionRequest("AES256")
@@ -335,7 +374,7 @@ class EncryptedContract(ObjectStoreContract, UploadsContract):
         return Client(store, self.wanted)
 
 
-class PlainTests(ObjectStoreContract, UploadsContract, AsyncCase):
+class PlainTests(ObjectStoreContract, UploadsContract, VersionsContract, AsyncCase):
     """
     What is not encrypted passes.
     """

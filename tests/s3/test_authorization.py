@@ -47,6 +47,7 @@ class RoutingTests(SyncCase):
             ("DELETE", "", "s3:DeleteObjectVersion"),
             ("GET", "attributes", "s3:GetObjectVersionAttributes"),
             ("GET", "tagging", "s3:GetObjectVersionTagging"),
+            ("PUT", "tagging", "s3:PutObjectVersionTagging"),
             ("DELETE", "tagging", "s3:DeleteObjectVersionTagging"),
         ):
             operation = OBJECT.routes[subresource][method]
@@ -204,6 +205,77 @@ class CopyTests(AuthorizationCase):
         self.assertEqual(texts(tree, "Deleted/Key"), ["b"])
         self.assertEqual(texts(tree, "Error/Key"), ["a"])
         self.assertEqual(texts(tree, "Error/Code"), ["AccessDenied"])
+
+
+class VersionTests(AuthorizationCase):
+    """
+    Versions are other things than what is current.
+    """
+
+    def setUp(self) -> None:
+        """
+        Store two versions.
+        """
+        super().setUp()
+        body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+        self.send("PUT", "/bucket?versioning", body, status=200)
+        self.first = self.put("k", x_amz_tagging="a=1").header("x-amz-version-id")
+        self.put("k")
+
+    def test_named(self) -> None:
+        """
+        Who may use the current version only may name none, not even the current one.
+        """
+        for method, query, action in (
+            ("GET", "", "s3:GetObjectVersion"),
+            ("HEAD", "", "s3:GetObjectVersion"),
+            ("GET", "tagging&", "s3:GetObjectVersionTagging"),
+            ("PUT", "tagging&", "s3:PutObjectVersionTagging"),
+            ("DELETE", "tagging&", "s3:DeleteObjectVersionTagging"),
+            ("DELETE", "", "s3:DeleteObjectVersion"),
+        ):
+            self.forbidden = {(action, "bucket/k")}
+            for version_id in (self.first, "null"):
+                target = f"/bucket/k?{query}versionId={version_id}"
+                self.send(method, target, b"", status=403)
+        self.forbidden = {("s3:ListBucketVersions", "bucket")}
+        self.refused("GET", "/bucket?versions", 403, "AccessDenied")
+        self.send("GET", "/bucket", status=200)
+
+    def test_source(self) -> None:
+        """
+        A copy of a version needs the right to read that, and its tags.
+        """
+        headers = {"x-amz-copy-source": f"bucket/k?versionId={self.first}"}
+        for action in ("s3:GetObjectVersion", "s3:GetObjectVersionTagging"):
+            self.forbidden = {(action, "bucket/k")}
+            self.refused("PUT", "/bucket/copy", 403, "AccessDenied", headers=headers)
+        self.forbidden = {("s3:GetObject", "bucket/k"), ("s3:GetObjectTagging", "bucket/k")}
+        self.send("PUT", "/bucket/copy", headers=headers, status=200)
+
+    def test_deletion(self) -> None:
+        """
+        Each version of a list needs another right than an object that is only hidden.
+        """
+        entry = f"<Object><Key>k</Key><VersionId>{self.first}</VersionId></Object>"
+        body = f"<Delete><Object><Key>k</Key></Object>{entry}</Delete>".encode()
+        self.forbidden = {("s3:DeleteObjectVersion", "bucket/k")}
+        tree = read_xml(self.send("POST", "/bucket?delete", body, status=200))
+        self.assertEqual(texts(tree, "Error/VersionId"), [self.first])
+        self.assertEqual(len(texts(tree, "Deleted/DeleteMarker")), 1)
+        self.forbidden = {("s3:DeleteObject", "bucket/k")}
+        tree = read_xml(self.send("POST", "/bucket?delete", body, status=200))
+        self.assertEqual(texts(tree, "Deleted/VersionId"), [self.first])
+
+    def test_hidden(self) -> None:
+        """
+        Who may not list is not told of delete markers, nor that there is no such version.
+        """
+        self.send("DELETE", "/bucket/k", status=204)
+        self.forbidden = {("s3:ListBucket", "bucket")}
+        answer = self.send("GET", "/bucket/k", status=403)
+        self.assertIsNone(answer.header("x-amz-delete-marker"))
+        self.refused("GET", f"/bucket/k?versionId={'0' * 32}", 403, "AccessDenied")
 
 
 class KeyTests(AuthorizationCase):

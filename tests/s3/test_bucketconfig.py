@@ -309,7 +309,6 @@ class UnsetTests(FrontCase):
                 "BucketOwnerEnforced",
             ),
             ("requestPayment", "RequestPaymentConfiguration", "Payer", "BucketOwner"),
-            ("versioning", "VersioningConfiguration", "Status", None),
         ):
             tree = read_xml(self.send("GET", f"/bucket?{name}", status=200))
             self.assertEqual((tree.tag, tree.findtext(path)), (root, text))
@@ -339,6 +338,6 @@ class UnsetTests(FrontCase):
             self.refused("GET", f"/bucket/k?{name}", 400, "InvalidRequest")
         for name in ("acl", "tagging", "retention", "legal-hold"):
             self.refused("GET", f"/bucket/absent?{name}", 404, "NoSuchKey")
-        for name in ("tagging", "retention", "legal-hold"):
+        for name in ("retention", "legal-hold"):
             self.refused("PUT", f"/bucket/k?{name}", 501, "NotImplemented", body=b"<x/>")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")

@@ -277,7 +277,8 @@ class SourceTests(CopyCase):
             ("minio/source", 404, "NoSuchBucket"),
             ("absent/source", 404, "NoSuchBucket"),
             ("bucket/absent", 404, "NoSuchKey"),
-            ("bucket/source?versionId=x", 501, "NotImplemented"),
+            ("bucket/source?versionId=x", 400, "InvalidArgument"),
+            (f"bucket/source?versionId={'0' * 32}", 404, "NoSuchVersion"),
             ("arn:aws:s3:us-east-1:1:accesspoint/x/object/y", 501, "NotImplemented"),
         ):
             self.not_copied(status, code, source=source)

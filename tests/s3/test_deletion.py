@@ -72,7 +72,8 @@ class DeletionTests(FrontCase):
         self.assertEqual(tree.findtext("Deleted/Key"), "a")
         self.assertEqual(tree.findtext("Deleted/VersionId"), "null")
         self.assertEqual(tree.findtext("Error/Key"), "b")
-        self.assertEqual(tree.findtext("Error/Code"), "NotImplemented")
+        self.assertEqual(tree.findtext("Error/VersionId"), "x")
+        self.assertEqual(tree.findtext("Error/Code"), "NoSuchVersion")
         self.send("GET", "/bucket/b", status=200)
 
     def test_conditions(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from kypello.interfaces import Condition, IBodySource, IObjectStore, IOpenObject
-from kypello.model import BucketInfo, ByteRange, CustomerKey, ObjectInfo
+from kypello.model import BucketInfo, ByteRange, CustomerKey, Deletion, ObjectInfo
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Answer, Harness, RawClient
 from tests.s3.front import FrontCase, presigned, signed
@@ -77,22 +77,23 @@ class WatchedStore:
         return await self._below.bucket(name)
 
     async def open(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> IOpenObject:
         """
         Open an object.
         """
-        opened = WatchedObject(await self._below.open(bucket, key, customer_key), self.pause)
+        below = await self._below.open(bucket, key, customer_key, version_id)
+        opened = WatchedObject(below, self.pause)
         self.opened.append(opened)
         return opened
 
     async def head(
-        self, bucket: str, key: str, customer_key: CustomerKey | None = None
+        self, bucket: str, key: str, customer_key: CustomerKey | None = None, version_id: str = ""
     ) -> ObjectInfo:
         """
         Tell an object.
         """
-        return await self._below.head(bucket, key, customer_key)
+        return await self._below.head(bucket, key, customer_key, version_id)
 
     async def put(self, *arguments: Any) -> ObjectInfo:
         """
@@ -100,13 +101,16 @@ class WatchedStore:
         """
         return await self._below.put(*arguments)
 
-    async def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+    async def delete(
+        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+    ) -> Deletion:
         """
         Wait for the test.
         """
         waiting: Deferred[None] = Deferred(self.cancelled.append)
         self.deleting.append(waiting)
         await waiting
+        return Deletion()
 
 
 class ReleaseTests(FrontCase):

@@ -131,8 +131,8 @@ class RouteTests(FrontCase):
         for method in ("PUT", "DELETE"):
             self.refused(method, "/bucket/k?uploads", 501, "NotImplemented")
             self.refused(method, "/bucket?uploads", 501, "NotImplemented")
-        self.refused("PUT", "/bucket/k?versionId=x", 501, "NotImplemented")
-        self.refused("GET", "/bucket/k?tagging&versionId=x", 501, "NotImplemented")
+        self.refused("PUT", "/bucket/k?versionId=null", 400, "InvalidArgument")
+        self.refused("GET", "/bucket/k?tagging&versionId=x", 400, "InvalidArgument")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
 
     def test_mistakes(self) -> None:

@@ -82,7 +82,7 @@ class BareBucketTests(FrontCase):
         """
         for name in (
             "accelerate", "cors", "lifecycle", "object-lock", "replication", "tagging",
-            "versioning", "website",
+            "website",
         ):  # fmt: skip
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")
         for name in ("accelerate", "acl", "logging", "notification", "requestPayment"):

@@ -20,6 +20,7 @@ from kypello.s3.tagging import (
     tagging_headers,
 )
 from tests.cases import SyncCase
+from tests.contracts.object_store import pattern
 from tests.s3.front import FrontCase, read_xml, texts
 from tests.s3.secure import SecureCase, customer
 
@@ -34,12 +35,19 @@ def from_header(text: str) -> Mapping[str, str]:
     return read_tagging_header(RequestHead("PUT", "/bucket/k", headers=(header,)))
 
 
+def document(*tags: tuple[str, str]) -> bytes:
+    """
+    A document with tags.
+    """
+    content = "".join(f"<Tag><Key>{key}</Key><Value>{value}</Value></Tag>" for key, value in tags)
+    return f"<Tagging><TagSet>{content}</TagSet></Tagging>".encode()
+
+
 def from_document(*tags: tuple[str, str]) -> Mapping[str, str]:
     """
     The tags of a document.
     """
-    content = "".join(f"<Tag><Key>{key}</Key><Value>{value}</Value></Tag>" for key, value in tags)
-    return read_tagging_document(f"<Tagging><TagSet>{content}</TagSet></Tagging>".encode())
+    return read_tagging_document(document(*tags))
 
 
 class TagsTests(SyncCase):
@@ -136,9 +144,9 @@ class TagsTests(SyncCase):
         self.assertEqual(list(tagging_headers(ObjectMetadata())), [])
 
 
-class GetTaggingTests(FrontCase):
+class ObjectTaggingTests(FrontCase):
     """
-    ``GET ?tagging``.
+    ``?tagging`` of objects.
     """
 
     def test_none(self) -> None:
@@ -162,7 +170,6 @@ class GetTaggingTests(FrontCase):
         tree = read_xml(self.send("GET", "/bucket/k?tagging", status=200))
         self.assertEqual(texts(tree, "TagSet/Tag/Key"), ["a", "b"])
         self.assertEqual(texts(tree, "TagSet/Tag/Value"), ["", "2 3"])
-        self.refused("DELETE", "/bucket/k?tagging", 501, "NotImplemented")
         self.put("k")
         self.assertIsNone(self.send("HEAD", "/bucket/k").header("x-amz-tagging-count"))
 
@@ -181,13 +188,82 @@ class GetTaggingTests(FrontCase):
 
     def test_changes(self) -> None:
         """
-        Tags of an object that exists cannot be set yet; where there are none, none need be
-        removed.
+        Tags can be replaced and removed; nothing else changes.
         """
-        self.put("k")
-        self.refused("PUT", "/bucket/k?tagging", 501, "NotImplemented", body=b"<Tagging/>")
-        self.send("DELETE", "/bucket/k?tagging", status=204)
-        self.refused("DELETE", "/bucket/absent?tagging", 404, "NoSuchKey")
+        for content in (b"small", pattern(100_000)):
+            self.put("k", content, x_amz_tagging="a=1", x_amz_meta_colour="blue")
+            before = self.send("GET", "/bucket/k")
+            body = document(("b", "2"), ("c", ""))
+            self.assertEqual(self.send("PUT", "/bucket/k?tagging", body, status=200).body, b"")
+            self.assertEqual(self.tags("/bucket/k?tagging"), {"b": "2", "c": ""})
+            after = self.send("GET", "/bucket/k")
+            self.assertEqual(after.header("x-amz-tagging-count"), "2")
+            self.send("PUT", "/bucket/k?tagging", document(), status=200)
+            self.assertEqual(self.tags("/bucket/k?tagging"), {})
+            self.send("PUT", "/bucket/k?tagging", body, status=200)
+            answer = self.send("DELETE", "/bucket/k?tagging", status=204)
+            self.assertIsNone(answer.header("x-amz-version-id"))
+            self.assertEqual(self.tags("/bucket/k?tagging"), {})
+            for name in ("ETag", "Last-Modified", "x-amz-meta-colour"):
+                self.assertEqual(after.header(name), before.header(name))
+            self.assertEqual((before.body, after.body), (content, content))
+
+    def test_changes_refused(self) -> None:
+        """
+        Wrong tags change nothing, nor do those of what does not exist.
+        """
+        self.put("k", x_amz_tagging="a=1")
+        for body, code in (
+            (b"", "MissingRequestBodyError"),
+            (b"<Tagging/>", "MalformedXML"),
+            (document(("a", "1"), ("a", "2")), "InvalidTag"),
+            (document(("x" * 129, "1")), "InvalidTag"),
+            (document(("x", "1" * 257)), "InvalidTag"),
+            (document(("aws:x", "1")), "InvalidTag"),
+            (document(*((f"k{number}", "") for number in range(11))), "BadRequest"),
+        ):
+            self.refused("PUT", "/bucket/k?tagging", 400, code, body=body)
+        self.assertEqual(self.tags("/bucket/k?tagging"), {"a": "1"})
+        for method in ("PUT", "DELETE"):
+            for target, status, code in (
+                ("/bucket/absent?tagging", 404, "NoSuchKey"),
+                ("/absent/k?tagging", 404, "NoSuchBucket"),
+                ("/bucket/k?tagging&versionId=x", 400, "InvalidArgument"),
+                (f"/bucket/k?tagging&versionId={'0' * 32}", 404, "NoSuchVersion"),
+            ):
+                self.refused(method, target, status, code, body=document())
+
+    def test_encrypted(self) -> None:
+        """
+        The tags of encrypted objects are changed as those of others, also of those in parts.
+        """
+        sealed = {"x-amz-server-side-encryption": "AES256"}
+        self.send("PUT", "/bucket/k", b"x", sealed, status=200)
+        begun = read_xml(self.send("POST", "/bucket/parts?uploads", headers=sealed, status=200))
+        upload = f"uploadId={begun.findtext('UploadId')}"
+        part = self.send("PUT", f"/bucket/parts?partNumber=1&{upload}", b"xx", status=200)
+        listed = (
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
+            f"<ETag>{part.header('ETag')}</ETag></Part></CompleteMultipartUpload>"
+        )
+        self.send("POST", f"/bucket/parts?{upload}", listed.encode(), status=200)
+        for key in ("k", "parts"):
+            before = self.send("GET", f"/bucket/{key}", status=200)
+            self.send("PUT", f"/bucket/{key}?tagging", document(("a", "1")), status=200)
+            self.assertEqual(self.tags(f"/bucket/{key}?tagging"), {"a": "1"})
+            after = self.send("GET", f"/bucket/{key}", status=200)
+            self.assertEqual(after.header("x-amz-server-side-encryption"), "AES256")
+            self.assertEqual(
+                (after.body, after.header("ETag")), (before.body, before.header("ETag"))
+            )
+
+    def tags(self, target: str) -> dict[str, str]:
+        """
+        The tags that are shown there.
+        """
+        tree = read_xml(self.send("GET", target, status=200))
+        keys, values = (texts(tree, f"TagSet/Tag/{name}") for name in ("Key", "Value"))
+        return dict(zip(keys, values, strict=True))
 
 
 class CustomerKeyTests(SecureCase):
@@ -205,3 +281,11 @@ class CustomerKeyTests(SecureCase):
             shown = self.send("GET", "/bucket/k?tagging", headers=key, status=200)
             self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), ["a"])
         self.refused("GET", "/bucket/absent?tagging", 404, "NoSuchKey")
+        self.send("PUT", "/bucket/k?tagging", document(("b", "2")), status=200)
+        for key in ({}, customer()):
+            shown = self.send("GET", "/bucket/k?tagging", headers=key, status=200)
+            self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), ["b"])
+        self.assertEqual(self.send("GET", "/bucket/k", headers=customer(), status=200).body, b"x")
+        self.send("DELETE", "/bucket/k?tagging", status=204)
+        shown = self.send("GET", "/bucket/k?tagging", headers=customer(), status=200)
+        self.assertEqual(texts(read_xml(shown), "TagSet/Tag/Key"), [])

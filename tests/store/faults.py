@@ -19,8 +19,13 @@ from kypello.store.records import (
     ObjectRecord,
     PartRecord,
     PartsRecord,
+    PlaceRecord,
+    pack,
+    place_key,
     unpack,
+    version_key,
 )
+from kypello.versioning import told_sequence
 
 
 class Killed(BaseException):
@@ -126,15 +131,17 @@ class FailingBlobs(MemoryBlobs):
 
 async def live_blobs(index: IIndex) -> list[str]:
     """
-    The names of all blobs that living buckets, their objects and their unfinished uploads
-    consist of.
+    The names of all blobs that living buckets, the versions of their objects and their unfinished
+    uploads consist of.
     """
     names: list[str] = []
     for _, value in await index.scan(SYSTEM, *BUCKETS, 1000):
         bucket = unpack(BucketRecord, value)
         names.append(bucket.blob)
-        for key, record in await index.scan(bucket.space, b"", None, 10**6):
-            if key[:1] == b"o":
+        rows = await index.scan(bucket.space, b"", None, 10**6)
+        versions = {record for key, record in rows if key[:1] == b"v"}
+        for key, record in rows:
+            if key[:1] == b"v" or (key[:1] == b"o" and record not in versions):
                 version = unpack(ObjectRecord, record)
                 names += [part.blob for part in version.parts if not version.apart]
                 names += [version.manifest] if version.manifest else []
@@ -155,10 +162,47 @@ async def residue(index: IIndex) -> list[bytes]:
         uploads = {key.rpartition(b"\x00")[2] for key in keys if key[:1] == b"u"}
         found += [key for key in keys if key[:1] in (b"i", b"g")]
         found += [key for key in keys if key[:1] == b"p" and key[1:-2] not in uploads]
-        objects = {key[1:] for key in keys if key[:1] == b"o"}
-        apart = [key for key in keys if key[:1] in (b"c", b"l")]
-        found += [key for key in apart if key[1:].partition(b"\x00")[0] not in objects]
+        rows = await index.scan(space, b"", None, 10**6) if space != SYSTEM else ()
+        versions = {
+            (key[1:].partition(b"\x00")[0], unpack(ObjectRecord, value).version_id.encode())
+            for key, value in rows
+            if key[:1] in (b"o", b"v")
+        }
+        apart = [key for key in keys if key[:1] in (b"c", b"l", b"x")]
+        found += [key for key in apart if tuple(key[1:].split(b"\x00")) not in versions]
+        found += stacks_wrong(rows)
     return found
+
+
+def stacks_wrong(rows: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """
+    The keys of which the newest version is not the current one, or which say otherwise where a
+    version is.
+
+    :param rows: All of a bucket.
+    """
+    wrong: list[bytes] = []
+    newest: dict[bytes, bytes] = {}
+    places: dict[bytes, bytes] = {}
+    for key, value in rows:
+        if key[:1] == b"v":
+            name, _, _ = key[1:].partition(b"\x00")
+            record = unpack(ObjectRecord, value)
+            newest.setdefault(name, value)
+            if key != version_key(name.decode(), record.sequence):
+                wrong.append(key)
+            if told_sequence(record.version_id) != record.sequence:
+                place = pack(PlaceRecord(record.sequence))
+                places[place_key(name.decode(), record.version_id)] = place
+    current = {key[1:]: value for key, value in rows if key[:1] == b"o"}
+    for name, value in newest.items():
+        if current.pop(name, None) != (None if unpack(ObjectRecord, value).marker else value):
+            wrong.append(name)
+    wrong += [
+        name for name, value in current.items() if unpack(ObjectRecord, value).version_id != "null"
+    ]
+    told = {key: value for key, value in rows if key[:1] == b"x"}
+    return wrong + [key for key in {*told, *places} if told.get(key) != places.get(key)]
 
 
 async def whats_wrong(index: IIndex, blobs: IBlobs) -> list[object]:

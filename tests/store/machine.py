@@ -74,6 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.broken = self.looking = False
         self.half_deleted: list[str] = []
         self.ids: dict[str, tuple[str, str, str]] = {}
+        self.versions: dict[str, str] = {}
         self.dead: list[Process] = []
         self.table = shared_table(self.COUNT, GROUPS)
         self.processes = [self.start(worker) for worker in range(self.COUNT)]
@@ -98,6 +99,7 @@ class Machine(RuleBasedStateMachine):
             worker,
             self.COUNT,
             self.table,
+            self.versions,
             self.forgiving,
         )
 

@@ -32,15 +32,27 @@ def with_(mapping: Map[K, V], key: K, value: V | None) -> Map[K, V]:
 @frozen
 class Object:
     """
-    An object.
+    A version of an object, or a delete marker.
 
     :ivar parts: Empty for one that came in one piece.
     :ivar upload: Which made it.
+    :ivar tags: A label.
+    :ivar null: Whether its id is ``null``.
     """
 
     label: str
     parts: Parts = ()
     upload: str = ""
+    tags: str = ""
+    null: bool = True
+    marker: bool = False
+
+    @property
+    def told(self) -> Hashable:
+        """
+        What is told of it.
+        """
+        return "marker" if self.marker else (self.label, self.parts, self.tags)
 
 
 @frozen
@@ -49,14 +61,46 @@ class Bucket:
     A bucket.
 
     :ivar settings: The labels of all changes, in order.
+    :ivar versioning: ``Enabled`` or ``Suspended``, once it was set.
+    :ivar stacks: The versions of each key, the newest first.
     :ivar uploads: By their labels: key and parts.
     :ivar ended: Completed ones: key and request.
     """
 
     settings: str = ""
-    objects: Map[str, Object] = ()
+    versioning: str = ""
+    stacks: Map[str, tuple[Object, ...]] = ()
     uploads: Map[str, tuple[str, Parts]] = ()
     ended: Map[str, tuple[str, str]] = ()
+
+    @property
+    def objects(self) -> Map[str, Object]:
+        """
+        The current versions.
+        """
+        return tuple((key, stack[0]) for key, stack in self.stacks if not stack[0].marker)
+
+    def stack(self, key: str) -> tuple[Object, ...]:
+        """
+        The versions of a key.
+        """
+        return dict(self.stacks).get(key, ())
+
+    def stacked(self, key: str, stack: tuple[Object, ...]) -> "Bucket":
+        """
+        With other versions of a key.
+        """
+        return evolve(self, stacks=with_(self.stacks, key, stack or None))
+
+    def added(self, key: str, made: Object) -> tuple["Bucket", Object]:
+        """
+        With a version above the others; and that version.
+        """
+        stack = self.stack(key)
+        if self.versioning != "Enabled":
+            stack = tuple(each for each in stack if not each.null)
+        made = evolve(made, null=self.versioning != "Enabled")
+        return self.stacked(key, (made, *stack)), made
 
 
 @frozen
@@ -123,7 +167,7 @@ class DeleteBucket(InBucket):
         """
         Remove it with its uploads, if it has no objects.
         """
-        return (bucket, "BucketNotEmpty") if bucket.objects else (None, "done")
+        return (bucket, "BucketNotEmpty") if bucket.stacks else (None, "done")
 
 
 @frozen
@@ -155,6 +199,21 @@ class ChangeSettings(InBucket):
 
 
 @frozen
+class SetVersioning(InBucket):
+    """
+    Enable or suspend versioning.
+    """
+
+    status: str
+
+    def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
+        """
+        Set it.
+        """
+        return evolve(bucket, versioning=self.status), "done"
+
+
+@frozen
 class Put(InBucket):
     """
     Store an object.
@@ -172,22 +231,124 @@ class Put(InBucket):
         """
         if self.fresh and self.key in dict(bucket.objects):
             return bucket, "PreconditionFailed"
-        return evolve(bucket, objects=with_(bucket.objects, self.key, Object(self.label))), "done"
+        changed, made = bucket.added(self.key, Object(self.label))
+        return changed, "null" if made.null else "own"
 
 
 @frozen
 class Delete(InBucket):
     """
-    Remove an object.
+    Remove an object, or hide it.
+
+    :ivar label: Of the delete marker.
+    """
+
+    key: str
+    label: str
+
+    def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
+        """
+        Remove it, if it is there and no version is to stay.
+        """
+        if not bucket.versioning:
+            return bucket.stacked(self.key, ()), "done"
+        changed, made = bucket.added(self.key, Object(self.label, marker=True))
+        return changed, "null marker" if made.null else "own marker"
+
+
+@frozen
+class OfVersion(InBucket):
+    """
+    An operation on a version.
+
+    :ivar label: Of a version with an id of its own; empty for the one whose id is ``null``.
+    """
+
+    key: str
+    label: str
+
+    def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
+        """
+        Do it, if there is such a version.
+        """
+        for version in bucket.stack(self.key):
+            if version.null if not self.label else version.label == self.label:
+                return self.of(bucket, version)
+        return bucket, "NoSuchVersion"
+
+    def of(self, bucket: Bucket, version: Object) -> tuple[Bucket | None, Hashable]:
+        """
+        What becomes of the bucket, and what the answer is.
+        """
+        raise NotImplementedError
+
+
+@frozen
+class DeleteVersion(OfVersion):
+    """
+    Remove a version for good.
+    """
+
+    def of(self, bucket: Bucket, version: Object) -> tuple[Bucket | None, Hashable]:
+        """
+        Remove it.
+        """
+        left = tuple(each for each in bucket.stack(self.key) if each != version)
+        return bucket.stacked(self.key, left), "marker" if version.marker else "done"
+
+    def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
+        """
+        One that is not there is removed already.
+        """
+        changed, answer = super().within(bucket)
+        return changed, "done" if answer == "NoSuchVersion" else answer
+
+
+@frozen
+class GetVersion(OfVersion):
+    """
+    Look at a version.
+    """
+
+    def of(self, bucket: Bucket, version: Object) -> tuple[Bucket | None, Hashable]:
+        """
+        What is told of it.
+        """
+        return bucket, "IsDeleteMarker" if version.marker else version.told
+
+
+@frozen
+class Tag(OfVersion):
+    """
+    Replace the tags of a version.
+    """
+
+    tags: str
+
+    def of(self, bucket: Bucket, version: Object) -> tuple[Bucket | None, Hashable]:
+        """
+        Replace them.
+        """
+        if version.marker:
+            return bucket, "IsDeleteMarker"
+        changed = evolve(version, tags=self.tags)
+        stack = tuple(changed if each == version else each for each in bucket.stack(self.key))
+        return bucket.stacked(self.key, stack), changed.told
+
+
+@frozen
+class ListVersions(InBucket):
+    """
+    All versions of a key.
     """
 
     key: str
 
     def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
         """
-        Remove it, if it is there.
+        What is told of each, and whether its id is ``null``.
         """
-        return evolve(bucket, objects=with_(bucket.objects, self.key, None)), "done"
+        return bucket, tuple((each.told, each.null) for each in bucket.stack(self.key))
 
 
 @frozen
@@ -200,10 +361,10 @@ class Get(InBucket):
 
     def within(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
         """
-        Its label and its parts.
+        What is told of it.
         """
         found = dict(bucket.objects).get(self.key)
-        return bucket, "NoSuchKey" if found is None else (found.label, found.parts)
+        return bucket, "NoSuchKey" if found is None else found.told
 
 
 @frozen
@@ -351,26 +512,24 @@ class Complete(OfUpload):
         chosen = tuple(part for part in parts if self.choose(part[0]))
         if not chosen:
             return bucket, "Refused"
-        made = Object(self.label, chosen, self.upload)
+        added, made = bucket.added(self.key, Object(self.label, chosen, self.upload))
         changed = evolve(
-            bucket,
-            objects=with_(bucket.objects, self.key, made),
+            added,
             uploads=with_(bucket.uploads, self.upload, None),
             ended=with_(bucket.ended, self.upload, (self.key, self.request)),
         )
-        return changed, (self.label, chosen)
+        return changed, made.told
 
     def otherwise(self, bucket: Bucket) -> tuple[Bucket | None, Hashable]:
         """
-        The same answer to the same request, while the object is there.
+        The same answer to the same request, while the version is there.
         """
         asked: Mapping[str, tuple[str, str]] = dict(bucket.ended)
-        found = dict(bucket.objects).get(self.key)
-        if asked.get(self.upload) != (self.key, self.request):
-            return bucket, "NoSuchUpload"
-        if found is None or found.upload != self.upload:
-            return bucket, "NoSuchUpload"
-        return bucket, (found.label, found.parts)
+        if asked.get(self.upload) == (self.key, self.request):
+            for version in bucket.stack(self.key):
+                if version.upload == self.upload:
+                    return bucket, version.told
+        return bucket, "NoSuchUpload"
 
 
 @frozen

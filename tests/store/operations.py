@@ -17,6 +17,7 @@ BUCKETS = st.sampled_from(["a", "a", "a", "b"])
 KEYS = st.sampled_from(["k", "k", "k", "k", "d/k", "d/l", "e"])
 SIZES = st.sampled_from(["s", LARGE])
 NUMBERS = st.integers(1, 3)
+VERSIONS = st.integers(0, 4)
 
 
 def all_parts(number: int) -> bool:
@@ -91,8 +92,69 @@ class StoreMachine(Machine):
         """
         Remove an object.
         """
-        operation = model.Delete(bucket, key)
-        self.do(which, operation, lambda p: p.delete(bucket, key), steps)
+        operation = model.Delete(bucket, key, self.label("m"))
+        self.do(which, operation, lambda p: p.delete(operation), steps)
+
+    @rule(
+        which=PROCESSES,
+        bucket=BUCKETS,
+        status=st.sampled_from(["Enabled", "Enabled", "Suspended"]),
+        steps=STEPS,
+    )
+    def set_versioning(self, which: int, bucket: str, status: str, steps: int) -> None:
+        """
+        Enable or suspend versioning, unless the bucket is half deleted.
+        """
+        if bucket in self.half_deleted:
+            return
+        operation = model.SetVersioning(bucket, status)
+        self.do(which, operation, lambda p: p.set_versioning(operation), steps)
+
+    def version(self, number: int) -> str:
+        """
+        The label of a version; empty for that with the id ``null``.
+        """
+        labels = ["", *(label for label in reversed(self.versions) if self.versions[label])]
+        return labels[number % len(labels)]
+
+    @rule(which=PROCESSES, bucket=BUCKETS, key=KEYS, version=VERSIONS, steps=STEPS)
+    def delete_version(self, which: int, bucket: str, key: str, version: int, steps: int) -> None:
+        """
+        Remove a version.
+        """
+        operation = model.DeleteVersion(bucket, key, self.version(version))
+        self.do(which, operation, lambda p: p.delete_version(operation), steps)
+
+    @rule(which=PROCESSES, bucket=BUCKETS, key=KEYS, version=VERSIONS, steps=STEPS)
+    def head_version(self, which: int, bucket: str, key: str, version: int, steps: int) -> None:
+        """
+        Look at a version.
+        """
+        operation = model.GetVersion(bucket, key, self.version(version))
+        self.do(which, operation, lambda p: p.head_version(operation), steps)
+
+    @rule(which=PROCESSES, bucket=BUCKETS, key=KEYS, version=VERSIONS, steps=STEPS)
+    def open_version(self, which: int, bucket: str, key: str, version: int, steps: int) -> None:
+        """
+        Open a version.
+        """
+        operation = model.GetVersion(bucket, key, self.version(version))
+        self.do(which, operation, lambda p: p.open_version(operation), steps)
+
+    @rule(which=PROCESSES, bucket=BUCKETS, key=KEYS, version=VERSIONS, steps=STEPS)
+    def tag(self, which: int, bucket: str, key: str, version: int, steps: int) -> None:
+        """
+        Replace the tags of a version.
+        """
+        operation = model.Tag(bucket, key, self.version(version), self.label("t"))
+        self.do(which, operation, lambda p: p.tag(operation), steps)
+
+    def list_versions(self, which: int, bucket: str, key: str) -> None:
+        """
+        Look at all versions of a key, while nothing else goes on.
+        """
+        operation = model.ListVersions(bucket, key)
+        self.do(which, operation, lambda p: p.versions(operation))
 
     @rule(which=PROCESSES, bucket=BUCKETS, key=KEYS, steps=STEPS)
     def head(self, which: int, bucket: str, key: str, steps: int) -> None:
@@ -272,6 +334,7 @@ class StoreMachine(Machine):
                 self.open(worker, bucket, key, ALL)
                 while process.readers:
                     self.read(worker, 0, ALL)
+                self.list_versions(worker, bucket, key)
         for number in range(len(self.ids)):
             self.list_parts(worker, number, ALL)
             if self.is_ended(number):

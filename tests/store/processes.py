@@ -8,13 +8,14 @@ import hashlib
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.errors import KypelloError, PreconditionFailed, Refused, StorageFailed
 from kypello.interfaces import IBlobs, IBodySource, IIndex, IOpenObject
 from kypello.model import (
+    NULL_VERSION,
     Assembly,
     ListQuery,
     ObjectInfo,
@@ -22,11 +23,13 @@ from kypello.model import (
     PartInfo,
     UploadInfo,
     UploadQuery,
+    VersionQuery,
 )
 from kypello.store.changes import Changes
 from kypello.store.layout import INLINE, LayoutStore
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
+from kypello.versioning import SETTING, Versioning
 from tests.contracts.object_store import pattern
 from tests.store import model
 from tests.store.history import History, Operation
@@ -60,12 +63,13 @@ def whole(label: str, parts: model.Parts) -> bytes:
 @define(eq=False)
 class Reader:
     """
-    An object that is open.
+    A version that is open.
     """
 
     opened: IOpenObject
     label: str
     parts: model.Parts
+    tags: str
 
 
 @define(eq=False)
@@ -86,6 +90,8 @@ class Process:
     One process over the seams.
 
     :ivar _forgiving: Whether an operation may fail without a reason of its own.
+    :ivar _versions: The ids of versions and delete markers, by their labels, as far as they were
+        told; empty for labels of several.
     :ivar sweeping: Whether one is under way.
     """
 
@@ -97,6 +103,7 @@ class Process:
     worker: int
     _workers: int
     _table: int
+    _versions: dict[str, str]
     _forgiving: Callable[[], bool]
     gate: Gate = field(init=False, factory=Gate)
     tasks: list[Task] = field(init=False, factory=list)
@@ -202,7 +209,16 @@ class Process:
         """
         Append to the settings.
         """
-        await self.store.change_bucket(name, lambda old: {"s": old["s"] + label.encode()})
+        await self.store.change_bucket(name, lambda old: {**old, "s": old["s"] + label.encode()})
+        return "done"
+
+    async def set_versioning(self, operation: model.SetVersioning) -> Hashable:
+        """
+        Enable or suspend versioning.
+        """
+        status: Any = operation.status
+        setting = Versioning(status).to_bytes()
+        await self.store.change_bucket(operation.bucket, lambda old: {**old, SETTING: setting})
         return "done"
 
     async def put(self, operation: model.Put, body: IBodySource | None = None) -> Hashable:
@@ -220,18 +236,88 @@ class Process:
                 raise PreconditionFailed("If-None-Match")
 
         label = operation.label
+        if body is not None:
+            # Two versions have this label now.
+            self._versions[label] = ""
         body = body or SteppedSource(content(label), self.gate)
         condition = fresh if operation.fresh else None
         where = operation.bucket, operation.key
-        await self.store.put(*where, body, lambda _: ObjectMetadata(label), condition=condition)
-        return "done"
+        made = await self.store.put(
+            *where, body, lambda _: ObjectMetadata(label), condition=condition
+        )
+        return self._note(label, made.version_id)
 
-    async def delete(self, bucket: str, key: str) -> Hashable:
+    def _note(self, label: str, version_id: str) -> str:
+        if version_id == NULL_VERSION:
+            return "null"
+        if self._versions.get(label) != "":
+            self._versions[label] = version_id
+        return "own"
+
+    async def delete(self, operation: model.Delete) -> Hashable:
         """
-        Remove an object.
+        Remove an object, or hide it.
         """
-        await self.store.delete(bucket, key)
-        return "done"
+        made = await self.store.delete(operation.bucket, operation.key)
+        if not made.marker:
+            return "done"
+        return f"{self._note(operation.label, made.version_id)} marker"
+
+    def _id(self, operation: model.OfVersion) -> str:
+        return self._versions[operation.label] if operation.label else NULL_VERSION
+
+    async def delete_version(self, operation: model.DeleteVersion) -> Hashable:
+        """
+        Remove a version.
+        """
+        where = operation.bucket, operation.key
+        done = await self.store.delete(*where, None, self._id(operation))
+        return "marker" if done.marker else "done"
+
+    async def head_version(self, operation: model.GetVersion) -> Hashable:
+        """
+        Look at a version.
+        """
+        where = operation.bucket, operation.key
+        return _told(await self.store.head(*where, None, self._id(operation)))
+
+    async def tag(self, operation: model.Tag) -> Hashable:
+        """
+        Replace the tags of a version.
+        """
+
+        def change(info: ObjectInfo) -> ObjectMetadata:
+            """
+            Replace them.
+            """
+            return evolve(info.metadata, tags={"t": operation.tags})
+
+        where = operation.bucket, operation.key, self._id(operation)
+        return _told(await self.store.change_version(*where, change))
+
+    async def versions(self, operation: model.ListVersions) -> Hashable:
+        """
+        All versions of a key.
+        """
+        query = VersionQuery(operation.key)
+        found = (await self.store.list_versions(operation.bucket, query)).versions
+        times = [each.info.modified for each in found]
+        assert times == sorted(set(times), reverse=True), "the times of versions go backwards"
+        assert [each.latest for each in found] == [True, *[False] * (len(found) - 1)][: len(found)]
+        told = []
+        for each in found:
+            info = each.info
+            if not each.marker:
+                # A listing leaves parts out.
+                info = await self.store.head(info.bucket, info.key, None, info.version_id)
+            told.append(("marker" if each.marker else _told(info), info.version_id == NULL_VERSION))
+        return tuple(told)
+
+    async def open_version(self, operation: model.GetVersion) -> Hashable:
+        """
+        Open a version by its id.
+        """
+        return await self.open(operation.bucket, operation.key, self._id(operation))
 
     async def head(self, bucket: str, key: str) -> Hashable:
         """
@@ -239,11 +325,11 @@ class Process:
         """
         return _told(await self.store.head(bucket, key))
 
-    async def open(self, bucket: str, key: str) -> Hashable:
+    async def open(self, bucket: str, key: str, version_id: str = "") -> Hashable:
         """
-        Open an object, to read it by and by.
+        Open a version, to read it by and by.
         """
-        opened = await self.store.open(bucket, key)
+        opened = await self.store.open(bucket, key, None, version_id)
         told = _told(opened.info)
         self.readers.append(Reader(opened, *told))
         return told
@@ -334,8 +420,8 @@ class Process:
             self.sweeping = False
 
 
-def _told(info: ObjectInfo) -> tuple[str, model.Parts]:
-    return info.etag, _parts(info.parts)
+def _told(info: ObjectInfo) -> tuple[str, model.Parts, str]:
+    return info.etag, _parts(info.parts), info.metadata.tags.get("t", "")
 
 
 def _parts(parts: tuple[PartInfo, ...]) -> model.Parts:

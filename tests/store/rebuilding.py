@@ -32,6 +32,7 @@ from kypello.storerebuild import rebuild_directory
 from kypello.storereport import Report
 from kypello.testing.fakes import BytesSource
 from tests.contracts.object_store import blocks, metadata_of, pattern
+from tests.contracts.versions import tagged
 from tests.http.resources import read_all
 from tests.objects.keyservice import MemoryKMS
 from tests.store.disk import DiskCase
@@ -270,6 +271,9 @@ class LosingCase(RebuildCase):
             await self.store.delete("b", f"{name}/gone")
             aborted = await self.upload(f"{name}/aborted", 2, encryption)
             await self.store.abort_upload("b", f"{name}/aborted", aborted)
+            for key in (f"{name}/few", f"{name}/{BIG}", f"{name}/many", f"{name}/{BIG}"):
+                self.clock.advance(1)
+                await self.store.change_version("b", key, "", tagged(key=key))
             await self.copy(f"{name}/{BIG}", f"{name}/copy")
             await self.copy(f"{name}/many", f"{name}/copied parts")
             await self.put(name, BIG, encryption, "other")

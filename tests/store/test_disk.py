@@ -23,6 +23,7 @@ from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 from tests.contracts.object_store import ObjectStoreContract, pattern
 from tests.contracts.uploads import UploadsContract
+from tests.contracts.versions import VersionsContract
 from tests.store.crashing import parts
 from tests.store.disk import DiskCase
 from tests.store.faults import live_blobs, whats_wrong
@@ -35,7 +36,7 @@ CYCLES = 16
 State = tuple[int, int] | None
 
 
-class DiskLayoutTests(ObjectStoreContract, UploadsContract, DiskCase):
+class DiskLayoutTests(ObjectStoreContract, UploadsContract, VersionsContract, DiskCase):
     """
     The contract of an object store, on disk.
     """

@@ -13,19 +13,29 @@ from twisted.internet.task import Clock, deferLater
 
 from kypello.errors import Damaged, KMSNotConfigured
 from kypello.interfaces import IBodySource, IObjectStore
-from kypello.model import EncryptionRequest, ListQuery, UploadInfo, UploadQuery, Write
+from kypello.model import (
+    NULL_VERSION,
+    Deletion,
+    EncryptionRequest,
+    ListQuery,
+    UploadInfo,
+    UploadQuery,
+    Write,
+)
 from kypello.store.layout import INLINE, LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
+from kypello.store.records import SYSTEM
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
 from tests.contracts.object_store import ObjectStoreCase, ObjectStoreContract, metadata_of, pattern
 from tests.contracts.uploads import UploadsCase, UploadsContract
+from tests.contracts.versions import VersionsCase, VersionsContract
 from tests.store.faults import whats_wrong
 
 
-class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
+class MemoryLayoutTests(ObjectStoreContract, UploadsContract, VersionsContract, AsyncCase):
     """
     The contract of an object store, in memory.
     """
@@ -70,6 +80,68 @@ class MemoryLayoutTests(ObjectStoreContract, UploadsContract, AsyncCase):
         self.assertEqual(await self.keys(store), ["k"])
         await self.put(store, "k", b"new")
         self.assertEqual(await self.get(store, "k"), b"new")
+
+
+class VersionTests(VersionsCase, AsyncCase):
+    """
+    What only the layout can be seen to do with versions.
+    """
+
+    async def make_store(self) -> LayoutStore:
+        """
+        An empty store.
+        """
+        self.index, self.clock = MemoryIndex(), Clock()
+        self.clock.advance(1_000)
+        return LayoutStore(self.index, MemoryBlobs(), self.clock, os.urandom)
+
+    async def rows(self, kind: bytes) -> dict[bytes, bytes]:
+        """
+        All rows of a kind.
+        """
+        (space,) = [name for name in await self.index.spaces() if name != SYSTEM]
+        return dict(await self.index.scan(space, kind, kind + b"\xff", 1000))
+
+    async def test_clock_back(self) -> None:
+        """
+        When the clock goes back, times and places of versions do not.
+        """
+        store = await self.versioned()
+        ids = []
+        for step in (5, -900, 3):
+            self.clock.rightNow += step
+            ids.append((await self.put(store, "k", pattern(20_000, step))).version_id)
+        self.assertEqual(await self.stack(store), ids[::-1])
+
+    async def test_places_lost(self) -> None:
+        """
+        A version that is not where it is told to be is damaged, and nothing waits for it.
+        """
+        store = await self.with_bucket()
+        await self.put(store, "k")
+        await self.switch(store, "Enabled")
+        await self.put(store, "k")
+        (space,) = [name for name in await self.index.spaces() if name != SYSTEM]
+        oldest = max(await self.rows(b"v"))
+        await self.index.commit(space, [Write(oldest, None)], {}, ())
+        await self.raises(Damaged, store.head("b", "k", None, NULL_VERSION))
+        await self.switch(store, "Suspended")
+        await self.raises(Damaged, self.put(store, "k"))
+        self.assertEqual(await self.get(store, "k"), b"data")
+
+    async def test_interrupted_switch(self) -> None:
+        """
+        A change of versioning whose process ended before it was copied to the versions counts
+        from the next write on.
+        """
+        store = await self.versioned()
+        first = await self.put(store, "k")
+        (state,) = (await self.rows(b"s")).items()
+        await self.switch(store, "Suspended")
+        (space,) = [name for name in await self.index.spaces() if name != SYSTEM]
+        await self.index.commit(space, [Write(*state)], {}, ())
+        self.assertEqual(await store.delete("b", "k"), Deletion(NULL_VERSION, True))
+        self.assertEqual(await self.stack(store), [NULL_VERSION, first.version_id])
 
 
 @define(eq=False)

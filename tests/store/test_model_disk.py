@@ -95,6 +95,12 @@ _BEFORE_CUTS: tuple[Callable[[PowerCutMachine, int], None], ...] = (
     lambda machine, steps: machine.put_part(0, 0, 1, LARGE, steps),
     lambda machine, steps: machine.complete(0, 0, "1", steps),
     lambda machine, steps: machine.delete(0, "a", "k", steps),
+    lambda machine, steps: machine.set_versioning(0, "a", "Enabled", steps),
+    lambda machine, steps: machine.put(0, "a", "k", LARGE, False, steps),
+    lambda machine, steps: machine.put(0, "a", "k", "s", False, steps),
+    lambda machine, steps: machine.delete(0, "a", "k", steps),
+    lambda machine, steps: machine.delete_version(0, "a", "k", 1, steps),
+    lambda machine, steps: machine.tag(0, "a", "k", 1, steps),
     lambda machine, steps: machine.sweep(0, steps),
     lambda machine, steps: machine.delete_bucket(0, "b", steps),
 )

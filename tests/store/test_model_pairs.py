@@ -5,6 +5,7 @@ Every two writes at once: one of them stops after each of its steps, while the o
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.cases import SyncCase
 from tests.store.machine import ALL
@@ -46,6 +47,38 @@ WORKS: dict[str, Work] = {
 }
 
 
+#: The same in a bucket with versions.
+VERSIONED: dict[str, Work] = {
+    **{name: WORKS[name] for name in ("large", "small", "fresh", "delete", "complete", "open")},
+    "enable": lambda machine, which, steps: machine.set_versioning(which, "a", "Enabled", steps),
+    "suspend": lambda machine, which, steps: machine.set_versioning(which, "a", "Suspended", steps),
+    "remove newest": lambda machine, which, steps: machine.delete_version(
+        which, "a", "k", 1, steps
+    ),
+    "remove older": lambda machine, which, steps: machine.delete_version(which, "a", "k", 2, steps),
+    "remove null": lambda machine, which, steps: machine.delete_version(which, "a", "k", 0, steps),
+    "tag newest": lambda machine, which, steps: machine.tag(which, "a", "k", 1, steps),
+    "tag null": lambda machine, which, steps: machine.tag(which, "a", "k", 0, steps),
+    "open older": lambda machine, which, steps: machine.open_version(which, "a", "k", 2, steps),
+    "unmake": WORKS["unmake"],
+}
+
+
+def versioned(marked: bool) -> StoreMachine:
+    """
+    Processes with a bucket with versions, and an upload of two parts.
+
+    :param marked: Whether there is a delete marker above them.
+    """
+    machine = prepared(True)
+    machine.set_versioning(0, "a", "Enabled", ALL)
+    machine.put(0, "a", "k", "s", False, ALL)
+    machine.put(0, "a", "k", LARGE, False, ALL)
+    if marked:
+        machine.delete(0, "a", "k", ALL)
+    return machine
+
+
 def prepared(key: bool) -> StoreMachine:
     """
     Processes with a bucket and an upload of two parts.
@@ -68,15 +101,17 @@ class PairTests(SyncCase):
     Two processes, each of which does one thing.
     """
 
-    def pairs(self, key: bool, stride: int) -> Iterator[StoreMachine]:
+    def pairs(
+        self, works: dict[str, Work], prepare: Callable[[], StoreMachine], stride: int
+    ) -> Iterator[StoreMachine]:
         """
         Processes that have begun two works: the first one has stopped after some steps, and the
         second one is done.
         """
-        for first, begin in WORKS.items():
-            for second, meanwhile in WORKS.items():
+        for first, begin in works.items():
+            for second, meanwhile in works.items():
                 for steps in range(1, _MOST, stride):
-                    machine = prepared(key)
+                    machine = prepare()
                     begin(machine, 0, steps)
                     ended = not machine.processes[0].tasks
                     meanwhile(machine, 1, ALL)
@@ -93,14 +128,29 @@ class PairTests(SyncCase):
         The first one comes to its end after the second one.
         """
         for key in (False, True):
-            for machine in self.pairs(key, 1):
+            for machine in self.pairs(WORKS, partial(prepared, key), 1):
                 machine.processes[0].settle()
+
+    def test_versions_finished(self) -> None:
+        """
+        The first one comes to its end after the second one, in a bucket with versions.
+        """
+        for marked in (False, True):
+            for machine in self.pairs(VERSIONED, partial(versioned, marked), 1 + marked):
+                machine.processes[0].settle()
+
+    def test_versions_killed(self) -> None:
+        """
+        The process of the first one is killed, in a bucket with versions.
+        """
+        for machine in self.pairs(VERSIONED, partial(versioned, True), 3):
+            machine.kill(0)
 
     def test_killed(self) -> None:
         """
         The process of the first one is killed.
         """
-        for machine in self.pairs(True, 2):
+        for machine in self.pairs(WORKS, partial(prepared, True), 2):
             machine.kill(0)
 
     def test_swept(self) -> None:

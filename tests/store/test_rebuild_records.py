@@ -264,7 +264,7 @@ class ObjectTests(RecordsCase):
             for age in (5, 9, 7)
         ]
         why = "there is a newer object"
-        self.assertEqual(await self.unused(), [(names[2], why), (names[0], why)])
+        self.assertEqual(await self.unused(), [(names[0], why), (names[2], why)])
         found = await self.contents()
         self.assertEqual(found["b", "k"][1], b"9")
         old = await self.blob(BlobRecord("b", "k", "null", now, NO_METADATA), b"old")
@@ -272,7 +272,7 @@ class ObjectTests(RecordsCase):
         new = await self.blob(BlobRecord("b", "k", "null", now + 99, NO_METADATA), b"new")
         self.assertEqual(await self.unused(), [(names[1], why)])
         self.assertEqual((await self.record("k")).parts[0].blob, new)
-        self.assertEqual((await self.record("k")).sequence, 2)
+        self.assertEqual((await self.record("k")).sequence, 4)
 
     async def test_left(self) -> None:
         """
