@@ -27,15 +27,7 @@ from kypello.s3.bucketconfig import (
     get_encryption,
     put_encryption,
 )
-from kypello.s3.bucketpolicy import (
-    delete_policy,
-    delete_public_access_block,
-    get_policy,
-    get_policy_status,
-    get_public_access_block,
-    put_policy,
-    put_public_access_block,
-)
+from kypello.s3.bucketpolicy import BLOCK, POLICY, get_policy_status
 from kypello.s3.buckets import (
     create_bucket,
     delete_bucket,
@@ -182,22 +174,18 @@ _BUCKET: Mapping[str, _Methods] = {
         put_ownership_controls,
     ),
     "policy": {
-        "GET": Operation("GetBucketPolicy", "s3:GetBucketPolicy", get_policy),
-        "PUT": Operation("PutBucketPolicy", "s3:PutBucketPolicy", put_policy),
-        "DELETE": Operation("DeleteBucketPolicy", "s3:DeleteBucketPolicy", delete_policy),
+        "GET": Operation("GetBucketPolicy", "s3:GetBucketPolicy", POLICY.get),
+        "PUT": Operation("PutBucketPolicy", "s3:PutBucketPolicy", POLICY.put),
+        "DELETE": Operation("DeleteBucketPolicy", "s3:DeleteBucketPolicy", POLICY.delete),
     },
     "policyStatus": {
         "GET": Operation("GetBucketPolicyStatus", "s3:GetBucketPolicyStatus", get_policy_status),
     },
     "publicAccessBlock": {
-        "GET": Operation(
-            "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", get_public_access_block
-        ),
-        "PUT": Operation(
-            "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", put_public_access_block
-        ),
+        "GET": Operation("GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", BLOCK.get),
+        "PUT": Operation("PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", BLOCK.put),
         "DELETE": Operation(
-            "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", delete_public_access_block
+            "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", BLOCK.delete
         ),
     },
     "replication": _configuration(
