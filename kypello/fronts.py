@@ -97,6 +97,7 @@ def make_site(
         test_key=test_key,
         default_key=kms.default_key,
         proxies=proxies,
+        cors_origins=config.cors_origins,
     )
     administration = AdminResource(
         AdminFront(

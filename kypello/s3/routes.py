@@ -38,6 +38,7 @@ from kypello.s3.buckets import (
 from kypello.s3.call import Call
 from kypello.s3.copying import copy_object
 from kypello.s3.copysource import COPY_SOURCE
+from kypello.s3.cors import CORS
 from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
 from kypello.s3.extensions import (
@@ -143,11 +144,11 @@ _BUCKET: Mapping[str, _Methods] = {
     },
     "accelerate": _configuration("AccelerateConfiguration", fixed("AccelerateConfiguration")),
     "acl": _configuration("BucketAcl", get_acl, put=put_bucket_acl),
-    "cors": _configuration(
-        "BucketCORS",
-        absent("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
-        "s3:PutBucketCORS",
-    ),
+    "cors": {
+        "GET": Operation("GetBucketCors", "s3:GetBucketCORS", CORS.get),
+        "PUT": Operation("PutBucketCors", "s3:PutBucketCORS", CORS.put),
+        "DELETE": Operation("DeleteBucketCors", "s3:PutBucketCORS", CORS.delete),
+    },
     "lifecycle": _configuration(
         "LifecycleConfiguration",
         absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),

@@ -100,7 +100,6 @@ class RouteTests(FrontCase):
         for method, target, kind, allowed in (
             ("PATCH", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
             ("POST", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
-            ("OPTIONS", "/bucket", "BUCKET", "DELETE, GET, HEAD, PUT"),
             ("PUT", "/", "SERVICE", "GET"),
             ("DELETE", "/", "SERVICE", "GET"),
             ("GET", "/bucket?delete", "BUCKET", "POST"),

@@ -81,7 +81,7 @@ class BareBucketTests(FrontCase):
         removes one.
         """
         for name in (
-            "accelerate", "cors", "lifecycle", "object-lock", "replication", "tagging",
+            "accelerate", "lifecycle", "object-lock", "replication", "tagging",
             "versioning", "website",
         ):  # fmt: skip
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")

@@ -1,0 +1,437 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests for ``kypello.s3.cors`` and ``kypello.s3.browsers``, over the wire.
+"""
+
+from base64 import b64encode
+from hashlib import md5
+from urllib.parse import urlencode
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kypello.errors import Refused
+from kypello.s3.cors import METHODS, CORSRule, default_rules, read_rules
+from kypello.testing.harness import Answer
+from tests.cases import SyncCase
+from tests.s3.front import FrontCase, presigned, read_xml, texts
+
+_PAGE = "https://app.example.com"
+_FULL = (
+    "<CORSRule><ID>one</ID><AllowedHeader>x-amz-*</AllowedHeader>"
+    "<AllowedHeader>Content-Type</AllowedHeader><AllowedMethod>PUT</AllowedMethod>"
+    "<AllowedMethod>GET</AllowedMethod><AllowedOrigin>https://*.example.com</AllowedOrigin>"
+    "<AllowedOrigin>http://localhost:3000</AllowedOrigin><ExposeHeader>ETag</ExposeHeader>"
+    "<ExposeHeader>x-amz-version-id</ExposeHeader><MaxAgeSeconds>3000</MaxAgeSeconds></CORSRule>"
+)
+_ANYBODY = (
+    "<CORSRule><AllowedMethod>HEAD</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule>"
+)
+_VARY = "Origin, Accept-Encoding, Access-Control-Request-Headers, Access-Control-Request-Method"
+
+
+def configuration(*rules: str) -> bytes:
+    """
+    A document of rules.
+    """
+    return f"<CORSConfiguration>{''.join(rules)}</CORSConfiguration>".encode()
+
+
+def rule(content: str = "", origin: str = "*", method: str = "GET") -> bytes:
+    """
+    A document of one rule with something more in it.
+    """
+    return configuration(
+        f"<CORSRule><AllowedOrigin>{origin}</AllowedOrigin>"
+        f"<AllowedMethod>{method}</AllowedMethod>{content}</CORSRule>"
+    )
+
+
+class DocumentTests(SyncCase):
+    """
+    Which documents are rules.
+    """
+
+    def assert_refused(self, body: bytes, code: str) -> None:
+        """
+        See that a document is refused.
+        """
+        with self.assertRaises(Refused) as caught:
+            read_rules(body)
+        self.assertEqual(caught.exception.code, code, body)
+
+    def test_malformed(self) -> None:
+        """
+        What is not the document is refused, and what lacks a part of it.
+        """
+        for body in (
+            b"x",
+            b"<Other/>",
+            configuration(),
+            configuration("<Other/>"),
+            configuration("<CORSRule/>"),
+            configuration("<CORSRule><AllowedOrigin>*</AllowedOrigin></CORSRule>"),
+            configuration("<CORSRule><AllowedMethod>GET</AllowedMethod></CORSRule>"),
+            rule("<Other/>"),
+            rule("<ID><x/></ID>"),
+            rule("<ID>a</ID><ID>b</ID>"),
+            *(
+                rule(f"<MaxAgeSeconds>{age}</MaxAgeSeconds>")
+                for age in ("", "x", "-1", "1.5", "2147483648", "9" * 5000, "\u0661")
+            ),
+        ):
+            self.assert_refused(body, "MalformedXML")
+
+    def test_invalid(self) -> None:
+        """
+        Values that no rule may have are refused.
+        """
+        for body in (
+            *(rule(method=method) for method in ("get", "OPTIONS", "PATCH", "*", "")),
+            rule(origin="https://*.*.example.com"),
+            rule(origin=""),
+            rule(origin="https://a b"),
+            rule(origin="https://\u00e9"),
+            rule("<AllowedHeader>x-*-*</AllowedHeader>"),
+            rule("<AllowedHeader>a b</AllowedHeader>"),
+            rule("<AllowedHeader/>"),
+            rule("<ExposeHeader>x-*</ExposeHeader>"),
+            rule("<ExposeHeader>a&#10;b: c</ExposeHeader>"),
+            rule(f"<ID>{'a' * 256}</ID>"),
+            configuration(*[_ANYBODY] * 101),
+            configuration(_FULL, _FULL),
+        ):
+            self.assert_refused(body, "InvalidRequest")
+
+    def test_limits(self) -> None:
+        """
+        A document may have a hundred rules, and a rule an identifier of 255 characters and an age
+        of 68 years.
+        """
+        self.assertEqual(len(read_rules(configuration(*[_ANYBODY] * 100))), 100)
+        more = f"<ID>{'a' * 255}</ID><MaxAgeSeconds>2147483647</MaxAgeSeconds>"
+        self.assertEqual(read_rules(rule(more))[0].max_age, 2**31 - 1)
+
+
+class RuleTests(SyncCase):
+    """
+    What a rule allows.
+    """
+
+    def test_origins(self) -> None:
+        """
+        Origins are matched in their case, and a ``*`` stands for any text.
+        """
+        for pattern, origin, allowed in (
+            ("*", "null", True),
+            ("https://*.example.com", "https://a.b.example.com", True),
+            ("https://*.example.com", "https://example.com", False),
+            ("https://*.example.com", "https://a.example.com.evil.org", False),
+            ("https://*.example.com", "https://aXexampleXcom", False),
+            ("http*://a.org", "https://a.org", True),
+            ("https://a.org", "https://A.org", False),
+            ("https://a.org", "https://a.org:8443", False),
+            ("https://a.org:*", "https://a.org:8443", True),
+        ):
+            found = CORSRule((pattern,), ("GET",)).allows(origin, "GET")
+            self.assertEqual(found, allowed, (pattern, origin))
+
+    def test_headers(self) -> None:
+        """
+        All headers that are asked for must be allowed, in any case.
+        """
+        some = CORSRule(("*",), ("GET",), ("X-Amz-*", "content-type"))
+        for headers, allowed in (
+            ([], True),
+            (["x-amz-date", "Content-Type"], True),
+            (["x-amz-date", "authorization"], False),
+            (["content-type-x"], False),
+        ):
+            self.assertEqual(some.allows("null", "GET", headers), allowed, headers)
+        self.assertFalse(CORSRule(("*",), ("GET",)).allows("null", "GET", ["a"]))
+
+    @given(
+        st.lists(st.text("abc.:/*-", min_size=1, max_size=8), min_size=1, max_size=4),
+        st.text("abc.:/*-", max_size=12),
+    )
+    def test_any_origin(self, patterns: list[str], origin: str) -> None:
+        """
+        A rule allows what one of its patterns allows by itself: what stands before its ``*``, then
+        anything, then what stands behind it.
+        """
+        patterns = [pattern for pattern in patterns if pattern.count("*") < 2] or ["a"]
+        expected = False
+        for pattern in patterns:
+            before, star, behind = pattern.partition("*")
+            expected |= origin == pattern if not star else (
+                origin.startswith(before)
+                and origin.endswith(behind)
+                and len(origin) >= len(before) + len(behind)
+            )  # fmt: skip
+        self.assertEqual(CORSRule(patterns, ("GET",)).allows(origin, "GET"), expected)
+
+    def test_default(self) -> None:
+        """
+        Without rules pages of the origins in the configuration may do everything, but browsers
+        send nothing by themselves.
+        """
+        (anybody,) = default_rules(("*",))
+        self.assertTrue(all(anybody.allows("null", method, ["x"]) for method in METHODS))
+        (some,) = default_rules((_PAGE,))
+        self.assertFalse(some.allows("https://other.org", "GET"))
+        for found in (anybody, some):
+            self.assertNotIn("Access-Control-Allow-Credentials", dict(found.words(_PAGE)))
+        self.assertEqual(default_rules(()), ())
+
+
+class PageCase(FrontCase):
+    """
+    A test that asks as a browser does.
+    """
+
+    def ask(
+        self, target: str, origin: str | None = _PAGE, method: str | None = "PUT", headers: str = ""
+    ) -> Answer:
+        """
+        Ask whether a page may send a request.
+        """
+        lines = [
+            (name, text)
+            for name, text in (
+                ("Origin", origin),
+                ("Access-Control-Request-Method", method),
+                ("Access-Control-Request-Headers", headers or None),
+            )
+            if text is not None
+        ]
+        return self.plainly("OPTIONS", target, lines)
+
+    def assert_silent(self, answer: Answer) -> None:
+        """
+        See that an answer says nothing to browsers.
+        """
+        names = [name.decode().lower() for name, _values in answer.headers.getAllRawHeaders()]
+        self.assertFalse([name for name in names if name.startswith("access-control-")])
+
+
+class ConfigurationTests(PageCase):
+    """
+    The rules of a bucket as a document.
+    """
+
+    target = "/bucket?cors"
+
+    def test_life(self) -> None:
+        """
+        They can be set, are shown in their order with all that they have, and can be removed.
+        """
+        self.refused("GET", self.target, 404, "NoSuchCORSConfiguration")
+        self.assertEqual(
+            self.send("PUT", self.target, configuration(_FULL, _ANYBODY), status=200).body, b""
+        )
+        shown = self.send("GET", self.target, status=200)
+        tree = read_xml(shown)
+        self.assertEqual(tree.tag, "CORSConfiguration")
+        first, second = tree.findall("CORSRule")
+        for name, expected in (
+            ("ID", ["one"]),
+            ("AllowedHeader", ["x-amz-*", "Content-Type"]),
+            ("AllowedMethod", ["PUT", "GET"]),
+            ("AllowedOrigin", ["https://*.example.com", "http://localhost:3000"]),
+            ("ExposeHeader", ["ETag", "x-amz-version-id"]),
+            ("MaxAgeSeconds", ["3000"]),
+        ):
+            self.assertEqual(texts(first, name), expected)
+        self.assertEqual(
+            [(part.tag, part.text) for part in second],
+            [("AllowedMethod", "HEAD"), ("AllowedOrigin", "*")],
+        )
+        # What is shown can be set.
+        self.send("PUT", self.target, shown.body, status=200)
+        self.assertEqual(self.send("GET", self.target).body, shown.body)
+        for _ in range(2):
+            self.send("DELETE", self.target, status=204)
+        self.refused("GET", self.target, 404, "NoSuchCORSConfiguration")
+
+    def test_refused(self) -> None:
+        """
+        What is refused changes nothing.
+        """
+        self.send("PUT", self.target, configuration(_ANYBODY), status=200)
+        digest = b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
+        body = configuration(_FULL)
+        for status, code, sent, headers in (
+            (400, "MissingRequestBodyError", b"", {}),
+            (400, "MalformedXML", b"<CORSConfiguration/>", {}),
+            (400, "MaxMessageLengthExceeded", body + b" " * 65536, {}),
+            (400, "BadDigest", body, {"Content-MD5": digest}),
+        ):
+            self.refused("PUT", self.target, status, code, body=sent, headers=headers)
+        self.refused("PUT", "/absent?cors", 404, "NoSuchBucket", body=body)
+        rules = read_xml(self.send("GET", self.target, status=200)).findall("CORSRule")
+        self.assertEqual([texts(found, "AllowedMethod") for found in rules], [["HEAD"]])
+
+
+class PreflightTests(PageCase):
+    """
+    What a browser is told before it sends a request.
+    """
+
+    def test_rules(self) -> None:
+        """
+        The first rule that allows all of it decides, without a signature and for keys that are not
+        there.
+        """
+        self.send("PUT", "/bucket?cors", configuration(_FULL, _ANYBODY), status=200)
+        for target in ("/bucket", "/bucket/absent", "/bucket/k?uploadId=u&partNumber=1"):
+            answer = self.ask(target, headers="X-Amz-Date, content-type,")
+            self.assertEqual((answer.status, answer.body), (200, b""))
+            for name, expected in (
+                ("Access-Control-Allow-Origin", _PAGE),
+                ("Access-Control-Allow-Methods", "PUT, GET"),
+                ("Access-Control-Allow-Headers", "x-amz-date, content-type"),
+                ("Access-Control-Expose-Headers", "ETag, x-amz-version-id"),
+                ("Access-Control-Max-Age", "3000"),
+                ("Access-Control-Allow-Credentials", "true"),
+                ("Vary", _VARY),
+                ("Content-Length", "0"),
+            ):
+                self.assertEqual(answer.header(name), expected, name)
+            self.assertTrue(answer.header("x-amz-request-id"))
+        answer = self.ask("/bucket", method="HEAD")
+        self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*")
+        for name in ("Allow-Headers", "Allow-Credentials", "Max-Age", "Expose-Headers"):
+            self.assertIsNone(answer.header(f"Access-Control-{name}"))
+
+    def test_not_allowed(self) -> None:
+        """
+        What no rule allows is refused, and the refusal says nothing to browsers.
+        """
+        self.send("PUT", "/bucket?cors", configuration(_FULL, _ANYBODY), status=200)
+        for origin, method, headers in (
+            ("https://other.org", "PUT", ""),
+            (_PAGE, "DELETE", ""),
+            (_PAGE, "PUT", "x-amz-date,authorization"),
+            (_PAGE, "HEAD", "x-amz-date"),
+        ):
+            answer = self.ask("/bucket/k", origin, method, headers)
+            self.assert_refused(answer, 403, "AccessForbidden")
+            self.assert_silent(answer)
+
+    def test_no_question(self) -> None:
+        """
+        What names no origin or no method that there is asks nothing, with a signature as well.
+        """
+        for target in ("/bucket", "/", presigned("OPTIONS", "/bucket/k")):
+            self.assert_refused(self.ask(target, None), 400, "BadRequest")
+            for method in (None, "", "put", "PATCH", "OPTIONS"):
+                answer = self.ask(target, method=method)
+                self.assert_refused(answer, 400, "BadRequest")
+                self.assert_silent(answer)
+
+    def test_default(self) -> None:
+        """
+        Where a bucket has no rules, and where there is no bucket yet, those of the configuration
+        count; they can be turned off.
+        """
+        for target in ("/", "/bucket", "/absent", "/absent/k", "/Not_A_Bucket"):
+            answer = self.ask(target, headers="authorization,x-amz-date")
+            self.assertEqual(answer.status, 200, answer.body)
+            self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*")
+        self.serve(cors_origins=("https://*.example.com",))
+        self.assertEqual(self.ask("/bucket").header("Access-Control-Allow-Origin"), _PAGE)
+        self.assert_refused(self.ask("/bucket", "https://other.org"), 403, "AccessForbidden")
+        self.serve(cors_origins=())
+        self.assert_refused(self.ask("/bucket"), 403, "AccessForbidden")
+        # The rules of a bucket count alone.
+        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
+        self.assertEqual(self.ask("/bucket").status, 200)
+        self.serve()
+        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
+        self.assertEqual(self.ask("/bucket", "https://other.org").status, 403)
+
+    def test_host(self) -> None:
+        """
+        The host may name the bucket.
+        """
+        self.serve(domains=("s3.test",), cors_origins=())
+        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
+        lines = [("Origin", _PAGE), ("Access-Control-Request-Method", "GET")]
+        for host, status in (("bucket.s3.test", 200), ("other.s3.test", 403)):
+            answer = self.plainly("OPTIONS", "/k", [("Host", host), *lines])
+            self.assertEqual(answer.status, status, answer.body)
+
+
+class RequestTests(PageCase):
+    """
+    What a browser is told with an answer.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a bucket with rules and an object.
+        """
+        super().setUp()
+        self.put("k")
+        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
+
+    def test_answers(self) -> None:
+        """
+        Successes and errors say what the rule allows, however the request is signed.
+        """
+        page = {"Origin": _PAGE}
+        for answer, status in (
+            (self.send("GET", "/bucket/k", headers=page), 200),
+            (self.send("GET", "/bucket/k", headers={**page, "If-None-Match": "*"}), 304),
+            (self.send("GET", "/bucket/k", headers={**page, "If-Match": "x"}), 412),
+            (self.send("GET", "/bucket/absent", headers=page), 404),
+            (self.send("GET", "/bucket?policy", headers=page), 404),
+            (self.send("PUT", "/bucket/k2", b"x", page), 200),
+            (self.plainly("GET", "/bucket/k", [("Origin", _PAGE)]), 403),
+            (self.plainly("GET", presigned("GET", "/bucket/k"), [("Origin", _PAGE)]), 200),
+        ):
+            self.assertEqual(answer.status, status, answer.body)
+            self.assertEqual(answer.header("Access-Control-Allow-Origin"), _PAGE)
+            self.assertEqual(
+                answer.header("Access-Control-Expose-Headers"), "ETag, x-amz-version-id"
+            )
+            self.assertEqual(answer.header("Access-Control-Allow-Credentials"), "true")
+            self.assertIsNone(answer.header("Access-Control-Allow-Headers"))
+            self.assertEqual(answer.headers.getRawHeaders("Vary"), [_VARY])
+
+    def test_not_allowed(self) -> None:
+        """
+        What no rule allows is answered all the same, and browsers keep it from the page.
+        """
+        for method, origin in (("GET", "https://other.org"), ("DELETE", _PAGE)):
+            answer = self.send(method, "/bucket/k", headers={"Origin": origin})
+            self.assertLess(answer.status, 300)
+            self.assert_silent(answer)
+            self.assertEqual(answer.header("Vary"), "Origin, Accept-Encoding")
+        self.put("k")
+        self.assert_silent(self.send("GET", "/bucket/k", status=200))
+
+    def test_default(self) -> None:
+        """
+        Elsewhere the rules of the configuration count, at probes as well.
+        """
+        page = {"Origin": _PAGE}
+        self.send("DELETE", "/bucket?cors", status=204)
+        for target in ("/", "/bucket/k", "/absent", "/Not_A_Bucket", "/minio/health/live"):
+            answer = self.send("GET", target, headers=page)
+            self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*", target)
+            self.assertIsNone(answer.header("Access-Control-Allow-Credentials"))
+        self.serve(cors_origins=())
+        for target in ("/", "/bucket", "/minio/health/live"):
+            self.assert_silent(self.send("GET", target, headers=page, status=200))
+
+    def test_form(self) -> None:
+        """
+        A form of a page that fails says so to the page.
+        """
+        self.send("PUT", "/bucket?cors", rule(origin=_PAGE, method="POST"), status=200)
+        lines = [("Origin", _PAGE), ("Content-Type", "application/x-www-form-urlencoded")]
+        answer = self.plainly("POST", "/bucket", lines, urlencode({"key": "k"}).encode())
+        self.assertEqual(answer.status, 412)
+        self.assertEqual(answer.header("Access-Control-Allow-Origin"), _PAGE)
