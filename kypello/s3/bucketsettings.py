@@ -61,6 +61,9 @@ class BucketSetting:
         value = self.read(call, await call.read_document(self.limit))
 
         def change(settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+            """
+            Set this one beside the others.
+            """
             self.check(call, value, settings)
             return {**settings, self.name: value}
 
@@ -102,6 +105,9 @@ async def replace_settings(call: Call, values: Mapping[str, bytes | None]) -> No
     """
 
     def change(settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """
+        Merge them into the others.
+        """
         merged = {**settings, **values}
         return {name: value for name, value in merged.items() if value is not None}
 

@@ -35,6 +35,7 @@ from kypello.s3.buckets import (
     head_bucket,
     list_buckets,
 )
+from kypello.s3.buckettags import TAGS
 from kypello.s3.call import Call
 from kypello.s3.copying import copy_object
 from kypello.s3.copysource import COPY_SOURCE
@@ -202,9 +203,11 @@ _BUCKET: Mapping[str, _Methods] = {
         fixed("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),
         put=put_request_payment,
     ),
-    "tagging": _configuration(
-        "BucketTagging", absent("NoSuchTagSet", "The TagSet does not exist"), "s3:PutBucketTagging"
-    ),
+    "tagging": {
+        "GET": Operation("GetBucketTagging", "s3:GetBucketTagging", TAGS.get),
+        "PUT": Operation("PutBucketTagging", "s3:PutBucketTagging", TAGS.put),
+        "DELETE": Operation("DeleteBucketTagging", "s3:PutBucketTagging", TAGS.delete),
+    },
     "versioning": _configuration("BucketVersioning", fixed("VersioningConfiguration")),
     "website": _configuration(
         "BucketWebsite",

@@ -143,6 +143,8 @@ class CreateTests(FrontCase):
             b'<?xml version="1.0" encoding="utf-7"?><CreateBucketConfiguration/>',
             b"<CreateBucketConfiguration><Other/></CreateBucketConfiguration>",
             b'<CreateBucketConfiguration xmlns="urn:x"/>',
+            b"<CreateBucketConfiguration><Tags/><Tags/></CreateBucketConfiguration>",
+            b"<CreateBucketConfiguration><Tags><Other/></Tags></CreateBucketConfiguration>",
             configuration("<b/>"),
         ):
             self.refused("PUT", "/new", 400, "MalformedXML", body=body)
@@ -152,7 +154,7 @@ class CreateTests(FrontCase):
         """
         What a configuration may ask for, and would not get, is refused.
         """
-        for element in ("<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>", "<Location/>"):
+        for element in ("<Bucket/>", "<Location/>"):
             body = f"<CreateBucketConfiguration>{element}</CreateBucketConfiguration>".encode()
             self.refused("PUT", "/new", 501, "NotImplemented", body=body)
         self.refused("GET", "/new", 404, "NoSuchBucket")
