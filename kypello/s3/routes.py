@@ -17,6 +17,7 @@ from attrs import frozen
 from kypello.auth.request import RequestHead
 from kypello.errors import PreconditionFailed, Refused
 from kypello.http.response import Response
+from kypello.s3 import unoffered
 from kypello.s3.acl import get_acl, put_bucket_acl, put_object_acl
 from kypello.s3.attributes import get_object_attributes
 from kypello.s3.bucketconfig import (
@@ -73,6 +74,7 @@ class Operation:
     :ivar action: What a policy must allow on the bucket or object; empty when the operation asks
         for each thing that it touches.
     :ivar versions: Whether it is another action, of a version, when the request names one.
+    :ivar settled: Whether it shows or accepts what is always the same.
     :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
     """
 
@@ -81,6 +83,7 @@ class Operation:
     perform: Perform
     versions: bool = False
     form: bool = False
+    settled: bool = False
 
     def action_for(self, head: RequestHead) -> str:
         """
@@ -104,11 +107,11 @@ def _configuration(
     :param delete: The action of its removal, which changes nothing; empty when there is none.
     :param put: Sets it to what it is; ``None`` when there is no such thing.
     """
-    methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get)}
+    methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get, settled=True)}
     if delete:
-        methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent)
+        methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent, settled=True)
     if put is not None:
-        methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put)
+        methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put, settled=True)
     return methods
 
 
@@ -273,36 +276,7 @@ _FORCED: Mapping[str, Operation] = {
     "DeleteBucket": Operation("ForceDeleteBucket", "s3:ForceDeleteBucket", force_delete_bucket),
     "DeleteObject": Operation("ForceDeleteObject", "s3:DeleteObject", force_delete_object),
 }
-
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
-
-#: Subresources that S3 knows and this server does not.
-_UNSUPPORTED_BUCKET = (
-    "abac",
-    "analytics",
-    "events",
-    "intelligent-tiering",
-    "inventory",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
-    "metrics",
-    "replication-metrics",
-    "replication-reset",
-    "session",
-)
-_UNSUPPORTED_OBJECT = (
-    "annotation",
-    "annotations",
-    "encryption",
-    "lambdaArn",
-    "renameObject",
-    "restore",
-    "select",
-    "select-type",
-    "torrent",
-)
 
 
 @frozen
@@ -311,17 +285,17 @@ class Level:
     What a path can lead to.
 
     :ivar kind: For error documents.
-    :ivar unsupported: Subresources that are known and not offered.
+    :ivar unsupported: Subresources that are known and not offered, and why.
     """
 
     kind: str
     routes: Mapping[str, _Methods]
-    unsupported: frozenset[str]
+    unsupported: Mapping[str, str]
 
 
-SERVICE = Level("SERVICE", _SERVICE, frozenset({"events"}))
-BUCKET = Level("BUCKET", _BUCKET, frozenset(_UNSUPPORTED_BUCKET))
-OBJECT = Level("OBJECT", _OBJECT, frozenset(_UNSUPPORTED_OBJECT))
+SERVICE = Level("SERVICE", _SERVICE, unoffered.SERVICE)
+BUCKET = Level("BUCKET", _BUCKET, unoffered.BUCKET)
+OBJECT = Level("OBJECT", _OBJECT, unoffered.OBJECT)
 
 
 def every_operation() -> Iterator[Operation]:
