@@ -29,6 +29,7 @@ from kypello.s3.xml import (
 _MAX_BUCKETS = 10_000
 _LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
 _OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
+_NAMESPACE = "x-amz-bucket-namespace"
 _MAX_CONFIGURATION = 64 * 1024
 _CONFIGURATION = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
 
@@ -88,6 +89,11 @@ async def create_bucket(call: Call) -> Response:
         raise invalid_argument(
             "x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership"
         )
+    namespace = head.header(_NAMESPACE) or "global"
+    if namespace == "account-regional":
+        raise not_implemented(_NAMESPACE)
+    if namespace != "global":
+        raise invalid_argument(_NAMESPACE, namespace, f"Invalid {_NAMESPACE}")
     lock = (head.header("x-amz-bucket-object-lock-enabled") or "false").lower()
     if lock == "true":
         raise not_implemented("x-amz-bucket-object-lock-enabled")

@@ -278,6 +278,9 @@ _FORCED: Mapping[str, Operation] = {
 }
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
+#: Names the request that a function answers with ``WriteGetObjectResponse``.
+_LAMBDA = "x-amz-request-route"
+
 
 @frozen
 class Level:
@@ -379,6 +382,8 @@ def _check_object(head: RequestHead, subresource: str) -> None:
 
 
 def _form(head: RequestHead) -> Operation:
+    if head.header(_LAMBDA) is not None:
+        raise not_implemented(_LAMBDA)
     kind = (head.header("content-type") or "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _POST_OBJECT

@@ -8,7 +8,7 @@ A request that names one must never be taken for the plain operation of its leve
 
 from collections.abc import Mapping
 
-_METADATA_TABLES = "There are no tables beside the objects; `mc ls` with metadata lists them."
+_METADATA_TABLES = "There are no tables of what is known of objects."
 _REPORTS = "There is nobody who would write or read such reports."
 _EVENTS = "Events are not sent yet."
 _ARCHIVE = "Nothing is archived: every object can be read at once."
