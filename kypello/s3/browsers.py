@@ -35,7 +35,7 @@ def rules_of(settings: Mapping[str, bytes], origins: tuple[str, ...]) -> Sequenc
     return default_rules(origins) if stored is None else read_rules(stored)
 
 
-def shared(head: RequestHead, rules: Sequence[CORSRule]) -> list[tuple[str, str]]:
+def tell_page(head: RequestHead, rules: Sequence[CORSRule]) -> list[tuple[str, str]]:
     """
     What the answer to a request tells a browser; nothing when the page may not see it.
     """

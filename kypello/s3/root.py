@@ -18,7 +18,7 @@ from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import BUCKET_POLICY
-from kypello.s3.browsers import VARY, preflight, rules_of, shared
+from kypello.s3.browsers import VARY, preflight, rules_of, tell_page
 from kypello.s3.call import Call, Front, settings_of
 from kypello.s3.cors import CORSRule
 from kypello.s3.errors import Subject, access_denied, error_response
@@ -99,17 +99,17 @@ class _Exchange:
         """
         path, host_bucket, head = self._request.path, self._head.host_bucket, self._head
         if path.startswith(_HEALTH) and not host_bucket:
-            self._tell_page(shared(head, rules_of({}, self._front.cors_origins)))
+            self._say(tell_page(head, rules_of({}, self._front.cors_origins)))
             return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
         self._bucket, self._key = split_target(self._request.uri, host_bucket.encode("latin-1"))
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
         if head.method == "OPTIONS":
             self._request.operation = "Preflight"
-            self._tell_page(preflight(head, await self._rules()))
+            self._say(preflight(head, await self._rules()))
             return self._finished(Response(200))
         if head.header("origin") is not None:
-            self._tell_page(shared(head, await self._rules()))
+            self._say(tell_page(head, await self._rules()))
         operation = self._find_operation(head)
         self._request.operation = operation.name
         operation, call = await self._admit(operation)
@@ -153,7 +153,7 @@ class _Exchange:
             settings = await settings_of(self._front.store, bucket) if bucket else None
         return rules_of(settings or {}, self._front.cors_origins)
 
-    def _tell_page(self, words: Sequence[tuple[str, str]]) -> None:
+    def _say(self, words: Sequence[tuple[str, str]]) -> None:
         """
         Have every answer to this request, an error as well, say what a rule allows.
         """
