@@ -6,6 +6,7 @@ Tests for ``kypello.s3.cors`` and ``kypello.s3.browsers``, over the wire.
 
 from base64 import b64encode
 from hashlib import md5
+from typing import Any
 from urllib.parse import urlencode
 
 from hypothesis import given
@@ -29,6 +30,8 @@ _ANYBODY = (
     "<CORSRule><AllowedMethod>HEAD</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule>"
 )
 _VARY = "Origin, Accept-Encoding, Access-Control-Request-Headers, Access-Control-Request-Method"
+
+_WILD = st.from_regex("[a-z!#$%&'.^_`|~]{1,9}[*]?[a-z&]{0,3}", fullmatch=True)
 
 
 def configuration(*rules: str) -> bytes:
@@ -112,6 +115,34 @@ class DocumentTests(SyncCase):
         self.assertEqual(len(read_rules(configuration(*[_ANYBODY] * 100))), 100)
         more = f"<ID>{'a' * 255}</ID><MaxAgeSeconds>2147483647</MaxAgeSeconds>"
         self.assertEqual(read_rules(rule(more))[0].max_age, 2**31 - 1)
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.none() | st.text(st.characters(categories=["L", "N", "S", "P"]), max_size=9),
+                st.lists(_WILD, max_size=3),
+                st.lists(st.sampled_from(sorted(METHODS)), min_size=1, max_size=3),
+                st.lists(_WILD, min_size=1, max_size=3),
+                st.lists(st.from_regex("[a-z-]{1,9}", fullmatch=True), max_size=3),
+                st.none() | st.integers(0, 2**31 - 1),
+            ),
+            min_size=1,
+            max_size=5,
+            unique_by=lambda parts: parts[0] or object(),
+        )
+    )
+    def test_same(self, drawn: list[Any]) -> None:
+        """
+        What is kept of rules is read as the same rules.
+        """
+        rules = [
+            CORSRule(tuple(origins), tuple(methods), tuple(headers), tuple(exposed), age, name)
+            for name, headers, methods, origins, exposed, age in drawn
+        ]
+        elements = [rule.element() for rule in rules]
+        self.assertEqual(
+            [rule.element() for rule in read_rules(configuration(*elements))], elements
+        )
 
 
 class RuleTests(SyncCase):
