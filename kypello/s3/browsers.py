@@ -19,6 +19,9 @@ VARY = (
     "Origin, Accept-Encoding, Access-Control-Request-Headers, Access-Control-Request-Method",
 )
 
+#: How many headers a page may ask for: more than any needs, and few to look up for strangers.
+_MOST_HEADERS = 100
+
 _ORIGIN = "origin"
 _METHOD = "access-control-request-method"
 _HEADERS = "access-control-request-headers"
@@ -61,9 +64,9 @@ def preflight(head: RequestHead, rules: Sequence[CORSRule]) -> list[tuple[str, s
     if not rules:
         raise Refused("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.")
     wanted = [name.strip().lower() for name in (head.header(_HEADERS) or "").split(",")]
-    headers = [name for name in wanted if name]
+    headers = [name for name in dict.fromkeys(wanted) if name]
     for rule in rules:
-        if rule.allows(origin, method, headers):
+        if len(headers) <= _MOST_HEADERS and rule.allows(origin, method, headers):
             return rule.words(origin, headers)
     raise Refused(
         "AccessForbidden",

@@ -55,6 +55,9 @@ _TAIL = """
 | operation | what it is |
 |---|---|
 {extensions}
+A request for a file within an archive (`x-minio-extract`) is answered `NotImplemented`; an archive
+that is to be unpacked (`X-Amz-Meta-Snowball-Auto-Extract`) is stored as it is.
+
 ## Browsers
 
 A bucket with CORS rules (`PutBucketCors`, `mc cors set`) is answered by them as in AWS: preflights

@@ -330,6 +330,8 @@ class PreflightTests(PageCase):
             ):
                 self.assertEqual(answer.header(name), expected, name)
             self.assertTrue(answer.header("x-amz-request-id"))
+        many = ",".join(f"x-amz-{number}" for number in range(100))
+        self.assertEqual(self.ask("/bucket", headers=f"{many},{many}").status, 200)
         answer = self.ask("/bucket", method="HEAD")
         self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*")
         for name in ("Allow-Headers", "Allow-Credentials", "Max-Age", "Expose-Headers"):
@@ -345,6 +347,7 @@ class PreflightTests(PageCase):
             (_PAGE, "DELETE", ""),
             (_PAGE, "PUT", "x-amz-date,authorization"),
             (_PAGE, "HEAD", "x-amz-date"),
+            (_PAGE, "PUT", ",".join(f"x-amz-{number}" for number in range(101))),
         ):
             answer = self.ask("/bucket/k", origin, method, headers)
             self.assert_refused(answer, 403, "AccessForbidden")
