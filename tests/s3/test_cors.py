@@ -1,35 +1,30 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.s3.cors`` and ``kypello.s3.browsers``, over the wire.
+Tests for ``kypello.s3.cors``: rules by themselves, and as a setting of a bucket.
 """
 
 from base64 import b64encode
 from hashlib import md5
 from typing import Any
-from urllib.parse import urlencode
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kypello.errors import Refused
 from kypello.s3.cors import METHODS, CORSRule, default_rules, read_rules
-from kypello.testing.harness import Answer
 from tests.cases import SyncCase
-from tests.s3.front import FrontCase, presigned, read_xml, texts
+from tests.s3.front import FrontCase, read_xml, texts
 
-_PAGE = "https://app.example.com"
-_FULL = (
+PAGE = "https://app.example.com"
+FULL = (
     "<CORSRule><ID>one</ID><AllowedHeader>x-amz-*</AllowedHeader>"
     "<AllowedHeader>Content-Type</AllowedHeader><AllowedMethod>PUT</AllowedMethod>"
     "<AllowedMethod>GET</AllowedMethod><AllowedOrigin>https://*.example.com</AllowedOrigin>"
     "<AllowedOrigin>http://localhost:3000</AllowedOrigin><ExposeHeader>ETag</ExposeHeader>"
     "<ExposeHeader>x-amz-version-id</ExposeHeader><MaxAgeSeconds>3000</MaxAgeSeconds></CORSRule>"
 )
-_ANYBODY = (
-    "<CORSRule><AllowedMethod>HEAD</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule>"
-)
-_VARY = "Origin, Accept-Encoding, Access-Control-Request-Headers, Access-Control-Request-Method"
+ANYBODY = "<CORSRule><AllowedMethod>HEAD</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule>"
 
 _WILD = st.from_regex("[a-z!#$%&'.^_`|~]{1,9}[*]?[a-z&]{0,3}", fullmatch=True)
 
@@ -102,8 +97,8 @@ class DocumentTests(SyncCase):
             rule("<ExposeHeader>x-*</ExposeHeader>"),
             rule("<ExposeHeader>a&#10;b: c</ExposeHeader>"),
             rule(f"<ID>{'a' * 256}</ID>"),
-            configuration(*[_ANYBODY] * 101),
-            configuration(_FULL, _FULL),
+            configuration(*[ANYBODY] * 101),
+            configuration(FULL, FULL),
         ):
             self.assert_refused(body, "InvalidRequest")
 
@@ -112,7 +107,7 @@ class DocumentTests(SyncCase):
         A document may have a hundred rules, and a rule an identifier of 255 characters and an age
         of 68 years.
         """
-        self.assertEqual(len(read_rules(configuration(*[_ANYBODY] * 100))), 100)
+        self.assertEqual(len(read_rules(configuration(*[ANYBODY] * 100))), 100)
         more = f"<ID>{'a' * 255}</ID><MaxAgeSeconds>2147483647</MaxAgeSeconds>"
         self.assertEqual(read_rules(rule(more))[0].max_age, 2**31 - 1)
 
@@ -209,44 +204,14 @@ class RuleTests(SyncCase):
         """
         (anybody,) = default_rules(("*",))
         self.assertTrue(all(anybody.allows("null", method, ["x"]) for method in METHODS))
-        (some,) = default_rules((_PAGE,))
+        (some,) = default_rules((PAGE,))
         self.assertFalse(some.allows("https://other.org", "GET"))
         for found in (anybody, some):
-            self.assertNotIn("Access-Control-Allow-Credentials", dict(found.words(_PAGE)))
+            self.assertNotIn("Access-Control-Allow-Credentials", dict(found.words(PAGE)))
         self.assertEqual(default_rules(()), ())
 
 
-class PageCase(FrontCase):
-    """
-    A test that asks as a browser does.
-    """
-
-    def ask(
-        self, target: str, origin: str | None = _PAGE, method: str | None = "PUT", headers: str = ""
-    ) -> Answer:
-        """
-        Ask whether a page may send a request.
-        """
-        lines = [
-            (name, text)
-            for name, text in (
-                ("Origin", origin),
-                ("Access-Control-Request-Method", method),
-                ("Access-Control-Request-Headers", headers or None),
-            )
-            if text is not None
-        ]
-        return self.plainly("OPTIONS", target, lines)
-
-    def assert_silent(self, answer: Answer) -> None:
-        """
-        See that an answer says nothing to browsers.
-        """
-        names = [name.decode().lower() for name, _values in answer.headers.getAllRawHeaders()]
-        self.assertFalse([name for name in names if name.startswith("access-control-")])
-
-
-class ConfigurationTests(PageCase):
+class ConfigurationTests(FrontCase):
     """
     The rules of a bucket as a document.
     """
@@ -259,7 +224,7 @@ class ConfigurationTests(PageCase):
         """
         self.refused("GET", self.target, 404, "NoSuchCORSConfiguration")
         self.assertEqual(
-            self.send("PUT", self.target, configuration(_FULL, _ANYBODY), status=200).body, b""
+            self.send("PUT", self.target, configuration(FULL, ANYBODY), status=200).body, b""
         )
         shown = self.send("GET", self.target, status=200)
         tree = read_xml(shown)
@@ -289,9 +254,9 @@ class ConfigurationTests(PageCase):
         """
         What is refused changes nothing.
         """
-        self.send("PUT", self.target, configuration(_ANYBODY), status=200)
+        self.send("PUT", self.target, configuration(ANYBODY), status=200)
         digest = b64encode(md5(b"other", usedforsecurity=False).digest()).decode()
-        body = configuration(_FULL)
+        body = configuration(FULL)
         for status, code, sent, headers in (
             (400, "MissingRequestBodyError", b"", {}),
             (400, "MalformedXML", b"<CORSConfiguration/>", {}),
@@ -302,170 +267,3 @@ class ConfigurationTests(PageCase):
         self.refused("PUT", "/absent?cors", 404, "NoSuchBucket", body=body)
         rules = read_xml(self.send("GET", self.target, status=200)).findall("CORSRule")
         self.assertEqual([texts(found, "AllowedMethod") for found in rules], [["HEAD"]])
-
-
-class PreflightTests(PageCase):
-    """
-    What a browser is told before it sends a request.
-    """
-
-    def test_rules(self) -> None:
-        """
-        The first rule that allows all of it decides, without a signature and for keys that are not
-        there.
-        """
-        self.send("PUT", "/bucket?cors", configuration(_FULL, _ANYBODY), status=200)
-        for target in ("/bucket", "/bucket/absent", "/bucket/k?uploadId=u&partNumber=1"):
-            answer = self.ask(target, headers="X-Amz-Date, content-type,")
-            self.assertEqual((answer.status, answer.body), (200, b""))
-            for name, expected in (
-                ("Access-Control-Allow-Origin", _PAGE),
-                ("Access-Control-Allow-Methods", "PUT, GET"),
-                ("Access-Control-Allow-Headers", "x-amz-date, content-type"),
-                ("Access-Control-Expose-Headers", "ETag, x-amz-version-id"),
-                ("Access-Control-Max-Age", "3000"),
-                ("Access-Control-Allow-Credentials", "true"),
-                ("Vary", _VARY),
-                ("Content-Length", "0"),
-            ):
-                self.assertEqual(answer.header(name), expected, name)
-            self.assertTrue(answer.header("x-amz-request-id"))
-        many = ",".join(f"x-amz-{number}" for number in range(100))
-        self.assertEqual(self.ask("/bucket", headers=f"{many},{many}").status, 200)
-        answer = self.ask("/bucket", method="HEAD")
-        self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*")
-        for name in ("Allow-Headers", "Allow-Credentials", "Max-Age", "Expose-Headers"):
-            self.assertIsNone(answer.header(f"Access-Control-{name}"))
-
-    def test_not_allowed(self) -> None:
-        """
-        What no rule allows is refused, and the refusal says nothing to browsers.
-        """
-        self.send("PUT", "/bucket?cors", configuration(_FULL, _ANYBODY), status=200)
-        for origin, method, headers in (
-            ("https://other.org", "PUT", ""),
-            (_PAGE, "DELETE", ""),
-            (_PAGE, "PUT", "x-amz-date,authorization"),
-            (_PAGE, "HEAD", "x-amz-date"),
-            (_PAGE, "PUT", ",".join(f"x-amz-{number}" for number in range(101))),
-        ):
-            answer = self.ask("/bucket/k", origin, method, headers)
-            self.assert_refused(answer, 403, "AccessForbidden")
-            self.assert_silent(answer)
-
-    def test_no_question(self) -> None:
-        """
-        What names no origin or no method that there is asks nothing, with a signature as well.
-        """
-        for target in ("/bucket", "/", presigned("OPTIONS", "/bucket/k")):
-            self.assert_refused(self.ask(target, None), 400, "BadRequest")
-            for method in (None, "", "put", "PATCH", "OPTIONS"):
-                answer = self.ask(target, method=method)
-                self.assert_refused(answer, 400, "BadRequest")
-                self.assert_silent(answer)
-
-    def test_default(self) -> None:
-        """
-        Where a bucket has no rules, and where there is no bucket yet, those of the configuration
-        count; they can be turned off.
-        """
-        for target in ("/", "/bucket", "/absent", "/absent/k", "/Not_A_Bucket"):
-            answer = self.ask(target, headers="authorization,x-amz-date")
-            self.assertEqual(answer.status, 200, answer.body)
-            self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*")
-        self.serve(cors_origins=("https://*.example.com",))
-        self.assertEqual(self.ask("/bucket").header("Access-Control-Allow-Origin"), _PAGE)
-        self.assert_refused(self.ask("/bucket", "https://other.org"), 403, "AccessForbidden")
-        self.serve(cors_origins=())
-        self.assert_refused(self.ask("/bucket"), 403, "AccessForbidden")
-        # The rules of a bucket count alone.
-        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
-        self.assertEqual(self.ask("/bucket").status, 200)
-        self.serve()
-        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
-        self.assertEqual(self.ask("/bucket", "https://other.org").status, 403)
-
-    def test_host(self) -> None:
-        """
-        The host may name the bucket.
-        """
-        self.serve(domains=("s3.test",), cors_origins=())
-        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
-        lines = [("Origin", _PAGE), ("Access-Control-Request-Method", "GET")]
-        for host, status in (("bucket.s3.test", 200), ("other.s3.test", 403)):
-            answer = self.plainly("OPTIONS", "/k", [("Host", host), *lines])
-            self.assertEqual(answer.status, status, answer.body)
-
-
-class RequestTests(PageCase):
-    """
-    What a browser is told with an answer.
-    """
-
-    def setUp(self) -> None:
-        """
-        Have a bucket with rules and an object.
-        """
-        super().setUp()
-        self.put("k")
-        self.send("PUT", "/bucket?cors", configuration(_FULL), status=200)
-
-    def test_answers(self) -> None:
-        """
-        Successes and errors say what the rule allows, however the request is signed.
-        """
-        page = {"Origin": _PAGE}
-        for answer, status in (
-            (self.send("GET", "/bucket/k", headers=page), 200),
-            (self.send("GET", "/bucket/k", headers={**page, "If-None-Match": "*"}), 304),
-            (self.send("GET", "/bucket/k", headers={**page, "If-Match": "x"}), 412),
-            (self.send("GET", "/bucket/absent", headers=page), 404),
-            (self.send("GET", "/bucket?policy", headers=page), 404),
-            (self.send("PUT", "/bucket/k2", b"x", page), 200),
-            (self.plainly("GET", "/bucket/k", [("Origin", _PAGE)]), 403),
-            (self.plainly("GET", presigned("GET", "/bucket/k"), [("Origin", _PAGE)]), 200),
-        ):
-            self.assertEqual(answer.status, status, answer.body)
-            self.assertEqual(answer.header("Access-Control-Allow-Origin"), _PAGE)
-            self.assertEqual(
-                answer.header("Access-Control-Expose-Headers"), "ETag, x-amz-version-id"
-            )
-            self.assertEqual(answer.header("Access-Control-Allow-Credentials"), "true")
-            self.assertIsNone(answer.header("Access-Control-Allow-Headers"))
-            self.assertEqual(answer.headers.getRawHeaders("Vary"), [_VARY])
-
-    def test_not_allowed(self) -> None:
-        """
-        What no rule allows is answered all the same, and browsers keep it from the page.
-        """
-        for method, origin in (("GET", "https://other.org"), ("DELETE", _PAGE)):
-            answer = self.send(method, "/bucket/k", headers={"Origin": origin})
-            self.assertLess(answer.status, 300)
-            self.assert_silent(answer)
-            self.assertEqual(answer.header("Vary"), "Origin, Accept-Encoding")
-        self.put("k")
-        self.assert_silent(self.send("GET", "/bucket/k", status=200))
-
-    def test_default(self) -> None:
-        """
-        Elsewhere the rules of the configuration count, at probes as well.
-        """
-        page = {"Origin": _PAGE}
-        self.send("DELETE", "/bucket?cors", status=204)
-        for target in ("/", "/bucket/k", "/absent", "/Not_A_Bucket", "/minio/health/live"):
-            answer = self.send("GET", target, headers=page)
-            self.assertEqual(answer.header("Access-Control-Allow-Origin"), "*", target)
-            self.assertIsNone(answer.header("Access-Control-Allow-Credentials"))
-        self.serve(cors_origins=())
-        for target in ("/", "/bucket", "/minio/health/live"):
-            self.assert_silent(self.send("GET", target, headers=page, status=200))
-
-    def test_form(self) -> None:
-        """
-        A form of a page that fails says so to the page.
-        """
-        self.send("PUT", "/bucket?cors", rule(origin=_PAGE, method="POST"), status=200)
-        lines = [("Origin", _PAGE), ("Content-Type", "application/x-www-form-urlencoded")]
-        answer = self.plainly("POST", "/bucket", lines, urlencode({"key": "k"}).encode())
-        self.assertEqual(answer.status, 412)
-        self.assertEqual(answer.header("Access-Control-Allow-Origin"), _PAGE)
