@@ -5,6 +5,7 @@ What a person reads when the server has started.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from shlex import quote
 
 from kypello.embedded import NOTICE
@@ -86,7 +87,7 @@ def _keys(running: Running) -> Iterator[str]:
         yield f"Master key   {name}, which cannot be used yet; the server goes on trying:"
         yield f"             {running.trouble}"
     if prepared.embedded is not None:
-        notice = NOTICE.format(directory=prepared.embedded.config.directory.resolve())
+        notice = NOTICE.format(directory=Path(prepared.embedded.config.keystore.where).resolve())
         yield from (f"             {sentence}" for sentence in _sentences(notice))
 
 

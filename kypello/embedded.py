@@ -25,6 +25,7 @@ from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
+from kypello.keystore.fsconfig import FSSettings
 from kypello.kmsconfig import KESSettings
 from kypello.store.directory import write_private
 
@@ -95,7 +96,7 @@ def provision(directory: Path, now: float, random: Random, port: int) -> Embedde
         port,
         Access("disabled", {api_key.identity: policy}),
         TLSFiles(folder / "server.pem", folder / "server.pem", clients=Clients.KNOWN_BY_KEY),
-        folder / "keys",
+        FSSettings(folder / "keys"),
         error_level=4,
         audit=False,
     )

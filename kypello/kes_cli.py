@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.python.failure import Failure
 
 from kypello.crypto.apikey import APIKey
+from kypello.document import parse_duration
 from kypello.errors import ConfigurationError
 from kypello.kes.certificates import Signer, make_certificate
-from kypello.kes.config import parse_duration
 from kypello.kes.identity import identity_of_certificate
 from kypello.kes_service import make_key_server, read_config
 from kypello.process import notify, on_hangup, run

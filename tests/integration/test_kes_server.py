@@ -29,6 +29,7 @@ from kypello.embedded import Embedded, free_port, provision
 from kypello.kes.config import parse_config
 from kypello.kes.identity import identity_of_certificate
 from kypello.kes_service import KeyServer, log_failed_start, make_key_server
+from kypello.keystore.table import read_keystore
 from tests.cases import AsyncCase, SyncCase
 from tests.integration import tools
 from tests.integration.server import base_environment
@@ -519,7 +520,7 @@ class ServiceTests(AsyncCase):
             f"tls: {{key: {server.key}, cert: {server.cert}}}\n"
             f"keystore: {{fs: {{path: {self.folder / 'keys'}}}}}\n"
         )
-        config = parse_config(text, "kes.yml", {})
+        config = parse_config(text, "kes.yml", {}, read_keystore)
         service = KeyServer(reactor, config, lambda failure: self.fail(str(failure)), 0.05)
         service.startService()
         self.addCleanup(service.stopService)
