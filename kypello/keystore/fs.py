@@ -19,13 +19,13 @@ from zope.interface import implementer
 
 from kypello.crypto.randomness import Random
 from kypello.errors import (
-    InvalidKeyName,
     KeyExists,
     KeyNotFound,
     KeyStoreFailed,
     KeyStoreUnreachable,
 )
 from kypello.interfaces import IKeyStore, ILanes
+from kypello.keystore.names import check, is_name
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class FSKeyStore:
         :raises InvalidKeyName: It is no file name.
         :raises KeyExists:
         """
-        _check(name)
+        check(name)
         await self._run(self._create, name, value)
 
     async def get(self, name: str) -> bytes:
@@ -81,7 +81,7 @@ class FSKeyStore:
         :raises InvalidKeyName: It is no file name.
         :raises KeyNotFound:
         """
-        _check(name)
+        check(name)
         return await self._run(self._get, name)
 
     async def delete(self, name: str) -> None:
@@ -91,7 +91,7 @@ class FSKeyStore:
         :raises InvalidKeyName: It is no file name.
         :raises KeyNotFound:
         """
-        _check(name)
+        check(name)
         await self._run(self._delete, name)
 
     async def names(self) -> Sequence[str]:
@@ -176,7 +176,7 @@ class FSKeyStore:
         self._check_directory()
         with os.scandir(self._path) as entries:
             return sorted(
-                (entry.name for entry in entries if _is_name(entry.name) and entry.is_file()),
+                (entry.name for entry in entries if is_name(entry.name) and entry.is_file()),
                 key=os.fsencode,
             )
 
@@ -186,13 +186,3 @@ class FSKeyStore:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def _is_name(name: str) -> bool:
-    # Narrower than what a file system takes: the rule of the original.
-    return bool(name) and not set(name) & set("/\\.\0")
-
-
-def _check(name: str) -> None:
-    if not _is_name(name):
-        raise InvalidKeyName(name)

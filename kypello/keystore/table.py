@@ -14,6 +14,8 @@ from kypello.document import Section, Value
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import FSSettings, read_fs
+from kypello.keystore.vault import make_vault
+from kypello.keystore.vaultconfig import VaultSettings, read_vault
 
 
 @frozen
@@ -49,9 +51,14 @@ def _make_fs(settings: FSSettings, parts: Parts) -> IKeyStore:
     return FSKeyStore(settings.path, parts.lanes, parts.reactor, parts.random)
 
 
+def _make_vault(settings: VaultSettings, parts: Parts) -> IKeyStore:
+    return make_vault(settings, parts.reactor, parts.lanes)
+
+
 #: By the name in the configuration; a dot is a section in a section.
 KINDS: Mapping[str, Kind] = {
     "fs": Kind(FSSettings, read_fs, _make_fs),
+    "vault": Kind(VaultSettings, read_vault, _make_vault),
 }
 
 #: Those of KES that there are not.
