@@ -134,6 +134,12 @@ class Value:
             return default
         return seconds
 
+    def variable(self, name: str) -> str | None:
+        """
+        A variable that says more of this value; ``None`` for one that is not set.
+        """
+        return self._environment.get(name)
+
     def items(self) -> list["Value"]:
         """
         The members of a list; none when it is not given.

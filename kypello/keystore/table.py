@@ -14,6 +14,7 @@ from kypello.document import Section, Value
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import FSSettings, read_fs
+from kypello.keystore.sealedfs import SealedFSKeyStore
 from kypello.keystore.vault import make_vault
 from kypello.keystore.vaultconfig import VaultSettings, read_vault
 
@@ -48,7 +49,10 @@ class Kind:
 
 
 def _make_fs(settings: FSSettings, parts: Parts) -> IKeyStore:
-    return FSKeyStore(settings.path, parts.lanes, parts.reactor, parts.random)
+    files = FSKeyStore(settings.path, parts.lanes, parts.reactor, parts.random)
+    if settings.passphrase is None:
+        return files
+    return SealedFSKeyStore(files, settings.passphrase, parts.lanes.lane(), parts.random)
 
 
 def _make_vault(settings: VaultSettings, parts: Parts) -> IKeyStore:
