@@ -27,7 +27,7 @@ from kypello.errors import (
 )
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.names import check, is_name
-from kypello.keystore.seal import is_sealed
+from kypello.keystore.seal import WrongPassphrase, is_sealed
 
 T = TypeVar("T")
 
@@ -59,7 +59,8 @@ class FSKeyStore:
         """
         Make the directory when it is missing, and look whether its files can be used.
 
-        :raises KeyStoreFailed: It cannot be made, is no directory, or has sealed files.
+        :raises WrongPassphrase: It has sealed files.
+        :raises KeyStoreFailed: It cannot be made, or is no directory.
         """
         await self.make_directory()
         await self._run(self._refuse_sealed)
@@ -91,7 +92,7 @@ class FSKeyStore:
 
         :raises InvalidKeyName: It is no file name.
         :raises KeyNotFound:
-        :raises KeyStoreFailed: It is sealed.
+        :raises WrongPassphrase: It is sealed.
         """
         value = await self.raw(name)
         if is_sealed(value):
@@ -169,8 +170,8 @@ class FSKeyStore:
                 if is_sealed(file.read(64)):
                     raise self._no_passphrase(name)
 
-    def _no_passphrase(self, name: str) -> KeyStoreFailed:
-        return KeyStoreFailed(
+    def _no_passphrase(self, name: str) -> WrongPassphrase:
+        return WrongPassphrase(
             f"{self._path / name} is sealed under a passphrase, and none is given"
         )
 

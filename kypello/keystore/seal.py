@@ -34,7 +34,7 @@ _SALT, _KEY, _CHECK, _NONCE = 16, 32, 16, 12
 @define(eq=False)
 class WrongPassphrase(KeyStoreFailed):
     """
-    What is sealed was sealed under another passphrase.
+    What is sealed was sealed under another passphrase than is given, if one is given at all.
     """
 
 
