@@ -612,6 +612,14 @@ class IKeyStore(Interface):
     :class:`KeyStoreUnreachable` and :class:`KeyStoreFailed`.
     """
 
+    async def prepare() -> None:
+        """
+        Find out, before the first other call, whether the store can be used, and make it ready:
+        log in, or make a directory that is missing.
+
+        Only who starts a server calls this, and can do it again after a failure.
+        """
+
     async def create(name: str, value: bytes) -> None:
         """
         Store *value* under a name that is still free.

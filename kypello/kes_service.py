@@ -37,7 +37,7 @@ from kypello.kes.identity import identity_of
 from kypello.kes.keyring import Keyring
 from kypello.kes.operations import Operations
 from kypello.kes.resource import Front, KESResource
-from kypello.keystore.fs import FSKeyStore
+from kypello.keystore.table import Parts, make_keystore, read_keystore
 from kypello.store.lanes import Lanes
 
 #: How often the files of TLS are looked at, in seconds.
@@ -65,7 +65,7 @@ def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
         raise ConfigurationError((f"{file}: {error.strerror}",)) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
-    return parse_config(text, file, environment)
+    return parse_config(text, file, environment, read_keystore)
 
 
 def make_key_server(
@@ -125,7 +125,7 @@ class KeyServer(Service):
         self._config = config
         self._failed = failed
         self._lanes = Lanes(reactor, _THREADS)
-        self._store = FSKeyStore(config.directory, self._lanes, reactor, os.urandom)
+        self._store = make_keystore(config.keystore, Parts(reactor, self._lanes, os.urandom))
         self._cache = KeyCache(reactor, config.expiry)
         self._keys = Keyring(self._store, self._cache, os.urandom, time.time)
         self._started: Deferred[None] | None = None
@@ -214,10 +214,10 @@ class KeyServer(Service):
     def _announce(self) -> None:
         config = self._config
         _log.info(
-            "key server on {host}:{port}, keys in {directory}, administrator {admin}",
+            "key server on {host}:{port}, keys in {keystore}, administrator {admin}",
             host=config.host or "0.0.0.0",  # noqa: S104
             port=config.port,
-            directory=config.directory,
+            keystore=config.keystore.where,
             admin=config.access.admin,
         )
         if config.tls.clients is Clients.KNOWN_BY_KEY:

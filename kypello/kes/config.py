@@ -5,29 +5,38 @@ KES's configuration file: text in, a frozen :class:`KeyServerConfig` out.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 
 from attrs import field, frozen
 
+from kypello.document import Report, Section, Value, read
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
-from kypello.kes.document import Report, Section, Value, read
 from kypello.kes.policy import Access, Policy, glob_sign
 from kypello.kes.wire import is_name
 
 #: The port that clients of KES use.
 DEFAULT_PORT = 7373
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PIECE = re.compile(r"(\d+\.?\d*|\.\d+)(ms|us|µs|ns|h|m|s)")
-_DURATION = re.compile(rf"\+?(?:0|(?:{_PIECE.pattern})+)")
 _IDENTITY = re.compile("[0-9a-f]{64}")
 _LEVELS = {"on": 0, "off": 9, "debug": -4, "info": 0, "warn": 4, "error": 8}
 _LEVEL = re.compile(r"(?i:(debug|info|warn|error))?([+-]?\d+)?")
-_OTHER_STORES = ("vault", "aws", "gcp", "gemalto", "azure", "fortanix", "entrust", "kes")
+
+
+class KeyStoreSettings(Protocol):
+    """
+    What a configuration says of a key store.  Its fields are known to who makes the store.
+    """
+
+    @property
+    def where(self) -> str:
+        """
+        Where the keys are, for people.
+        """
 
 
 @frozen
@@ -38,7 +47,7 @@ class KeyServerConfig:
     :ivar host: An address of this machine; empty for all.
     :ivar expiry: Of opened keys in memory.
     :ivar keys: Made at the start when they are missing.
-    :ivar directory: Where the ``fs`` key store has its files.
+    :ivar keystore: Where master keys are kept.
     :ivar error_level: What is logged, as Go counts: debug -4, info 0, warn 4, error 8.
     :ivar audit: Whether requests are recorded.
     :ivar warnings: What in the file has no effect.
@@ -48,7 +57,7 @@ class KeyServerConfig:
     port: int
     access: Access
     tls: TLSFiles
-    directory: Path
+    keystore: KeyStoreSettings
     expiry: Expiry = field(factory=Expiry)
     keys: tuple[str, ...] = ()
     error_level: int = 0
@@ -56,12 +65,18 @@ class KeyServerConfig:
     warnings: tuple[str, ...] = ()
 
 
-def parse_config(text: str, file: str, environment: Mapping[str, str]) -> KeyServerConfig:
+def parse_config(
+    text: str,
+    file: str,
+    environment: Mapping[str, str],
+    read_keystore: Callable[[Value], KeyStoreSettings | None],
+) -> KeyServerConfig:
     """
     Read a configuration.
 
     :param file: The name to call it in messages.
     :param environment: What ``${NAME}`` stands for.
+    :param read_keystore: Reads the section ``keystore``; ``None`` for one with mistakes.
     :raises ConfigurationError: With every mistake in it.
     """
     report = Report(file)
@@ -92,30 +107,21 @@ def parse_config(text: str, file: str, environment: Mapping[str, str]) -> KeySer
     log = root["log"].section("error", "audit")
     error_level, audit_level = _level(log["error"]), _level(log["audit"])
     keys = _keys(root["keys"])
-    directory = _directory(root["keystore"])
-    if report.mistakes:
+    keystore = read_keystore(root["keystore"])
+    if report.mistakes or keystore is None:
         raise ConfigurationError(tuple(report.mistakes))
     return KeyServerConfig(
         host,
         port,
         access,
         tls,
-        directory,
+        keystore,
         expiry,
         keys,
         error_level,
         audit_level <= 0,
         tuple(report.warnings),
     )
-
-
-def parse_duration(text: str) -> float | None:
-    """
-    Seconds of a duration as Go writes it, such as ``1h30m``; ``None`` for another text.
-    """
-    if _DURATION.fullmatch(text) is None:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
 
 
 def _address(value: Value) -> tuple[str, int]:
@@ -200,17 +206,10 @@ def _expiry(value: Value) -> Expiry:
     section = value.section("expiry")["expiry"].section("any", "unused", "offline")
     default = Expiry()
     return Expiry(
-        _seconds(section["any"]) or default.any,
-        _seconds(section["unused"]) or default.unused,
-        _seconds(section["offline"]),
+        section["any"].seconds() or default.any,
+        section["unused"].seconds() or default.unused,
+        section["offline"].seconds(),
     )
-
-
-def _seconds(value: Value) -> float:
-    seconds = parse_duration(value.text("0"))
-    if seconds is None:
-        value.mistake("must be a duration such as 300ms, 15s or 1h30m")
-    return seconds or 0.0
 
 
 def _level(value: Value) -> int:
@@ -236,18 +235,3 @@ def _keys(value: Value) -> tuple[str, ...]:
             member.mistake(f"{name} is given twice")
         names.append(name)
     return tuple(names)
-
-
-def _directory(value: Value) -> Path:
-    stores = value.section("fs", *_OTHER_STORES)
-    given = [name for name in ("fs", *_OTHER_STORES) if name in stores]
-    if not given:
-        value.mistake("is required, such as keystore: {fs: {path: DIRECTORY}}")
-    elif len(given) > 1:
-        value.mistake(f"must be one, not {' and '.join(given)}")
-    elif given != ["fs"]:
-        value.mistake(f"the key store {given[0]} is not built yet; there is fs")
-    path = stores["fs"].section("path")["path"]
-    if given == ["fs"] and not path.text():
-        path.mistake("is required: a directory")
-    return Path(path.text())

@@ -22,6 +22,11 @@ class MemoryKeyStore:
 
     _values: dict[str, bytes] = field(factory=dict, repr=False)
 
+    async def prepare(self) -> None:
+        """
+        There is nothing to make ready.
+        """
+
     async def create(self, name: str, value: bytes) -> None:
         """
         Store a value; see :meth:`IKeyStore.create`.

@@ -38,6 +38,16 @@ class KeyStoreContract:
         """
         self.assertTrue(verifyObject(IKeyStore, self.make_store()))
 
+    async def test_prepare_twice(self) -> None:
+        """
+        Making ready again changes nothing.
+        """
+        store = self.make_store()
+        await store.prepare()
+        await store.create(NAME, b"value")
+        await store.prepare()
+        self.assertEqual(await store.get(NAME), b"value")
+
     async def test_create_and_get(self) -> None:
         """
         What was created is read back, byte for byte.

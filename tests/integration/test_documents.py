@@ -23,7 +23,7 @@ from tests.integration.server import base_environment
 _DOCS = Path(__file__).parents[2] / "docs"
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PORT = re.compile(r"\b(?:9000|737[3-9])\b")
+_PORT = re.compile(r"\b(?:8200|9000|737[3-9])\b")
 
 
 def stories(document: str) -> dict[str, str]:
@@ -52,22 +52,24 @@ class StoriesTests(SyncCase):
         self.assertEqual(stories(text), {"a": "one\n\ntwo\n"})
 
 
-class KMSGuideTests(SyncCase):
+class DocumentCase(SyncCase):
     """
-    ``docs/kms-guide.md``.
+    A test of a document.
     """
+
+    document: str
 
     def run_story(self, title: str) -> str:
         """
         Run one section, end what it started, and give what it printed.
         """
-        script = stories((_DOCS / "kms-guide.md").read_text(encoding="utf-8"))[title]
+        script = self.stories()[title]
         ports: dict[str, str] = {}
         script = _PORT.sub(lambda match: ports.setdefault(match[0], str(tools.free_port())), script)
         work = Path(self.mktemp()).resolve()
         work.mkdir(parents=True)
         paths = [str(Path(sys.executable).parent)]
-        for tool in ("mc", "kes"):
+        for tool in ("mc", "kes", "bao"):
             if re.search(rf"\b{tool} ", script):
                 paths.append(str(tools.require(tool).parent))
         for command in ("curl", "openssl"):
@@ -104,13 +106,26 @@ class KMSGuideTests(SyncCase):
             return
         process.wait()
 
+    def stories(self) -> dict[str, str]:
+        """
+        The sections of the document.
+        """
+        return stories((_DOCS / self.document).read_text(encoding="utf-8"))
+
+
+class KMSGuideTests(DocumentCase):
+    """
+    ``docs/kms-guide.md``.
+    """
+
+    document = "kms-guide.md"
+
     def test_every_story_is_run(self) -> None:
         """
         No section with commands is left out of the tests below.
         """
-        document = (_DOCS / "kms-guide.md").read_text(encoding="utf-8")
         self.assertEqual(
-            set(stories(document)),
+            set(self.stories()),
             {
                 "Quick start",
                 "A key server of your own",
@@ -166,3 +181,30 @@ class KMSGuideTests(SyncCase):
         A password-protected private key opens with its password.
         """
         self.assertIn("AES256", self.run_story("An encrypted private key"))
+
+
+class KeystoresTests(DocumentCase):
+    """
+    ``docs/keystores.md``.
+    """
+
+    document = "keystores.md"
+
+    def test_every_story_is_run(self) -> None:
+        """
+        No section with commands is left out of the tests below.
+        """
+        self.assertEqual(set(self.stories()), {"HashiCorp Vault and OpenBao", "Sealed files"})
+
+    def test_vault(self) -> None:
+        """
+        OpenBao has the key that was made.
+        """
+        self.assertIn("my-first-key", self.run_story("HashiCorp Vault and OpenBao"))
+
+    def test_sealed(self) -> None:
+        """
+        The file of the master key is sealed.
+        """
+        printed = self.run_story("Sealed files")
+        self.assertIn("kypello-sealed:v1:argon2id:65536:3", printed)

@@ -20,6 +20,7 @@ from unittest import SkipTest
 _BUILT = "make tools"
 _RECIPES = {
     "aws": "make test",
+    "bao": _BUILT,
     "kes": _BUILT,
     "mc": _BUILT,
     "minio": _BUILT,

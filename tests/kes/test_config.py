@@ -1,17 +1,20 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.kes.config`` and ``kypello.kes.document``.
+Tests for ``kypello.kes.config`` and ``kypello.document``.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from kypello.document import parse_duration
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
-from kypello.kes.config import KeyServerConfig, parse_config, parse_duration
+from kypello.kes.config import KeyServerConfig, parse_config
 from kypello.kes.policy import Policy
+from kypello.keystore.fsconfig import FSSettings
+from kypello.keystore.table import read_keystore
 from tests.cases import SyncCase
 
 _ADMIN, _APP = "a" * 64, "b" * 64
@@ -70,7 +73,7 @@ def parsed(text: str, environment: Mapping[str, str] | None = None) -> KeyServer
     """
     Read a text as the file ``kes.yml``.
     """
-    return parse_config(text, "kes.yml", environment or {})
+    return parse_config(text, "kes.yml", environment or {}, read_keystore)
 
 
 class ParseTests(SyncCase):
@@ -91,7 +94,7 @@ class ParseTests(SyncCase):
         self.assertEqual((config.access.admin, config.access.policies), (_ADMIN, {}))
         self.assertEqual(config.expiry, Expiry(300.0, 30.0, 0.0))
         self.assertEqual((config.error_level, config.audit, config.keys), (0, True, ()))
-        self.assertEqual((config.directory, config.warnings), (Path("keys"), ()))
+        self.assertEqual((config.keystore, config.warnings), (FSSettings(Path("keys")), ()))
 
     def test_full(self) -> None:
         """
@@ -212,14 +215,15 @@ class MistakeTests(SyncCase):
         """
         Independent mistakes are reported together.
         """
-        text = _MINIMAL.replace("fs:", "vault:") + "address: host:1\ncache: {expiry: {any: soon}}\n"
+        text = _MINIMAL.replace("path:", "way:") + "address: host:1\ncache: {expiry: {any: soon}}\n"
         lines = [mistake.split(" ")[0:2] for mistake in self.mistakes(text)]
         self.assertEqual(
             lines,
             [
                 ["kes.yml:9:", "address:"],
                 ["kes.yml:10:", "cache.expiry.any:"],
-                ["kes.yml:7:", "keystore:"],
+                ["kes.yml:8:", "keystore.fs.way:"],
+                ["kes.yml:8:", "keystore.fs.path:"],
             ],
         )
 
@@ -277,17 +281,21 @@ class MistakeTests(SyncCase):
 
     def test_key_stores(self) -> None:
         """
-        One key store is needed; others than ``fs`` are named as not built yet.
+        One key store is needed, of those that are built, and with nothing unknown in it.
         """
         start = _MINIMAL.partition("keystore:")[0]
         for text, expected in (
-            ("keystore: {aws: {secretsmanager: {}}}\n", "the key store aws is not built yet"),
-            ("keystore: {fs: {path: a}, vault: {}}\n", "must be one, not fs and vault"),
-            ("keystore: {}\n", "is required"),
-            ("keystore: {fs: {}}\n", "is required: a directory"),
+            ("{azure: {keyvault: {}}}", "keystore: the key store azure.keyvault is not built"),
+            ("{fs: {path: a}, kes: {}}", "keystore: must be one, not fs and kes"),
+            ("{}", "keystore: is required"),
+            ("{azure: {}}", "keystore: is required"),
+            ("{fs: {}}", "keystore.fs.path: is required: a directory"),
+            ("{fs: {path: a, pass: b}}", "keystore.fs.pass: is unknown; known here: path"),
+            ("{fs: {path: a}, memory: {}}", "keystore.memory: is unknown; known here: fs"),
+            ("{fs: {path: a}, azure: {x: b}}", "keystore.azure.x: is unknown"),
         ):
-            (mistake,) = self.mistakes(start + text)
-            self.assertIn(expected, mistake)
+            (mistake,) = self.mistakes(f"{start}keystore: {text}\n")
+            self.assertTrue(mistake.startswith(f"kes.yml:6: {expected}"), mistake)
 
     def test_variables(self) -> None:
         """

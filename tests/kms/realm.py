@@ -27,6 +27,7 @@ from kypello.http.tls import load as load_server
 from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import parse_config
 from kypello.kes_service import KeyServer
+from kypello.keystore.table import read_keystore
 from kypello.kms.connect import KESClient
 from kypello.kms.endpoints import Patience
 from kypello.kms.tls import load
@@ -132,7 +133,9 @@ class Realm:
             f"keys: [{{name: {KEY}}}]\n"
             f"policy: {{app: {{allow: ['{allow}'], identities: [{self.api_key.identity}]}}}}\n"
         )
-        config = evolve(parse_config(text, "kes.yml", {}), audit=False, error_level=9)
+        config = evolve(
+            parse_config(text, "kes.yml", {}, read_keystore), audit=False, error_level=9
+        )
 
         def failed(failure: Any) -> None:
             raise AssertionError(failure)

@@ -15,6 +15,9 @@ from attrs import define, field, frozen
 
 T = TypeVar("T")
 
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PIECE = re.compile(r"(\d+\.?\d*|\.\d+)(ms|us|µs|ns|h|m|s)")
+_DURATION = re.compile(rf"\+?(?:0|(?:{_PIECE.pattern})+)")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _NOTHING = ("", "~", "null", "Null", "NULL")
 
@@ -106,6 +109,37 @@ class Value:
             return text
         return self._environment[name]
 
+    def required(self, what: str) -> str:
+        """
+        A string that must be given; an empty one, and a mistake, when it is not.
+
+        :param what: What it has to be, for who wrote the file.
+        """
+        text = self.text()
+        if not text:
+            self.mistake(f"is required: {what}")
+        return text
+
+    def seconds(self, default: float = 0.0) -> float:
+        """
+        The seconds of a duration.
+
+        :param default: For one that is not given.
+        """
+        if not self.given:
+            return default
+        seconds = parse_duration(self.text())
+        if seconds is None:
+            self.mistake("must be a duration such as 300ms, 15s or 1h30m")
+            return default
+        return seconds
+
+    def variable(self, name: str) -> str | None:
+        """
+        A variable that says more of this value; ``None`` for one that is not set.
+        """
+        return self._environment.get(name)
+
     def items(self) -> list["Value"]:
         """
         The members of a list; none when it is not given.
@@ -144,6 +178,16 @@ class Value:
         for name, value in members.items():
             if name not in known:
                 value.warn(f"is unknown and has no effect; known here: {', '.join(known)}")
+        return Section(self, members)
+
+    def exactly(self, *known: str) -> "Section":
+        """
+        A mapping whose names are known; others are mistakes.
+        """
+        members = self.members()
+        for name, value in members.items():
+            if name not in known:
+                value.mistake(f"is unknown; known here: {', '.join(known)}")
         return Section(self, members)
 
     def missing(self, name: str) -> "Value":
@@ -185,6 +229,15 @@ class Section:
         Whether there is such a member, be it empty.
         """
         return name in self._members
+
+
+def parse_duration(text: str) -> float | None:
+    """
+    Seconds of a duration as Go writes it, such as ``1h30m``; ``None`` for another text.
+    """
+    if _DURATION.fullmatch(text) is None:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PIECE.findall(text))
 
 
 def read(text: str, report: Report, environment: Mapping[str, str]) -> Value:
