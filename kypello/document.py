@@ -109,6 +109,13 @@ class Value:
             return text
         return self._environment[name]
 
+    def variable(self, name: str) -> str:
+        """
+        A variable of the environment that has a meaning without being named here; empty when it
+        is not set.
+        """
+        return self._environment.get(name, "")
+
     def required(self, what: str) -> str:
         """
         A string that must be given; an empty one, and a mistake, when it is not.

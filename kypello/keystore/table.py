@@ -12,6 +12,8 @@ from attrs import frozen
 from kypello.crypto.randomness import Random
 from kypello.document import Section, Value
 from kypello.interfaces import IKeyStore, ILanes
+from kypello.keystore.aws import AWSKeyStore
+from kypello.keystore.awsconfig import AWSSettings, read_aws
 from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import FSSettings, read_fs
 from kypello.keystore.vault import make_vault
@@ -55,15 +57,19 @@ def _make_vault(settings: VaultSettings, parts: Parts) -> IKeyStore:
     return make_vault(settings, parts.reactor, parts.lanes)
 
 
+def _make_aws(settings: AWSSettings, parts: Parts) -> IKeyStore:
+    return AWSKeyStore.make(settings, parts.reactor, parts.lanes, parts.random)
+
+
 #: By the name in the configuration; a dot is a section in a section.
 KINDS: Mapping[str, Kind] = {
     "fs": Kind(FSSettings, read_fs, _make_fs),
     "vault": Kind(VaultSettings, read_vault, _make_vault),
+    "aws.secretsmanager": Kind(AWSSettings, read_aws, _make_aws),
 }
 
 #: Those of KES that there are not.
 _OTHERS = (
-    "aws.secretsmanager",
     "gcp.secretmanager",
     "gemalto.keysecure",
     "azure.keyvault",
