@@ -129,10 +129,10 @@ class AWSKeyStore:
         text, binary = found.get("SecretString"), found.get("SecretBinary")
         if isinstance(text, str):
             return text.encode()
-        try:
-            return b64decode(binary or "", validate=True)
-        except (TypeError, ValueError):
-            raise KeyStoreFailed(f"the secret of {name} has no value") from None
+        if isinstance(binary, str):
+            with suppress(ValueError):
+                return b64decode(binary, validate=True)
+        raise KeyStoreFailed(f"the secret of {name} has no value")
 
     async def delete(self, name: str) -> None:
         """
@@ -165,7 +165,8 @@ class AWSKeyStore:
         if prefix:
             arguments["Filters"] = [{"Key": "name", "Values": [prefix]}]
         names: set[str] = set()
-        for _ in range(_PAGES):
+        tokens: set[str] = set()
+        while len(tokens) < _PAGES:
             page = await self._call("ListSecrets", arguments)
             secrets = page.get("SecretList")
             for secret in secrets if isinstance(secrets, list) else ():
@@ -178,6 +179,9 @@ class AWSKeyStore:
             token = page.get("NextToken")
             if not token:
                 return sorted(names)
+            if token in tokens:
+                break
+            tokens.add(token)
             arguments["NextToken"] = token
         raise KeyStoreFailed("the listing of AWS has no end")
 
