@@ -123,14 +123,14 @@ class VaultKeyStore:
         """
         check(name)
         text = await self._entry(name)
+        if not text.startswith(_SEALED):
+            return text.encode()
         transit = self._settings.transit
-        if transit is not None:
-            return await self._opened(transit, text)
-        if text.startswith(_SEALED):
+        if transit is None:
             raise KeyStoreFailed(
                 f"the entry of {name} is encrypted by a transit engine, and none is configured"
             )
-        return text.encode()
+        return await self._opened(transit, text)
 
     async def delete(self, name: str) -> None:
         """
@@ -266,11 +266,6 @@ class VaultKeyStore:
         return sealed
 
     async def _opened(self, transit: Transit, sealed: str) -> bytes:
-        if not sealed.startswith(_SEALED):
-            raise KeyStoreFailed(
-                "the entry is not encrypted by the transit engine: somebody else can have put it"
-                " there"
-            )
         path = join(transit.engine, "decrypt", transit.key)
         found = (await self._ask("POST", path, {"ciphertext": sealed})).get("data") or {}
         try:

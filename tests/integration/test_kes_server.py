@@ -36,7 +36,7 @@ from tests.integration.server import base_environment
 from tests.kes.certificates import certificate, der, key_pem, new_key, pem
 
 _WAIT = 20.0
-_OURS = (
+OURS = (
     sys.executable,
     "-c",
     "import sys; from kypello.kes_cli import main; sys.exit(main(sys.argv[1:]))",
@@ -135,7 +135,7 @@ class ServerCase(SyncCase):
         self.user = Person.make(self.folder, "user")
         self.keys = self.folder / "keys"
 
-    def start(self, command: tuple[str, ...] = _OURS, more: str = "", tls: str = "") -> Running:
+    def start(self, command: tuple[str, ...] = OURS, more: str = "", tls: str = "") -> Running:
         """
         Start a server on the folder of keys.
 
@@ -459,7 +459,7 @@ class StartTests(ServerCase):
         A port that is taken ends the process with an error.
         """
         running = self.start()
-        command = (*_OURS, "--config", str(self.folder / f"{running.port}.yml"))
+        command = (*OURS, "--config", str(self.folder / f"{running.port}.yml"))
         log = self.folder / "second"
         with log.open("wb") as output:
             code = subprocess.run(
@@ -479,7 +479,7 @@ class StartTests(ServerCase):
         A file that is missing ends the process with an error that names it.
         """
         self.server.cert.unlink()
-        running = self.launch(_OURS)
+        running = self.launch(OURS)
         self.assertEqual(running.process.wait(_WAIT), 1)
         self.assertIn("Error: server.crt: No such file or directory", running.log.read_text())
 
