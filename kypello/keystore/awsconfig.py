@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from kypello.auth.signer import Keys
 from kypello.document import Value
+from kypello.keystore.endpoint import read_endpoint
 from kypello.keystore.webtls import TLSFiles, read_tls
 
 _CONTAINERS = "http://169.254.170.2"
@@ -125,22 +126,6 @@ def read_aws(value: Value) -> AWSSettings:
         _sources(section["credentials"], region),
         read_tls(section["tls"]),
     )
-
-
-def read_endpoint(value: Value, example: str) -> str:
-    """
-    Read the address of a service; ``https`` is what is meant without a scheme.
-    """
-    text = value.required(f"a URL, such as https://{example}").rstrip("/")
-    url = text if "://" in text else f"https://{text}"
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if text and (not good or parts.path or parts.query or parts.fragment or "@" in parts.netloc):
-        value.mistake("must be a URL of http or https with a host, and nothing behind its port")
-    return url
 
 
 def _sources(value: Value, region: str) -> tuple[Source, ...]:

@@ -158,6 +158,7 @@ class Told:
 
     content: Any = None
     status: int = 200
+    headers: Mapping[str, str] = field(factory=dict)
 
 
 @define(eq=False)
@@ -235,6 +236,8 @@ class _Leaf(Resource):
             )
         )
         request.setResponseCode(told.status)
+        for name, value in told.headers.items():
+            request.setHeader(name, value)
         if told.content is None:
             return b""
         if isinstance(told.content, bytes):
