@@ -18,6 +18,8 @@ from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import FSSettings, read_fs
 from kypello.keystore.gcp import GCPKeyStore
 from kypello.keystore.gcpconfig import GCPSettings, read_gcp
+from kypello.keystore.gemalto import GemaltoKeyStore
+from kypello.keystore.gemaltoconfig import GemaltoSettings, read_gemalto
 from kypello.keystore.vault import make_vault
 from kypello.keystore.vaultconfig import VaultSettings, read_vault
 
@@ -67,17 +69,21 @@ def _make_gcp(settings: GCPSettings, parts: Parts) -> IKeyStore:
     return GCPKeyStore.make(settings, parts.reactor, parts.lanes)
 
 
+def _make_gemalto(settings: GemaltoSettings, parts: Parts) -> IKeyStore:
+    return GemaltoKeyStore.make(settings, parts.reactor, parts.lanes)
+
+
 #: By the name in the configuration; a dot is a section in a section.
 KINDS: Mapping[str, Kind] = {
     "fs": Kind(FSSettings, read_fs, _make_fs),
     "vault": Kind(VaultSettings, read_vault, _make_vault),
     "aws.secretsmanager": Kind(AWSSettings, read_aws, _make_aws),
     "gcp.secretmanager": Kind(GCPSettings, read_gcp, _make_gcp),
+    "gemalto.keysecure": Kind(GemaltoSettings, read_gemalto, _make_gemalto),
 }
 
 #: Those of KES that there are not.
 _OTHERS = (
-    "gemalto.keysecure",
     "azure.keyvault",
     "fortanix.sdkms",
     "entrust.keycontrol",

@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from tests.cases import SyncCase
+from tests.cases import AsyncCase
 from tests.integration import tools
 from tests.integration.server import base_environment
 from tests.integration.test_kes_server import OURS, Person, Running
 
 
-class KESPairCase(SyncCase):
+class KESPairCase(AsyncCase):
     """
     A test with key servers of both kinds.
     """

@@ -4,7 +4,13 @@
 Keys in clouds that the original KES has made, and the other way round.
 """
 
-from tests.integration.emulators import Emulator
+import time
+
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
+from twisted.internet.threads import deferToThread
+
+from tests.integration.ciphertrust import TOKEN, CipherTrust
+from tests.integration.emulators import Emulator, Served
 from tests.integration.kespair import KESPairCase
 
 
@@ -35,3 +41,28 @@ class AWSTests(KESPairCase):
         """
         environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         self.check_both({"aws": {"secretsmanager": self.manager}}, environment)
+
+
+class GemaltoTests(KESPairCase):
+    """
+    Both key servers on a server of the tests in place of CipherTrust, which the original so
+    judges.
+    """
+
+    async def test_given(self) -> None:
+        """
+        Over TLS, in a domain.
+        """
+        served = Served(CipherTrust("team", now=time.time()))
+        served.start(DefaultOpenSSLContextFactory(str(self.server.key), str(self.server.cert)))
+        self.addCleanup(served.stop)
+        keystore = {
+            "gemalto": {
+                "keysecure": {
+                    "endpoint": served.url,
+                    "credentials": {"token": TOKEN, "domain": "team"},
+                    "tls": {"ca": str(self.server.cert)},
+                }
+            }
+        }
+        await deferToThread(self.check_both, keystore)
