@@ -5,10 +5,8 @@ What a person reads when the server has started.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from shlex import quote
 
-from kypello.embedded import NOTICE
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.service import Prepared, Running
 from kypello.supervisor import worker_count
@@ -87,8 +85,8 @@ def _keys(running: Running) -> Iterator[str]:
         yield f"Master key   {name}, which cannot be used yet; the server goes on trying:"
         yield f"             {running.trouble}"
     if prepared.embedded is not None:
-        notice = NOTICE.format(directory=Path(prepared.embedded.config.keystore.where).resolve())
-        yield from (f"             {sentence}" for sentence in _sentences(notice))
+        sentences = _sentences(prepared.embedded.notice)
+        yield from (f"             {sentence}" for sentence in sentences)
 
 
 def _encryption(automatic: bool) -> str:

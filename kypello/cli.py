@@ -54,6 +54,7 @@ And some of its own:
   KYPELLO_WORKERS                          for --workers
   KYPELLO_TRUSTED_PROXIES                  whose X-Forwarded-For counts, e.g. 10.0.0.0/8
   KYPELLO_BUCKET_POLICY_SCOPE              all (default), or anonymous as in MinIO
+  KYPELLO_KMS_PASSPHRASE_FILE              what seals the keys of the key server inside
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """
 

@@ -22,6 +22,7 @@ from kypello.kmsconfig import (
     KESSettings,
     StaticKeySettings,
     read_kms,
+    read_passphrase_file,
 )
 from kypello.model import Identity
 
@@ -77,6 +78,7 @@ class Config:
     :ivar root: Who may do everything; ``None`` for the one that the directory keeps.
     :ivar region: ``None`` stands for ``us-east-1`` and accepts all.
     :ivar kms: ``None`` for the embedded key server.
+    :ivar passphrase_file: With what seals the keys of that; ``None`` for keys that lie in clear.
     :ivar auto_encryption: Whether what asks for nothing is encrypted.
     :ivar warnings: What is ignored, or should be changed.
     :ivar domains: Under which hosts name buckets, in lower case.
@@ -108,6 +110,7 @@ class Config:
     workers: int | None = None
     access: AccessSettings = field(factory=AccessSettings)
     identity: IdentitySettings = field(factory=IdentitySettings)
+    passphrase_file: Path | None = None
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -122,6 +125,8 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     directory = _directory(arguments.directories, environment)
     host, port = _address(arguments.address, environment)
     identity = read_identity(environment)
+    kms = read_kms(environment)
+    passphrase_file = read_passphrase_file(environment, variables, kms)
     config = Config(
         directory,
         host,
@@ -130,7 +135,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         environment.text("MINIO_CERT_PASSWD") or None,
         _root(environment),
         _region(environment),
-        read_kms(environment),
+        kms,
         environment.flag(AUTO_ENCRYPTION),
         tuple(environment.warnings),
         domains=_domains(environment),
@@ -141,6 +146,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         workers=_workers(arguments.workers, environment),
         access=read_access(environment),
         identity=identity,
+        passphrase_file=passphrase_file,
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

@@ -109,13 +109,6 @@ class Value:
             return text
         return self._environment[name]
 
-    def variable(self, name: str) -> str:
-        """
-        A variable of the environment that has a meaning without being named here; empty when it
-        is not set.
-        """
-        return self._environment.get(name, "")
-
     def required(self, what: str) -> str:
         """
         A string that must be given; an empty one, and a mistake, when it is not.
@@ -140,6 +133,12 @@ class Value:
             self.mistake("must be a duration such as 300ms, 15s or 1h30m")
             return default
         return seconds
+
+    def variable(self, name: str) -> str | None:
+        """
+        A variable that says more of this value; ``None`` for one that is not set.
+        """
+        return self._environment.get(name)
 
     def items(self) -> list["Value"]:
         """

@@ -25,7 +25,7 @@ from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.certificates import Signer, make_authority, make_certificate
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.policy import Access, Policy
-from kypello.keystore.fsconfig import FSSettings
+from kypello.keystore.fsconfig import FSSettings, Passphrase
 from kypello.kmsconfig import KESSettings
 from kypello.store.directory import write_private
 
@@ -38,6 +38,13 @@ NOTICE = (
     " leave this machine without that folder, and not a stolen disk. To keep the keys elsewhere,"
     " run a key server on another machine with this folder as its fs key store, and name it in"
     " MINIO_KMS_KES_ENDPOINT."
+)
+
+#: The same for keys that are sealed.
+SEALED_NOTICE = (
+    "The master keys are in {directory}, sealed under the passphrase in {file}. A stolen disk does"
+    " not open them, if the passphrase is on another one. Nothing opens them without it: keep a"
+    " copy elsewhere."
 )
 
 _HOST = "127.0.0.1"
@@ -69,18 +76,37 @@ class Embedded:
 
     :ivar config: For the server.
     :ivar settings: For its client.
+    :ivar keys: Where the master keys are.
     """
 
     config: KeyServerConfig
     settings: KESSettings
+    keys: FSSettings
+
+    @property
+    def notice(self) -> str:
+        """
+        What the key server protects, for whoever starts the object server.
+        """
+        directory, passphrase = self.keys.path.resolve(), self.keys.passphrase
+        if passphrase is None:
+            return NOTICE.format(directory=directory)
+        return SEALED_NOTICE.format(directory=directory, file=passphrase.file)
 
 
-def provision(directory: Path, now: float, random: Random, port: int) -> Embedded:
+def provision(
+    directory: Path,
+    now: float,
+    random: Random,
+    port: int,
+    passphrase_file: Path | None = None,
+) -> Embedded:
     """
     Make what is missing, renew what expires within a year, and leave the rest alone; blocking.
 
     :param directory: The data directory; everything goes into its folder ``kes``.
     :param now: Seconds since the epoch.
+    :param passphrase_file: What the master keys are sealed under; ``None`` for nothing.
     :raises ConfigurationError: The directory cannot be used.
     """
     folder = directory / "kes"
@@ -91,19 +117,21 @@ def provision(directory: Path, now: float, random: Random, port: int) -> Embedde
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}",)) from error
     policy = Policy("kypello", _RULES)
+    passphrase = None if passphrase_file is None else Passphrase(file=passphrase_file)
+    keys = FSSettings(folder / "keys", passphrase)
     config = KeyServerConfig(
         _HOST,
         port,
         Access("disabled", {api_key.identity: policy}),
         TLSFiles(folder / "server.pem", folder / "server.pem", clients=Clients.KNOWN_BY_KEY),
-        FSSettings(folder / "keys"),
+        keys,
         error_level=4,
         audit=False,
     )
     settings = KESSettings(
         (f"https://{_HOST}:{port}",), DEFAULT_KEY, api_key=api_key.text, ca_path=folder / "ca.crt"
     )
-    return Embedded(config, settings)
+    return Embedded(config, settings, keys)
 
 
 def free_port(random: Random) -> int:

@@ -84,6 +84,18 @@ class Environment:
             self.warnings.append(f"{name}_FILE: there is no file {path}, so it is ignored.")
         return self.text(name)
 
+    def there(self, path: str) -> bool:
+        """
+        Whether there is such a file; one that cannot be read is a mistake.
+        """
+        try:
+            return self._read(path) is not None
+        except UnicodeDecodeError:
+            return True
+        except OSError as error:
+            self.mistakes.append(f"{path}: {error.strerror}.")
+            return False
+
     def flag(self, name: str) -> bool:
         """
         A variable that is ``on`` or ``off``; off when it is not set.

@@ -6,6 +6,7 @@ Where keys come from: the variables of KES and of the static key.
 
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,8 +23,17 @@ _ENDPOINT, _KEY_NAME, _API_KEY = _KES + "ENDPOINT", _KES + "KEY_NAME", _KES + "A
 _KEY_FILE, _CERT_FILE = _KES + "KEY_FILE", _KES + "CERT_FILE"
 _KEY_PASSWORD, _CAPATH = _KES + "KEY_PASSWORD", _KES + "CAPATH"
 _STATIC = "MINIO_KMS_SECRET_KEY"
+_PASSPHRASE_FILE = "MINIO_KMS_PASSPHRASE_FILE"  # noqa: S105  (the name of a variable)
+_CREDENTIALS, _CREDENTIAL = "CREDENTIALS_DIRECTORY", "kypello-kms-passphrase"
 _MINKMS = ("MINIO_KMS_SERVER", "MINIO_KMS_ENCLAVE", "MINIO_KMS_SSE_KEY", "MINIO_KMS_API_KEY")
-_KMS_OTHERS = (_STATIC, f"{_STATIC}_FILE", AUTO_ENCRYPTION, "MINIO_KMS_REPLICATE_KEYID", *_MINKMS)
+_KMS_OTHERS = (
+    _STATIC,
+    f"{_STATIC}_FILE",
+    _PASSPHRASE_FILE,
+    AUTO_ENCRYPTION,
+    "MINIO_KMS_REPLICATE_KEYID",
+    *_MINKMS,
+)
 _KMS_KES = (_ENDPOINT, _KEY_NAME, _API_KEY, _KEY_FILE, _CERT_FILE, _KEY_PASSWORD, _CAPATH)
 _KEY_NAMES = re.compile(r"(?!_\Z)[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,78}[0-9A-Za-z_])?")
 _KEY_SIZE = 32
@@ -64,6 +74,30 @@ class StaticKeySettings:
 
     name: str
     key: bytes = field(repr=False)
+
+
+def read_passphrase_file(
+    environment: Environment,
+    variables: Mapping[str, str],
+    kms: KESSettings | StaticKeySettings | None,
+) -> Path | None:
+    """
+    The file with what seals the keys of the embedded key server; ``None`` when nothing does.
+
+    :param variables: The environment as it is: a service of systemd gets its credentials by it.
+    :param kms: ``None`` for the embedded key server.
+    """
+    named = environment.text(_PASSPHRASE_FILE)
+    if named and kms is not None:
+        environment.mistakes.append(
+            "KYPELLO_KMS_PASSPHRASE_FILE is for the keys of the embedded key server, which is not"
+            " used with another one or a static key: keep one of them."
+        )
+    if named or kms is not None:
+        return Path(named) if named else None
+    folder = variables.get(_CREDENTIALS)
+    path = f"{folder}/{_CREDENTIAL}"
+    return Path(path) if folder and environment.there(path) else None
 
 
 def read_kms(environment: Environment) -> KESSettings | StaticKeySettings | None:

@@ -167,7 +167,10 @@ def prepare(config: Config, place: Place = Place()) -> Prepared:
         if root is None:
             root, made_root = directory.credentials(os.urandom)
         if kms is None:
-            embedded = provision(directory.path, time.time(), os.urandom, free_port(os.urandom))
+            port = free_port(os.urandom)
+            embedded = provision(
+                directory.path, time.time(), os.urandom, port, config.passphrase_file
+            )
             kms = embedded.settings
             kes_files = kms_tls.load(kms)
     except BaseException:

@@ -15,14 +15,16 @@ from zope.interface import implementer
 from kypello.crypto.masterkey import MasterKey
 from kypello.embedded import DEFAULT_KEY
 from kypello.environment import Environment
-from kypello.errors import ConfigurationError, KMSNotSupported
+from kypello.errors import ConfigurationError, KeyStoreUnreachable, KMSNotSupported
 from kypello.interfaces import IKMS, IIndex, IKeyStore, ILanes
-from kypello.keystore.fs import FSKeyStore
+from kypello.keystore.fsconfig import FSSettings, Passphrase
+from kypello.keystore.seal import WrongPassphrase
+from kypello.keystore.table import Parts, make_keystore
 from kypello.kms import tls as kms_tls
 from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
 from kypello.kms.wire import bound
-from kypello.kmsconfig import KESSettings, StaticKeySettings, read_kms
+from kypello.kmsconfig import KESSettings, StaticKeySettings, read_kms, read_passphrase_file
 from kypello.model import DataKey, KeyInfo, KMSStatus
 from kypello.objects.canary import GuardedKMS
 from kypello.service import default_certs_dir
@@ -36,11 +38,13 @@ class Keys:
     :ivar settings: ``None`` without a key service.
     :ivar files: Certificate and key for KES.
     :ivar folder: Where master keys lie that are used then; ``None`` for none.
+    :ivar passphrase: What they are sealed under; ``None`` for nothing.
     """
 
     settings: KESSettings | StaticKeySettings | None = None
     files: kms_tls.Loaded | None = None
     folder: Path | None = None
+    passphrase: Passphrase | None = None
 
 
 def find_keys(directory: Path, variables: Mapping[str, str]) -> Keys:
@@ -52,6 +56,7 @@ def find_keys(directory: Path, variables: Mapping[str, str]) -> Keys:
     """
     environment = Environment.load(variables, _read_text)
     settings = read_kms(environment)
+    file = read_passphrase_file(environment, variables, settings)
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
     if isinstance(settings, KESSettings):
@@ -60,7 +65,9 @@ def find_keys(directory: Path, variables: Mapping[str, str]) -> Keys:
             settings = evolve(settings, ca_path=authorities)
         return Keys(settings, kms_tls.load(settings))
     folder = directory / "kes" / "keys"
-    return Keys(settings, None, folder if settings is None and folder.is_dir() else None)
+    if settings is not None or not folder.is_dir():
+        return Keys(settings)
+    return Keys(None, None, folder, None if file is None else Passphrase(file=file))
 
 
 @implementer(IKMS)
@@ -83,10 +90,17 @@ class LocalKMS:
     async def decrypt_key(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
         """
         Open a sealed data key.
+
+        :raises KeyStoreUnreachable: The master keys are sealed, and the passphrase is missing or
+            another one.
         """
         key = self._keys.get(key_name)
         if key is None:
-            key = MasterKey.from_bytes(await self._store.get(key_name))
+            try:
+                key = MasterKey.from_bytes(await self._store.get(key_name))
+            except WrongPassphrase as error:
+                # It is so with all of them: nothing is said of a single object.
+                raise KeyStoreUnreachable(error.reason) from error
             self._keys[key_name] = key
         return key.open(sealed, bound(context))
 
@@ -134,7 +148,8 @@ def make_kms(
         inner = StaticKMS(keys.settings, os.urandom)
     else:
         assert keys.folder is not None
-        inner = LocalKMS(FSKeyStore(keys.folder, lanes, reactor, os.urandom))
+        keystore = FSSettings(keys.folder, keys.passphrase)
+        inner = LocalKMS(make_keystore(keystore, Parts(reactor, lanes, os.urandom)))
     kms = GuardedKMS(inner, index, reactor)
     if client is not None:
         client.require(kms.holds)

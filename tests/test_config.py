@@ -172,6 +172,40 @@ class KMSTests(ConfigCase):
         )
         self.assertTrue(config.auto_encryption)
 
+    def test_passphrase_file(self) -> None:
+        """
+        What seals the keys of the embedded key server is in a file of the configuration, or a
+        credential of systemd that is there.
+        """
+        self.assertIsNone(self.parse().passphrase_file)
+        for name in ("KYPELLO_KMS_PASSPHRASE_FILE", "MINIO_KMS_PASSPHRASE_FILE"):
+            self.assertEqual(self.parse(**{name: "/run/p"}).passphrase_file, Path("/run/p"))
+        config = self.parse(CREDENTIALS_DIRECTORY="/run/c")
+        self.assertEqual((config.passphrase_file, config.warnings), (None, ()))
+        found = Path("/run/c/kypello-kms-passphrase")
+        for answer in ("text", UnicodeDecodeError("utf-8", b"x", 0, 1, "bytes")):
+
+            def read(path: str, answer: str | Exception = answer) -> str | None:
+                """
+                The credential is the one file there is.
+                """
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer if path == str(found) else None
+
+            variables = {"CREDENTIALS_DIRECTORY": "/run/c"}
+            config = parse_config(Arguments(("data",)), variables, read)
+            self.assertEqual(config.passphrase_file, found)
+
+    def test_unused_passphrase_file(self) -> None:
+        """
+        It is a mistake with keys that are elsewhere: who gives it believes that they are sealed.
+        """
+        told = self.mistakes(**_KES, KYPELLO_KMS_PASSPHRASE_FILE="p")
+        self.assertIn("KYPELLO_KMS_PASSPHRASE_FILE is for", told)
+        config = self.parse(**_KES, CREDENTIALS_DIRECTORY="/run/c")
+        self.assertIsNone(config.passphrase_file)
+
     def test_api_key(self) -> None:
         """
         An API key takes the place of the files, and shows nowhere.

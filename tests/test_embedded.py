@@ -18,6 +18,7 @@ from kypello.embedded import DEFAULT_KEY, Embedded, free_port, provision
 from kypello.errors import ConfigurationError
 from kypello.http.tls import load
 from kypello.kes_service import log_failed_start, make_key_server
+from kypello.keystore.fsconfig import FSSettings, Passphrase
 from kypello.kmsconfig import KESSettings
 from tests.cases import SyncCase
 
@@ -144,6 +145,18 @@ class ProvisionTests(SyncCase):
         with self.assertRaises(ConfigurationError) as caught:
             self.provision()
         self.assertIn(str(self.folder), caught.exception.mistakes[0])
+
+    def test_passphrase(self) -> None:
+        """
+        With a file for it the keys are sealed, and the notice says what that protects.
+        """
+        self.assertIn("beside the data", self.provision().notice)
+        made = provision(self.directory, _NOW, os.urandom, 20001, Path("/run/p"))
+        self.assertEqual(
+            made.keys, FSSettings(self.folder / "keys", Passphrase(file=Path("/run/p")))
+        )
+        self.assertIs(made.config.keystore, made.keys)
+        self.assertIn("sealed under the passphrase in /run/p", made.notice)
 
     def test_no_secrets_in_repr(self) -> None:
         """

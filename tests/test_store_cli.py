@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import ConfigurationError, KeyNotFound, KMSNotSupported, NotAuthentic
 from kypello.interfaces import IKMS
+from kypello.keystore.fsconfig import Passphrase
 from kypello.keystore.memory import MemoryKeyStore
 from kypello.kms.wire import bound
 from kypello.kmsconfig import StaticKeySettings
@@ -185,6 +186,8 @@ class KeysTests(SyncCase):
         self.assertEqual(find_keys(self.path, {}), Keys())
         (self.path / "kes" / "keys").mkdir(parents=True)
         self.assertEqual(find_keys(self.path, {}).folder, self.path / "kes" / "keys")
+        found = find_keys(self.path, {"KYPELLO_KMS_PASSPHRASE_FILE": "p"})
+        self.assertEqual(found.passphrase, Passphrase(file=Path("p")))
 
     def test_mistakes(self) -> None:
         """

@@ -5,6 +5,7 @@ The section ``keystore.aws.secretsmanager`` of KES's configuration.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -135,7 +136,7 @@ def _sources(value: Value, region: str) -> tuple[Source, ...]:
         return (Keys(access, secret, token),)
     if access or secret or token:
         value.mistake("accesskey and secretkey go together; without them they are looked for")
-    variable = value.variable
+    variable = partial(_variable, value)
     access, secret = variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")
     if access and secret:
         return (Keys(access, secret, variable("AWS_SESSION_TOKEN")),)
@@ -149,14 +150,15 @@ def _sources(value: Value, region: str) -> tuple[Source, ...]:
 
 
 def _shared_file(value: Value) -> SharedFile:
-    named, profile = value.variable("AWS_SHARED_CREDENTIALS_FILE"), value.variable("AWS_PROFILE")
-    home = value.variable("HOME") or "/"
+    variable = partial(_variable, value)
+    named, profile = variable("AWS_SHARED_CREDENTIALS_FILE"), variable("AWS_PROFILE")
+    home = variable("HOME") or "/"
     path = Path(named) if named else Path(home, ".aws", "credentials")
     return SharedFile(path, profile or "default", bool(named or profile))
 
 
 def _of_the_machine(value: Value) -> tuple[Source, ...]:
-    variable = value.variable
+    variable = partial(_variable, value)
     relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     url = f"{_CONTAINERS}{relative}" if relative else ""
     url = url or variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -171,3 +173,8 @@ def _of_the_machine(value: Value) -> tuple[Source, ...]:
         return ()
     endpoint = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT") or _INSTANCE
     return (Instance(endpoint.rstrip("/")),)
+
+
+def _variable(value: Value, name: str) -> str:
+    # For AWS's own clients, too, an empty one is none.
+    return value.variable(name) or ""

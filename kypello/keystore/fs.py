@@ -3,13 +3,14 @@
 """
 A key store in a directory: one file per key, as the original KES lays it out.
 
-The values are not encrypted; whoever reads the directory has the keys.  Any number of
-processes may share one.
+The values are as they are given, which is not encrypted (``sealedfs.py`` seals them first);
+whoever reads the directory has the keys.  Any number of processes may share one.
 """
 
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from kypello.errors import (
 )
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.names import check, is_name
+from kypello.keystore.seal import WrongPassphrase, is_sealed
 
 T = TypeVar("T")
 
@@ -55,6 +57,16 @@ class FSKeyStore:
 
     async def prepare(self) -> None:
         """
+        Make the directory when it is missing, and look whether its files can be used.
+
+        :raises WrongPassphrase: It has sealed files.
+        :raises KeyStoreFailed: It cannot be made, or is no directory.
+        """
+        await self.make_directory()
+        await self._run(self._refuse_sealed)
+
+    async def make_directory(self) -> None:
+        """
         Make the directory when it is missing, for its owner alone.
 
         Only the start of a server does this: a directory that vanishes later is a file system
@@ -62,7 +74,7 @@ class FSKeyStore:
 
         :raises KeyStoreFailed: It cannot be made, or is no directory.
         """
-        await self._run(self._prepare)
+        await self._run(self._make_directory)
 
     async def create(self, name: str, value: bytes) -> None:
         """
@@ -80,9 +92,32 @@ class FSKeyStore:
 
         :raises InvalidKeyName: It is no file name.
         :raises KeyNotFound:
+        :raises WrongPassphrase: It is sealed.
+        """
+        value = await self.raw(name)
+        if is_sealed(value):
+            raise self._no_passphrase(name)
+        return value
+
+    async def raw(self, name: str) -> bytes:
+        """
+        Read what a file holds.
+
+        :raises InvalidKeyName: It is no file name.
+        :raises KeyNotFound:
         """
         check(name)
         return await self._run(self._get, name)
+
+    async def replace(self, name: str, value: bytes) -> None:
+        """
+        Put another form of the same key in place of the one that is there.
+
+        :raises InvalidKeyName: It is no file name.
+        :raises KeyNotFound:
+        """
+        check(name)
+        await self._run(self._replace, name, value)
 
     async def delete(self, name: str) -> None:
         """
@@ -125,8 +160,20 @@ class FSKeyStore:
 
     # From here on in a thread.
 
-    def _prepare(self) -> None:
+    def _make_directory(self) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _refuse_sealed(self) -> None:
+        for name in self._names():
+            # What cannot be read is told to who asks for it.
+            with suppress(OSError), open(self._path / name, "rb") as file:
+                if is_sealed(file.read(64)):
+                    raise self._no_passphrase(name)
+
+    def _no_passphrase(self, name: str) -> WrongPassphrase:
+        return WrongPassphrase(
+            f"{self._path / name} is sealed under a passphrase, and none is given"
+        )
 
     def _check_directory(self) -> None:
         try:
@@ -138,6 +185,26 @@ class FSKeyStore:
 
     def _create(self, name: str, value: bytes) -> None:
         self._check_directory()
+        temporary = self._written(value)
+        try:
+            os.link(temporary, self._path / name)
+        except FileExistsError:
+            raise KeyExists(name) from None
+        finally:
+            os.unlink(temporary)
+        self._sync()
+
+    def _replace(self, name: str, value: bytes) -> None:
+        self._get(name)
+        temporary = self._written(value)
+        try:
+            os.rename(temporary, self._path / name)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        self._sync()
+
+    def _written(self, value: bytes) -> Path:
         temporary = self._path / f".{self._random(16).hex()}"
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
@@ -145,13 +212,10 @@ class FSKeyStore:
                 file.write(value)
                 file.flush()
                 os.fsync(descriptor)
-            try:
-                os.link(temporary, self._path / name)
-            except FileExistsError:
-                raise KeyExists(name) from None
-        finally:
+        except BaseException:
             os.unlink(temporary)
-        self._sync()
+            raise
+        return temporary
 
     def _get(self, name: str) -> bytes:
         try:

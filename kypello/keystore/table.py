@@ -20,6 +20,7 @@ from kypello.keystore.gcp import GCPKeyStore
 from kypello.keystore.gcpconfig import GCPSettings, read_gcp
 from kypello.keystore.gemalto import GemaltoKeyStore
 from kypello.keystore.gemaltoconfig import GemaltoSettings, read_gemalto
+from kypello.keystore.sealedfs import SealedFSKeyStore
 from kypello.keystore.vault import make_vault
 from kypello.keystore.vaultconfig import VaultSettings, read_vault
 
@@ -54,7 +55,10 @@ class Kind:
 
 
 def _make_fs(settings: FSSettings, parts: Parts) -> IKeyStore:
-    return FSKeyStore(settings.path, parts.lanes, parts.reactor, parts.random)
+    files = FSKeyStore(settings.path, parts.lanes, parts.reactor, parts.random)
+    if settings.passphrase is None:
+        return files
+    return SealedFSKeyStore(files, settings.passphrase, parts.lanes.lane(), parts.random)
 
 
 def _make_vault(settings: VaultSettings, parts: Parts) -> IKeyStore:
