@@ -17,7 +17,7 @@ from attrs import define, field
 from twisted.web.http_headers import Headers
 
 from kypello.auth.signer import Keys
-from kypello.errors import KeyStoreFailed
+from kypello.errors import KeyStoreFailed, KeyStoreUnreachable
 from kypello.interfaces import ILane
 from kypello.keystore.awsconfig import (
     Container,
@@ -140,7 +140,11 @@ class AWSCredentials:
     async def _of_instance(self, source: Instance) -> Lease[Keys]:
         url = f"{source.endpoint}/latest/api/token"
         headers = Headers({"X-aws-ec2-metadata-token-ttl-seconds": [_SESSION]})
-        answer = _granted(url, await self._web.call("PUT", url, headers, deadline=_NEAR))
+        try:
+            answer = await self._web.call("PUT", url, headers, deadline=_NEAR)
+        except KeyStoreUnreachable as error:
+            raise KeyStoreUnreachable(f"no credentials are given, and {error.reason}") from error
+        _granted(url, answer)
         headers = Headers({b"X-aws-ec2-metadata-token": [answer.body.strip()]})
         url = f"{source.endpoint}{_METADATA}"
         answer = await self._web.call("GET", url, headers, deadline=_NEAR)

@@ -13,7 +13,7 @@ import jwt
 from attrs import define
 from twisted.web.http_headers import Headers
 
-from kypello.errors import KeyStoreFailed
+from kypello.errors import KeyStoreFailed, KeyStoreUnreachable
 from kypello.interfaces import ILane
 from kypello.keystore.gcpconfig import (
     TOKENS,
@@ -86,11 +86,15 @@ class GCPTokens:
                 }
                 return await self._exchange(source.tokens, fields)
             case Metadata():
-                url = (
-                    f"{source.endpoint}{_METADATA}?{urlencode({'scopes': ','.join(self._scopes)})}"
-                )
-                headers = Headers({"Metadata-Flavor": ["Google"]})
-                return _lease(url, await self._web.call("GET", url, headers, deadline=_NEAR))
+                query = urlencode({"scopes": ",".join(self._scopes)})
+                return await self._of_machine(f"{source.endpoint}{_METADATA}?{query}")
+
+    async def _of_machine(self, url: str) -> Lease[str]:
+        headers = Headers({"Metadata-Flavor": ["Google"]})
+        try:
+            return _lease(url, await self._web.call("GET", url, headers, deadline=_NEAR))
+        except KeyStoreUnreachable as error:
+            raise KeyStoreUnreachable(f"no credentials are given, and {error.reason}") from error
 
     async def _exchange(self, url: str, fields: Mapping[str, str]) -> Lease[str]:
         headers = Headers({"Content-Type": ["application/x-www-form-urlencoded"]})

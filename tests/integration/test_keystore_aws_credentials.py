@@ -299,8 +299,9 @@ class SourceTests(CredentialsCase):
         Where nobody gives credentials they cannot be got now.
         """
         await self.served.stop()
-        with self.assertRaises(KeyStoreUnreachable):
+        with self.assertRaises(KeyStoreUnreachable) as caught:
             await self.credentials(Instance(self.served.url)).keys()
+        self.assertIn("no credentials are given", caught.exception.reason)
 
     async def test_nonsense(self) -> None:
         """

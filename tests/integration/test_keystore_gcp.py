@@ -122,20 +122,6 @@ class ContractTests(KeyStoreContract, GCPCase):
         return self.store()
 
 
-class PrefixTests(KeyStoreContract, GCPCase):
-    """
-    The contract of a key store whose secrets have a prefix.
-    """
-
-    def make_store(self) -> GCPKeyStore:
-        """
-        An empty store beside secrets of others.
-        """
-        self.google.secrets.clear()
-        self.google.secrets["other"] = [b"value"]
-        return self.store(self.settings(prefix="kypello_"))
-
-
 class JudgeTests(GCPCase):
     """
     Google's own client.
@@ -193,6 +179,19 @@ class SecretTests(GCPCase):
         self.assertEqual(
             self.google.made["two"], {"replication": {"userManaged": {"replicas": replicas}}}
         )
+
+    async def test_prefix(self) -> None:
+        """
+        With a prefix a store sees its own secrets only.
+        """
+        self.google.secrets["other"] = [b"value"]
+        store = self.store(self.settings(prefix="kypello_"))
+        await store.create(NAME, b"value")
+        self.assertEqual(sorted(self.google.secrets), [f"kypello_{NAME}", "other"])
+        self.assertEqual(await store.names(), [NAME])
+        self.assertEqual(await store.get(NAME), b"value")
+        await store.delete(NAME)
+        self.assertEqual(sorted(self.google.secrets), ["other"])
 
     async def test_first_version(self) -> None:
         """
@@ -324,6 +323,10 @@ class TokenTests(GCPCase):
         A machine has the account of its metadata service.
         """
         await self.store(self.settings(Metadata(self.served.url))).prepare()
+        await self.served.stop()
+        with self.assertRaises(KeyStoreUnreachable) as caught:
+            await self.store(self.settings(Metadata(self.served.url))).prepare()
+        self.assertIn("no credentials are given", caught.exception.reason)
 
     async def test_file(self) -> None:
         """

@@ -78,20 +78,6 @@ class ContractTests(KeyStoreContract, GemaltoCase):
         return self.store(domain="team")
 
 
-class PrefixTests(KeyStoreContract, GemaltoCase):
-    """
-    The contract of a key store whose secrets have a prefix.
-    """
-
-    def make_store(self) -> GemaltoKeyStore:
-        """
-        An empty store beside secrets of others.
-        """
-        self.service.secrets.clear()
-        self.service.secrets.update({"other": "value", "a.b": "value"})
-        return self.store(prefix="kypello-")
-
-
 class TokenTests(GemaltoCase):
     """
     Tokens.
@@ -154,6 +140,19 @@ class AnswerTests(GemaltoCase):
                 await call(NAME)
         with self.assertRaises(KeyExists):
             await store.create(NAME, b"value")
+
+    async def test_prefix(self) -> None:
+        """
+        With a prefix a store sees its own secrets only.
+        """
+        self.service.secrets["other"] = "value"
+        store = self.store(prefix="kypello-")
+        await store.create(NAME, b"value")
+        self.assertEqual(list(self.service.secrets), ["other", f"kypello-{NAME}"])
+        self.assertEqual(await store.names(), [NAME])
+        self.assertEqual(await store.get(NAME), b"value")
+        await store.delete(NAME)
+        self.assertEqual(list(self.service.secrets), ["other"])
 
     async def test_forbidden(self) -> None:
         """
