@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from tests.cases import SyncCase
 from tests.integration import tools
@@ -52,16 +53,26 @@ class StoriesTests(SyncCase):
         self.assertEqual(stories(text), {"a": "one\n\ntwo\n"})
 
 
-class KMSGuideTests(SyncCase):
+class DocumentCase(SyncCase):
     """
-    ``docs/kms-guide.md``.
+    A test of one document.
+
+    :cvar name: Its name in the folder of documents.
     """
+
+    name: ClassVar[str]
+
+    def read(self) -> str:
+        """
+        The text.
+        """
+        return (_DOCS / self.name).read_text(encoding="utf-8")
 
     def run_story(self, title: str) -> str:
         """
         Run one section, end what it started, and give what it printed.
         """
-        script = stories((_DOCS / "kms-guide.md").read_text(encoding="utf-8"))[title]
+        script = stories(self.read())[title]
         ports: dict[str, str] = {}
         script = _PORT.sub(lambda match: ports.setdefault(match[0], str(tools.free_port())), script)
         work = Path(self.mktemp()).resolve()
@@ -70,6 +81,8 @@ class KMSGuideTests(SyncCase):
         for tool in ("mc", "kes"):
             if re.search(rf"\b{tool} ", script):
                 paths.append(str(tools.require(tool).parent))
+        if "moto_server " in script:
+            paths.append(str(tools.client("moto") / "bin"))
         for command in ("curl", "openssl"):
             if command in script and shutil.which(command) is None:
                 tools.missing(command)
@@ -104,13 +117,20 @@ class KMSGuideTests(SyncCase):
             return
         process.wait()
 
+
+class KMSGuideTests(DocumentCase):
+    """
+    ``docs/kms-guide.md``.
+    """
+
+    name = "kms-guide.md"
+
     def test_every_story_is_run(self) -> None:
         """
         No section with commands is left out of the tests below.
         """
-        document = (_DOCS / "kms-guide.md").read_text(encoding="utf-8")
         self.assertEqual(
-            set(stories(document)),
+            set(stories(self.read())),
             {
                 "Quick start",
                 "A key server of your own",
@@ -166,3 +186,25 @@ class KMSGuideTests(SyncCase):
         A password-protected private key opens with its password.
         """
         self.assertIn("AES256", self.run_story("An encrypted private key"))
+
+
+class KeyStoresTests(DocumentCase):
+    """
+    ``docs/keystores.md``.
+    """
+
+    name = "keystores.md"
+
+    def test_every_story_is_run(self) -> None:
+        """
+        No section with commands is left out of the tests below.
+        """
+        self.assertEqual(set(stories(self.read())), {"AWS Secrets Manager"})
+
+    def test_aws(self) -> None:
+        """
+        A key that our server makes is a secret of AWS, as its emulator has it.
+        """
+        printed = self.run_story("AWS Secrets Manager")
+        self.assertIn("kypello/my-key", printed)
+        self.assertIn("SecretString", printed)
