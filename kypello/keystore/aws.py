@@ -27,7 +27,7 @@ from kypello.errors import KeyExists, KeyNotFound, KeyStoreFailed, KeyStoreUnrea
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.awsconfig import AWSSettings
 from kypello.keystore.awscredentials import AWSCredentials
-from kypello.keystore.names import check, is_name
+from kypello.keystore.names import check, is_name, text_of
 from kypello.keystore.web import Answer, WebClient
 
 #: The name that :meth:`AWSKeyStore.status` looks for.
@@ -94,14 +94,13 @@ class AWSKeyStore:
         """
         Store a value; see :meth:`IKeyStore.create`.
 
-        :param value: ASCII.
         :raises InvalidKeyName:
         :raises KeyExists:
         """
         check(name)
         arguments = {
             "Name": self._settings.prefix + name,
-            "SecretString": value.decode("ascii"),
+            "SecretString": text_of(value),
             # Makes what happens on the way harmless: AWS does not do the same request twice.
             "ClientRequestToken": self._random(16).hex(),
         }
@@ -170,7 +169,7 @@ class AWSKeyStore:
             page = await self._call("ListSecrets", arguments)
             secrets = page.get("SecretList")
             for secret in secrets if isinstance(secrets, list) else ():
-                name = secret.get("Name")
+                name = secret.get("Name") if isinstance(secret, dict) else None
                 if not isinstance(name, str):
                     raise KeyStoreFailed("AWS lists a secret without a name")
                 # The filter of AWS does not tell upper case from lower case.

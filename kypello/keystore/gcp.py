@@ -162,7 +162,8 @@ class GCPKeyStore:
             page = await self._call("GET", f"{self._secrets}?{urlencode(query)}")
             secrets = page.get("secrets") or ()
             for secret in secrets if isinstance(secrets, list) else ():
-                name = str(secret.get("name")).rpartition("/")[2]
+                path = str(secret.get("name")) if isinstance(secret, dict) else ""
+                name = path.rpartition("/")[2]
                 if name.startswith(prefix) and is_name(name.removeprefix(prefix)):
                     names.add(name.removeprefix(prefix))
             token = page.get("nextPageToken")
@@ -234,11 +235,12 @@ def _understood(endpoint: str, answer: Answer) -> dict[str, Any]:
 
 def _value(name: str, found: dict[str, Any]) -> bytes:
     payload = found.get("payload")
+    if not isinstance(payload, dict) or not isinstance(payload.get("data"), str):
+        raise KeyStoreFailed(f"the secret of {name} has no value")
     try:
-        value = b64decode(payload["data"], validate=True)  # type: ignore[index]  # KeyError, too
-        good = int(payload.get("dataCrc32c", crc32c(value))) == crc32c(value)  # type: ignore[union-attr]
-    except (KeyError, TypeError, ValueError):
+        value = b64decode(payload["data"], validate=True)
+    except ValueError:
         raise KeyStoreFailed(f"the secret of {name} has no value") from None
-    if not good:
+    if payload.get("dataCrc32c") not in (None, str(crc32c(value))):
         raise KeyStoreFailed(f"the value of the secret of {name} does not fit its checksum")
     return value

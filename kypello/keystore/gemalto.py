@@ -18,7 +18,7 @@ from kypello.errors import KeyExists, KeyNotFound, KeyStoreFailed, KeyStoreUnrea
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.bearer import BearerClient
 from kypello.keystore.gemaltoconfig import GemaltoSettings
-from kypello.keystore.names import check, is_name
+from kypello.keystore.names import check, is_name, text_of
 from kypello.keystore.renewed import Lease, Renewed
 from kypello.keystore.web import Answer, WebClient
 
@@ -104,14 +104,13 @@ class GemaltoKeyStore:
         """
         Store a value; see :meth:`IKeyStore.create`.
 
-        :param value: ASCII.
         :raises InvalidKeyName:
         :raises KeyExists:
         """
         check(name)
         content = {
             "dataType": "seed",
-            "material": value.decode("ascii"),
+            "material": text_of(value),
             "name": self._settings.prefix + name,
         }
         answer = await self._client.call("POST", self._secrets, content)
@@ -161,10 +160,12 @@ class GemaltoKeyStore:
             self._expect(answer, 200)
             page = answer.document()
             found, total = page.get("resources") or [], page.get("total")
-            if page.get("skip") != skip or not isinstance(total, int):
+            if not (
+                page.get("skip") == skip and isinstance(total, int) and isinstance(found, list)
+            ):
                 raise KeyStoreFailed(f"{self._secrets} does not list as CipherTrust does")
             for secret in found:
-                name = str(secret.get("name"))
+                name = str(secret.get("name")) if isinstance(secret, dict) else ""
                 if name.startswith(prefix) and is_name(name.removeprefix(prefix)):
                     names.add(name.removeprefix(prefix))
             skip += len(found)

@@ -5,7 +5,7 @@
 """
 
 import atexit
-import json
+import re
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -28,7 +28,7 @@ from kypello.errors import (
     KeyStoreUnreachable,
 )
 from kypello.keystore.aws import AWSKeyStore
-from kypello.keystore.awsconfig import AWSSettings
+from kypello.keystore.awsconfig import AWSSettings, WebIdentity
 from kypello.testing.fakes import InlineLanes
 from tests.cases import AsyncCase
 from tests.contracts.keystore import NAME, KeyStoreContract
@@ -37,21 +37,7 @@ from tests.integration.emulators import Asked, Emulator, Served, Told
 REGION = "eu-central-1"
 KEYS = Keys("test", "test")
 
-_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": [
-                "secretsmanager:CreateSecret",
-                "secretsmanager:DeleteSecret",
-                "secretsmanager:GetSecretValue",
-                "secretsmanager:ListSecrets",
-            ],
-            "Resource": "*",
-        }
-    ],
-}
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "keystores.md"
 
 _numbers = count()
 
@@ -66,6 +52,16 @@ def emulator(make: Callable[[Path], Emulator]) -> Emulator:
     made = make(Path(f"_aws_{make.__name__}").resolve())
     atexit.register(made.end)
     return made
+
+
+def documented() -> str:
+    """
+    The policy of the documentation.
+    """
+    text = _DOCUMENT.read_text(encoding="utf-8")
+    found = re.search(r"^    \{\n.*?^    \}$", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found.group()
 
 
 def random(size: int) -> bytes:
@@ -233,6 +229,29 @@ class SecretTests(AWSCase):
                 self.client("secretsmanager").describe_secret, SecretId=settings.prefix + NAME
             )
 
+    async def test_no_text(self) -> None:
+        """
+        What is no text is not stored, and not told.
+        """
+        store = self.store(self.settings())
+        with self.assertRaises(KeyStoreFailed) as caught:
+            await store.create(NAME, b"\xffhidden")
+        self.assertNotIn("hidden", repr(caught.exception))
+        self.assertIsNone(caught.exception.__cause__)
+        self.assertEqual(await store.names(), [])
+
+    async def test_role(self) -> None:
+        """
+        A role that moto's token service gives for a token is good for secrets.
+        """
+        file = Path(self.mktemp())
+        await deferToThread(file.write_text, "token")
+        role = "arn:aws:iam::123456789012:role/keys"
+        source = WebIdentity(file, role, "kypello", self.aws.url)
+        store = self.store(self.settings(sources=(source,)))
+        await store.create(NAME, b"value")
+        self.assertEqual(await store.get(NAME), b"value")
+
     async def test_no_names(self) -> None:
         """
         What is no name of a key is refused by all calls.
@@ -259,16 +278,20 @@ class RightsTests(AWSCase):
         """
         super().setUp()
         iam = self.client("iam")
-        self.users = []
+        self.users: list[Keys] = []
         for rights in (True, False):
             name = f"user{next(_numbers)}"
             iam.create_user(UserName=name)
             if rights:
-                iam.put_user_policy(
-                    UserName=name, PolicyName="keys", PolicyDocument=json.dumps(_POLICY)
-                )
+                iam.put_user_policy(UserName=name, PolicyName="keys", PolicyDocument=self.policy())
             made = iam.create_access_key(UserName=name)["AccessKey"]
             self.users.append(Keys(made["AccessKeyId"], made["SecretAccessKey"]))
+
+    def policy(self) -> str:
+        """
+        What the documentation says that is needed.
+        """
+        return documented()
 
     async def test_enough(self) -> None:
         """
@@ -309,6 +332,12 @@ class MotoRightsTests(RightsTests):
         super().setUp()
         self.aws.post("/moto-api/reset-auth", b"0")
         self.addCleanup(self.aws.post, "/moto-api/reset-auth", b"inf")
+
+    def policy(self) -> str:
+        """
+        The same for all secrets: moto asks whether something is allowed for every one.
+        """
+        return documented().replace("arn:aws:secretsmanager:*:*:secret:kypello/*", "*")
 
 
 class AnswerTests(AsyncCase):
@@ -395,6 +424,9 @@ class AnswerTests(AsyncCase):
         A listing that goes round in a circle comes to an end.
         """
         self.answer = Told({"SecretList": [{"Name": "a"}], "NextToken": "again"})
+        with self.assertRaises(KeyStoreFailed):
+            await self.store.names()
+        self.answer = Told({"SecretList": ["a"]})
         with self.assertRaises(KeyStoreFailed):
             await self.store.names()
 

@@ -198,6 +198,7 @@ class AnswerTests(GemaltoCase):
         for page in (
             {"skip": 0, "total": 5, "resources": []},
             {"skip": 0, "total": 5, "resources": None},
+            {"skip": 0, "total": 1, "resources": "a"},
             {"skip": 0, "total": 500, "resources": [{"name": "a"}]},
             {"skip": 0, "resources": []},
             {},
