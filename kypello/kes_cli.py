@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from getpass import getpass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
@@ -23,15 +24,20 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from kypello.crypto.apikey import APIKey
 from kypello.document import parse_duration
-from kypello.errors import ConfigurationError
+from kypello.errors import ConfigurationError, KeyStoreFailed, KeyStoreUnreachable
 from kypello.kes.certificates import Signer, make_certificate
 from kypello.kes.identity import identity_of_certificate
 from kypello.kes_service import make_key_server, read_config
-from kypello.process import notify, on_hangup, run
+from kypello.keystore.fs import FSKeyStore
+from kypello.keystore.fsconfig import Passphrase
+from kypello.keystore.reseal import Resealing
+from kypello.process import notify, on_hangup, react, run
+from kypello.store.lanes import Lanes
 
 _LIFETIME = 720 * 3600.0
 
@@ -149,6 +155,44 @@ def identity_of(options: Namespace) -> int:
     return 0
 
 
+def seal(options: Namespace) -> int:
+    """
+    Bring the files of a key store under another passphrase, or out of one.
+
+    :raises CommandError: It cannot be done; says why.
+    """
+    if options.old is None and options.new is None:
+        raise CommandError("give --from, --to, or both")
+    changed: list[int] = []
+
+    async def work(reactor: Any) -> None:
+        """
+        Do it with threads that end with it.
+        """
+        lanes = Lanes(reactor, 1)
+        lanes.start()
+        try:
+            files = FSKeyStore(options.directory, lanes, reactor, os.urandom)
+            old, new = (
+                None if file is None else Passphrase(file=file)
+                for file in (options.old, options.new)
+            )
+            changed.append(await Resealing(files, old, new, lanes.lane(), os.urandom).run())
+        finally:
+            await lanes.stop()
+
+    failure = react(work)
+    if failure is not None:
+        error = failure.value
+        if isinstance(error, KeyStoreFailed | KeyStoreUnreachable):
+            raise CommandError(error.reason)
+        if failure.check(CancelledError):
+            raise CommandError("interrupted: run it again")
+        failure.raiseException()
+    print(f"{options.directory}: keys changed: {changed[0]}")
+    return 0
+
+
 def _check_files(options: Namespace) -> None:
     if (options.key is None) != (options.cert is None):
         raise CommandError("--key and --cert go together")
@@ -217,6 +261,19 @@ def _parser() -> ArgumentParser:
     server = commands.add_parser("server", help="run a key server")
     server.add_argument("--config", required=True, metavar="FILE", help="KES's configuration")
     server.set_defaults(run=serve)
+
+    sealing = commands.add_parser(
+        "seal",
+        help="bring the keys of an fs keystore that no server uses under a passphrase",
+    )
+    sealing.add_argument("directory", type=Path, metavar="DIRECTORY")
+    sealing.add_argument(
+        "--from", dest="old", type=Path, metavar="FILE", help="the passphrase that opens them now"
+    )
+    sealing.add_argument(
+        "--to", dest="new", type=Path, metavar="FILE", help="the new one; without it, in clear"
+    )
+    sealing.set_defaults(run=seal)
 
     identity = commands.add_parser("identity", help="make and compute identities")
     verbs = identity.add_subparsers(required=True, metavar="COMMAND")

@@ -106,6 +106,17 @@ class Sealer:
         sealed = AESGCM(derived[:_KEY]).encrypt(nonce, value, _bound(front, name))
         return f"{front}:{_encoded(nonce + sealed)}".encode()
 
+    def seal_and_try(self, name: str, value: bytes) -> bytes:
+        """
+        Seal what will be nowhere else, and see that it can be opened.
+
+        :raises KeyStoreFailed: This machine cannot, or not reliably.
+        """
+        sealed = self.seal(name, value)
+        if self.open(name, sealed) != value:
+            raise KeyStoreFailed(f"what was sealed of {name} does not open to the same")
+        return sealed
+
     def open(self, name: str, sealed: bytes) -> bytes:
         """
         Open a sealed value.

@@ -160,8 +160,5 @@ class SealedFSKeyStore:
         except KeyStoreFailed:
             _log.warn("the file {name} is no key and stays as it is", name=name)
             return
-        sealed = await self._lane.run(sealer.seal, name, value)
-        if await self._lane.run(sealer.open, name, sealed) != value:
-            raise KeyStoreFailed(f"what was sealed of {name} does not open to the same")
-        await self._files.replace(name, sealed)
+        await self._files.replace(name, await self._lane.run(sealer.seal_and_try, name, value))
         _log.info("the key {name} has been sealed under the passphrase", name=name)

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 from tests.cases import SyncCase
 from tests.integration import tools
@@ -24,7 +23,7 @@ from tests.integration.server import base_environment
 _DOCS = Path(__file__).parents[2] / "docs"
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PORT = re.compile(r"\b(?:9000|737[3-9])\b")
+_PORT = re.compile(r"\b(?:8200|9000|737[3-9])\b")
 
 
 def stories(document: str) -> dict[str, str]:
@@ -55,30 +54,22 @@ class StoriesTests(SyncCase):
 
 class DocumentCase(SyncCase):
     """
-    A test of one document.
-
-    :cvar name: Its name in the folder of documents.
+    A test of a document.
     """
 
-    name: ClassVar[str]
-
-    def read(self) -> str:
-        """
-        The text.
-        """
-        return (_DOCS / self.name).read_text(encoding="utf-8")
+    document: str
 
     def run_story(self, title: str) -> str:
         """
         Run one section, end what it started, and give what it printed.
         """
-        script = stories(self.read())[title]
+        script = self.stories()[title]
         ports: dict[str, str] = {}
         script = _PORT.sub(lambda match: ports.setdefault(match[0], str(tools.free_port())), script)
         work = Path(self.mktemp()).resolve()
         work.mkdir(parents=True)
         paths = [str(Path(sys.executable).parent)]
-        for tool in ("mc", "kes"):
+        for tool in ("mc", "kes", "bao"):
             if re.search(rf"\b{tool} ", script):
                 paths.append(str(tools.require(tool).parent))
         if "moto_server " in script:
@@ -117,20 +108,26 @@ class DocumentCase(SyncCase):
             return
         process.wait()
 
+    def stories(self) -> dict[str, str]:
+        """
+        The sections of the document.
+        """
+        return stories((_DOCS / self.document).read_text(encoding="utf-8"))
+
 
 class KMSGuideTests(DocumentCase):
     """
     ``docs/kms-guide.md``.
     """
 
-    name = "kms-guide.md"
+    document = "kms-guide.md"
 
     def test_every_story_is_run(self) -> None:
         """
         No section with commands is left out of the tests below.
         """
         self.assertEqual(
-            set(stories(self.read())),
+            set(self.stories()),
             {
                 "Quick start",
                 "A key server of your own",
@@ -188,23 +185,39 @@ class KMSGuideTests(DocumentCase):
         self.assertIn("AES256", self.run_story("An encrypted private key"))
 
 
-class KeyStoresTests(DocumentCase):
+class KeystoresTests(DocumentCase):
     """
     ``docs/keystores.md``.
     """
 
-    name = "keystores.md"
+    document = "keystores.md"
 
     def test_every_story_is_run(self) -> None:
         """
         No section with commands is left out of the tests below.
         """
-        self.assertEqual(set(stories(self.read())), {"AWS Secrets Manager"})
+        self.assertEqual(
+            set(self.stories()),
+            {"HashiCorp Vault and OpenBao", "AWS Secrets Manager", "Sealed files"},
+        )
+
+    def test_vault(self) -> None:
+        """
+        OpenBao has the key that was made.
+        """
+        self.assertIn("my-first-key", self.run_story("HashiCorp Vault and OpenBao"))
 
     def test_aws(self) -> None:
         """
-        A key that our server makes is a secret of AWS, as its emulator has it.
+        A key of the configuration is a secret of AWS, as an emulator has it.
         """
         printed = self.run_story("AWS Secrets Manager")
         self.assertIn("kypello/my-key", printed)
         self.assertIn("SecretString", printed)
+
+    def test_sealed(self) -> None:
+        """
+        The file of the master key is sealed.
+        """
+        printed = self.run_story("Sealed files")
+        self.assertIn("kypello-sealed:v1:argon2id:65536:3", printed)

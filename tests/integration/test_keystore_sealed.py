@@ -97,6 +97,36 @@ class SealedTests(SyncCase):
         code, figures = self.check(**{_FILE: str(self.right)})
         self.assertEqual((code, figures["decrypted"]), (0, 3), figures)
 
+    def test_command(self) -> None:
+        """
+        ``kypello kes seal`` says in one line what is wrong, and how many keys it has changed.
+        """
+        before = self.keys()
+        folder = self.directory / "kes" / "keys"
+        right, wrong = str(self.right), str(self.wrong)
+        for arguments, code, expected in (
+            ((), 1, "Error: give --from, --to, or both"),
+            (("--to", str(self.work / "none")), 1, "Error: the passphrase: No such file"),
+            (("--from", wrong), 0, f"{folder}: keys changed: 0"),
+            (("--to", right), 0, f"{folder}: keys changed: 1"),
+            (("--from", wrong), 1, "Error: kypello-default-key is sealed under another"),
+            (("--to", wrong), 1, "Error: kypello-default-key is sealed, and no passphrase"),
+            (("--from", right), 0, f"{folder}: keys changed: 1"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "kypello.cli", "kes", "seal", str(folder), *arguments],
+                env=base_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_WAIT,
+                check=False,
+            )
+            (line,) = done.stdout.decode().splitlines()
+            self.assertEqual(done.returncode, code, line)
+            self.assertTrue(line.startswith(expected), line)
+        self.assertEqual(self.keys(), before)
+
     def test_wrong_passphrase(self) -> None:
         """
         Another passphrase, or none, is told in the log; nothing is encrypted, and no file of a
