@@ -28,7 +28,7 @@ from kypello.errors import (
     KeyStoreUnreachable,
 )
 from kypello.keystore.aws import AWSKeyStore
-from kypello.keystore.awsconfig import AWSSettings, WebIdentity
+from kypello.keystore.awsconfig import AWSSettings, Container, WebIdentity
 from kypello.testing.fakes import InlineLanes
 from tests.cases import AsyncCase
 from tests.contracts.keystore import NAME, KeyStoreContract
@@ -171,17 +171,6 @@ class SecretTests(AWSCase):
         store = self.store(self.settings(prefix=""))
         await store.create("ours", b"value")
         self.assertEqual(await store.names(), ["ours", "theirs"])
-
-    async def test_case_of_prefix(self) -> None:
-        """
-        A prefix that differs in case alone is another one.
-        """
-        lower = self.settings(prefix=f"case{next(_numbers)}-")
-        upper = evolve(lower, prefix=lower.prefix.upper())
-        await self.store(lower).create("a", b"value")
-        await self.store(upper).create("b", b"value")
-        self.assertEqual(await self.store(lower).names(), ["a"])
-        self.assertEqual(await self.store(upper).names(), ["b"])
 
     async def test_binary(self) -> None:
         """
@@ -353,10 +342,9 @@ class AnswerTests(AsyncCase):
         self.served = Served(lambda _: self.answer)
         self.served.start()
         self.addCleanup(self.served.stop)
-        settings = AWSSettings(
-            self.served.url, REGION, "", "", (Keys("access", "hidden", "session-token"),)
-        )
-        self.store = AWSKeyStore.make(settings, reactor, InlineLanes(), random)
+        keys = Keys("access", "hidden", "session-token")
+        self.settings = AWSSettings(self.served.url, REGION, "", "", (keys,))
+        self.store = AWSKeyStore.make(self.settings, reactor, InlineLanes(), random)
 
     def refuse(self, code: str, message: str = "", status: int = 400) -> None:
         """
@@ -444,6 +432,48 @@ class AnswerTests(AsyncCase):
         with self.assertRaises(KeyStoreFailed):
             await self.store.get(NAME)
         self.assertEqual(len(self.served.asked), 4)
+
+    async def test_replaced(self) -> None:
+        """
+        When AWS calls credentials expired that seem good for long, others take their place.
+        """
+        given = count(1)
+
+        def answer(asked: Asked) -> Told:
+            """
+            Give credentials, of which the first are not good.
+            """
+            if asked.path == "/credentials":
+                return Told(
+                    {
+                        "AccessKeyId": f"access{next(given)}",
+                        "SecretAccessKey": "secret",
+                        "Expiration": "2090-01-01T00:00:00Z",
+                    }
+                )
+            if "access1/" in asked.headers["authorization"]:
+                return Told({"__type": "ExpiredTokenException"}, 400)
+            return Told({"SecretString": "value"})
+
+        self.served.answers = answer
+        sources = (Container(f"{self.served.url}/credentials"),)
+        settings = evolve(self.settings, sources=sources)
+        store = AWSKeyStore.make(settings, reactor, InlineLanes(), random)
+        for _ in range(2):
+            self.assertEqual(await store.get(NAME), b"value")
+        self.assertEqual(next(given), 3)
+
+    async def test_case_of_prefix(self) -> None:
+        """
+        A prefix that differs in case alone is another one, whatever AWS's filter finds.
+        """
+        names = ("keys-a", "KEYS-b", "other")
+        self.answer = Told({"SecretList": [{"Name": name} for name in names]})
+        settings = evolve(self.settings, prefix="keys-")
+        store = AWSKeyStore.make(settings, reactor, InlineLanes(), random)
+        self.assertEqual(await store.names(), ["a"])
+        (asked,) = self.served.asked
+        self.assertEqual(asked.document["Filters"], [{"Key": "name", "Values": ["keys-"]}])
 
     def always(self, _asked: Asked) -> Told:
         """
