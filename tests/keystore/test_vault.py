@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.errors import KeyNotFound, KeyStoreFailed, KeyStoreUnreachable
-from kypello.keystore.web import DEADLINE
+from kypello.keystore.web import DEADLINE, MAX_ANSWER
 from tests.cases import SyncCase
 from tests.keystore.vaultserver import (
     LOGIN,
@@ -268,6 +268,14 @@ class AnswerTests(VaultCase):
         ):
             self.server.replies[_ENTRY] = answer
             self.failed(KeyStoreFailed, self.store.get("a"))
+
+    def test_flood(self) -> None:
+        """
+        An answer that is longer than any is given up.
+        """
+        self.ask()
+        self.server.replies[_ENTRY] = 200, {}, bytes(MAX_ANSWER + 1)
+        self.assertIn("longer than any", self.failed(KeyStoreFailed, self.store.get("a")))
 
     def test_create(self) -> None:
         """
