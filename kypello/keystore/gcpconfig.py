@@ -127,9 +127,10 @@ def read_gcp(value: Value) -> GCPSettings:
         if not _LOCATION(locations[-1]):
             item.mistake("must be a location, such as europe-west3")
     endpoint = f"https://{_HOST}"
-    if section["endpoint"].given:
+    # Examples of KES name these, as empty strings.
+    if section["endpoint"].text():
         endpoint = read_endpoint(section["endpoint"], _HOST)
-    scopes = tuple(item.text() for item in section["scopes"].items())
+    scopes = tuple(text for item in section["scopes"].items() if (text := item.text()))
     return GCPSettings(
         endpoint,
         project,

@@ -132,6 +132,13 @@ class ReadTests(SyncCase):
                 found = self.settings(HOME="/home/kes", **environment).sources
                 self.assertEqual(found, sources)
 
+    def test_empty(self) -> None:
+        """
+        What is there and empty, as in examples of KES, is as if it was not there.
+        """
+        text = '    kmskey: ""\n    credentials: {accesskey: "", secretkey: "", token: ""}\n'
+        self.assertEqual(self.settings(_SECTION + text), self.settings())
+
     def test_china(self) -> None:
         """
         Regions in China have a domain of their own.

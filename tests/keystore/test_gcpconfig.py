@@ -90,6 +90,18 @@ class ReadTests(SyncCase):
         self.assertEqual(settings.scopes, ("https://www.googleapis.com/auth/cloud-platform",))
         self.assertEqual(settings.locations, ())
 
+    def test_empty(self) -> None:
+        """
+        What is there and empty, as in examples of KES, is as if it was not there.
+        """
+        text = (
+            _SECTION
+            + '    endpoint: ""\n    scopes: [""]\n    tls: {key: "", cert: "", ca: ""}\n'
+            + '    credentials: {client_email: "", client_id: "", private_key_id: "",'
+            + ' private_key: ""}\n'
+        )
+        self.assertEqual(self.settings(text), self.settings())
+
     def test_sources(self) -> None:
         """
         Without credentials they are looked for where Google's own clients look, in their order.

@@ -57,6 +57,15 @@ class GemaltoConfigTests(SyncCase):
         self.assertEqual(settings.where, "https://ciphertrust:8443, team, kypello-*")
         self.assertNotIn("opensesame", repr(settings))
 
+    def test_empty(self) -> None:
+        """
+        What is there and empty, as in examples of KES, is as if it was not there.
+        """
+        text = _FULL.replace("team", '""').replace("ca.crt", '""').replace("kypello-", '""')
+        settings, report = parsed(text)
+        self.assertEqual(report.mistakes, [])
+        self.assertEqual(settings, GemaltoSettings("https://ciphertrust:8443", "opensesame"))
+
     def test_retry(self) -> None:
         """
         What the documentation of the original names, and the original does not read, is warned of.
