@@ -5,17 +5,20 @@
 logins of workloads.
 """
 
+import json
 import os
 import ssl
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jwt
-from attrs import evolve
+from attrs import define, evolve
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 
 from kypello.errors import KeyStoreFailed, KeyStoreUnreachable
 from kypello.kes.certificates import Signer, make_authority, make_certificate
@@ -79,6 +82,80 @@ class Authority:
         key.write_bytes(key_pem(owner.key))
         cert.write_bytes(pem(made))
         return key, cert
+
+
+@define
+class Cluster:
+    """
+    What OpenBao asks of Kubernetes: whose token it is (``TokenReview``).
+
+    :ivar token: The one that it knows.
+    """
+
+    url: str
+    token: str
+    _server: ThreadingHTTPServer
+    _thread: Thread
+
+    @classmethod
+    def start(cls) -> "Cluster":
+        """
+        Answer on loopback.
+        """
+        token = cls.sign()
+
+        class Handler(BaseHTTPRequestHandler):
+            """
+            Answers one request.
+            """
+
+            def do_POST(self) -> None:
+                """
+                Called by Python: judge a token.
+                """
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                known = asked["spec"]["token"] == token and self.path.endswith("/tokenreviews")
+                user = {"username": "system:serviceaccount:space:account", "uid": "1"}
+                asked["status"] = {"authenticated": known, "user": user if known else {}}
+                body = json.dumps(asked).encode()
+                self.send_response(201)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_arguments: object) -> None:
+                """
+                Called by Python: be silent.
+                """
+
+        server = ThreadingHTTPServer(("127.0.0.1", tools.free_port()), Handler)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        return cls(f"http://127.0.0.1:{server.server_port}", token, server, thread)
+
+    @staticmethod
+    def sign() -> str:
+        """
+        A token of the service account, which nobody knows yet.
+        """
+        now = int(time.time())
+        account = {"name": "account", "uid": "1"}
+        claims = {
+            "sub": "system:serviceaccount:space:account",
+            "nbf": now,
+            "exp": now + 600,
+            "kubernetes.io": {"namespace": "space", "serviceaccount": account},
+        }
+        return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+
+    def end(self) -> None:
+        """
+        Answer no more.
+        """
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 class TLSTests(AsyncCase):
@@ -193,44 +270,47 @@ class TLSTests(AsyncCase):
 
     async def test_kubernetes(self) -> None:
         """
-        The token of a workload logs in; its file is read with each login.
-
-        The method ``jwt`` of the server takes the same login as ``kubernetes``, without a cluster.
+        The token of a service account logs in; its file is read with each login.
         """
         self.set_up()
-        issuer = ec.generate_private_key(ec.SECP256R1())
-        public = issuer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        cluster = Cluster.start()
+        self.addCleanup(cluster.end)
+        authority = await deferToThread((self.folder / "ca.crt").read_text)
         self.bao.ask("PUT", "sys/policies/acl/kypello", {"policy": _POLICY})
-        self.bao.ask("POST", "sys/auth/kubernetes", {"type": "jwt"})
+        self.bao.ask("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
         self.bao.ask(
-            "POST", "auth/kubernetes/config", {"jwt_validation_pubkeys": [public.decode()]}
+            "POST",
+            "auth/kubernetes/config",
+            {
+                "kubernetes_host": cluster.url,
+                "kubernetes_ca_cert": authority,
+                "disable_local_ca_jwt": True,
+            },
         )
         self.bao.ask(
             "POST",
             "auth/kubernetes/role/kes",
             {
-                "role_type": "jwt",
-                "user_claim": "sub",
-                "bound_audiences": ["bao"],
+                "bound_service_account_names": ["account"],
+                "bound_service_account_namespaces": ["space"],
                 "token_policies": ["kypello"],
                 "token_ttl": "1h",
             },
         )
-        now = int(time.time())
-        claims = {"sub": "kes", "aud": "bao", "iat": now, "nbf": now, "exp": now + 600}
-        token = jwt.encode(claims, issuer, algorithm="ES256")
-        direct = self.store(login=Kubernetes("kubernetes", "", "kes", token))
+        direct = self.store(login=Kubernetes("kubernetes", "", "kes", cluster.token))
         await direct.create(NAME, b"value")
         file = self.folder / "token"
         store = self.store(login=Kubernetes("kubernetes", "", "kes", str(file)))
         with self.assertRaises(KeyStoreFailed) as caught:
             await store.get(NAME)
         self.assertIn(str(file), caught.exception.reason)
-        _write(file, "a.b.c")
+        stranger = Cluster.sign()
+        _write(file, stranger)
         with self.assertRaises(KeyStoreFailed) as caught:
             await store.get(NAME)
         self.assertIn("the login is refused", caught.exception.reason)
-        _write(file, f"{token}\n")
+        self.assertNotIn(stranger, repr(caught.exception))
+        _write(file, f"{cluster.token}\n")
         self.assertEqual(await store.get(NAME), b"value")
 
 
