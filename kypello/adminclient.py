@@ -23,9 +23,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
-from kypello.auth import sigv4
 from kypello.auth.dates import write_timestamp
 from kypello.auth.request import RequestHead
+from kypello.auth.signer import Keys, authorization
+from kypello.auth.sigv4 import Scope
 from kypello.crypto import payload
 from kypello.errors import KypelloError, NotAuthentic
 from kypello.interfaces import ILane
@@ -263,18 +264,10 @@ class AdminClient:
         }
         if access.token:
             signed["x-amz-security-token"] = access.token
-        names = tuple(signed)
         head = RequestHead(method, path, tuple(query), tuple(signed.items()))
-        scope = sigv4.Scope(timestamp[:8], _REGION)
-        canonical = sigv4.canonical_request(head, names, digest, signed["host"])
-        signature = sigv4.sign(
-            sigv4.signing_key(access.secret_key, scope),
-            sigv4.string_to_sign(timestamp, scope.text, canonical),
-        )
-        signed["authorization"] = (
-            f"{sigv4.ALGORITHM} Credential={access.access_key}/{scope.text},"
-            f" SignedHeaders={';'.join(names)}, Signature={signature}"
-        )
+        keys = Keys(access.access_key, access.secret_key, access.token)
+        scope = Scope(timestamp[:8], _REGION)
+        signed["authorization"] = authorization(head, keys, scope, timestamp, digest)
         return Headers({name.encode(): [value.encode()] for name, value in signed.items()})
 
 

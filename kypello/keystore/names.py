@@ -1,10 +1,10 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Which names can be those of keys.
+What key stores can keep: names of keys, and values that are text.
 """
 
-from kypello.errors import InvalidKeyName
+from kypello.errors import InvalidKeyName, KeyStoreFailed
 
 
 def is_name(name: str) -> bool:
@@ -23,3 +23,16 @@ def check(name: str) -> None:
     """
     if not is_name(name):
         raise InvalidKeyName(name)
+
+
+def text_of(value: bytes) -> str:
+    """
+    A value as text, for services that keep nothing else.
+
+    :raises KeyStoreFailed: It is none.
+    """
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        # The cause is dropped: it holds the value.
+        raise KeyStoreFailed("only text can be stored") from None

@@ -12,8 +12,14 @@ from attrs import frozen
 from kypello.crypto.randomness import Random
 from kypello.document import Section, Value
 from kypello.interfaces import IKeyStore, ILanes
+from kypello.keystore.aws import AWSKeyStore
+from kypello.keystore.awsconfig import AWSSettings, read_aws
 from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import FSSettings, read_fs
+from kypello.keystore.gcp import GCPKeyStore
+from kypello.keystore.gcpconfig import GCPSettings, read_gcp
+from kypello.keystore.gemalto import GemaltoKeyStore
+from kypello.keystore.gemaltoconfig import GemaltoSettings, read_gemalto
 from kypello.keystore.sealedfs import SealedFSKeyStore
 from kypello.keystore.vault import make_vault
 from kypello.keystore.vaultconfig import VaultSettings, read_vault
@@ -59,17 +65,29 @@ def _make_vault(settings: VaultSettings, parts: Parts) -> IKeyStore:
     return make_vault(settings, parts.reactor, parts.lanes)
 
 
+def _make_aws(settings: AWSSettings, parts: Parts) -> IKeyStore:
+    return AWSKeyStore.make(settings, parts.reactor, parts.lanes, parts.random)
+
+
+def _make_gcp(settings: GCPSettings, parts: Parts) -> IKeyStore:
+    return GCPKeyStore.make(settings, parts.reactor, parts.lanes)
+
+
+def _make_gemalto(settings: GemaltoSettings, parts: Parts) -> IKeyStore:
+    return GemaltoKeyStore.make(settings, parts.reactor, parts.lanes)
+
+
 #: By the name in the configuration; a dot is a section in a section.
 KINDS: Mapping[str, Kind] = {
     "fs": Kind(FSSettings, read_fs, _make_fs),
     "vault": Kind(VaultSettings, read_vault, _make_vault),
+    "aws.secretsmanager": Kind(AWSSettings, read_aws, _make_aws),
+    "gcp.secretmanager": Kind(GCPSettings, read_gcp, _make_gcp),
+    "gemalto.keysecure": Kind(GemaltoSettings, read_gemalto, _make_gemalto),
 }
 
 #: Those of KES that there are not.
 _OTHERS = (
-    "aws.secretsmanager",
-    "gcp.secretmanager",
-    "gemalto.keysecure",
     "azure.keyvault",
     "fortanix.sdkms",
     "entrust.keycontrol",

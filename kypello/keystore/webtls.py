@@ -77,12 +77,12 @@ def read_tls(value: Value) -> TLSFiles:
     Read a section ``tls`` with ``key``, ``cert`` and ``ca``.
     """
     section = value.exactly("key", "cert", "ca")
-    if section["key"].given != section["cert"].given:
-        value.mistake("key and cert go together")
+    # Examples of KES name all three, as empty strings.
     key, cert, ca = (
-        Path(section[name].text()) if section[name].given else None
-        for name in ("key", "cert", "ca")
+        Path(text) if (text := section[name].text()) else None for name in ("key", "cert", "ca")
     )
+    if (key is None) != (cert is None):
+        value.mistake("key and cert go together")
     return TLSFiles(key, cert, ca)
 
 

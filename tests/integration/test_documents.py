@@ -72,6 +72,8 @@ class DocumentCase(SyncCase):
         for tool in ("mc", "kes", "bao"):
             if re.search(rf"\b{tool} ", script):
                 paths.append(str(tools.require(tool).parent))
+        if "moto_server " in script:
+            paths.append(str(tools.client("moto") / "bin"))
         for command in ("curl", "openssl"):
             if command in script and shutil.which(command) is None:
                 tools.missing(command)
@@ -194,13 +196,24 @@ class KeystoresTests(DocumentCase):
         """
         No section with commands is left out of the tests below.
         """
-        self.assertEqual(set(self.stories()), {"HashiCorp Vault and OpenBao", "Sealed files"})
+        self.assertEqual(
+            set(self.stories()),
+            {"HashiCorp Vault and OpenBao", "AWS Secrets Manager", "Sealed files"},
+        )
 
     def test_vault(self) -> None:
         """
         OpenBao has the key that was made.
         """
         self.assertIn("my-first-key", self.run_story("HashiCorp Vault and OpenBao"))
+
+    def test_aws(self) -> None:
+        """
+        A key of the configuration is a secret of AWS, as an emulator has it.
+        """
+        printed = self.run_story("AWS Secrets Manager")
+        self.assertIn("kypello/my-key", printed)
+        self.assertIn("SecretString", printed)
 
     def test_sealed(self) -> None:
         """
