@@ -116,6 +116,24 @@ class IBodySource(Interface):
         """
 
 
+class ILazySource(IBodySource):
+    """
+    A source whose blocks take a while to compute, which can be done in another thread.
+
+    Whoever reads uses ``read`` or ``next_call``, not both.
+    """
+
+    async def next_call() -> Callable[[], Buffer] | None:
+        """
+        Give what makes the next block, which may be empty; ``None`` at the end.
+
+        The calls are made each once, in the order that they were given in, one after the other,
+        in any thread, and none after :meth:`close`.  They can raise what ``read`` raises.
+
+        :raises KypelloError: As :meth:`read`.
+        """
+
+
 class IOpenObject(Interface):
     """
     One version of an object, pinned: it reads the same bytes whatever is written meanwhile.

@@ -200,7 +200,7 @@ class Encoder:
         """
         Let go of all buffers.  Feed nothing after this.
         """
-        self._buffers.keep(0)
+        self._buffers.close()
 
     def _encrypt_full(self, payload: Buffer, package: memoryview) -> None:
         stream = self._stream
@@ -276,7 +276,7 @@ class Decoder:
         """
         Let go of all buffers.  Feed nothing after this.
         """
-        self._buffers.keep(0)
+        self._buffers.close()
 
     def _decrypt(self, package: memoryview, target: memoryview) -> None:
         if self._ended:

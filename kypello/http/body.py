@@ -70,7 +70,7 @@ class RequestBody:
     closed: bool = False
     _blocks: deque[Buffer] = field(factory=deque)
     _parts: list[bytes] = field(factory=list)
-    _block: bytearray | None = None
+    _block: memoryview | None = None
     _buffers: Recycler | None = None
     _filled: int = 0
     _held: int = 0
@@ -100,7 +100,6 @@ class RequestBody:
         """
         while not self._blocks and self._error is None:
             if self.closed or self.complete:
-                self._keep_no_buffers()
                 return b""
             self._reader = Deferred()
             self._upstream.body_wanted()
@@ -148,7 +147,7 @@ class RequestBody:
         """
         if self.closed or self.complete or not self._flowing():
             return None
-        return memoryview(self._open())[self._filled :]
+        return self._open()[self._filled :]
 
     def filled(self, size: int) -> None:
         """
@@ -187,13 +186,10 @@ class RequestBody:
         self._blocks.clear()
         self._parts.clear()
         self._block = None
-        self._keep_no_buffers()
+        if self._buffers is not None:
+            self._buffers.close()
         self._filled = self._held = 0
         self._wake()
-
-    def _keep_no_buffers(self) -> None:
-        if self._buffers is not None:
-            self._buffers.keep(0)
 
     def _flowing(self) -> bool:
         return self.size is not None and self.received >= _FLOWING
@@ -206,7 +202,7 @@ class RequestBody:
             return BLOCK
         return min(BLOCK, self.size - self.received + self._filled)
 
-    def _open(self) -> bytearray:
+    def _open(self) -> memoryview:
         if self._block is None:
             if self._buffers is None:
                 self._buffers = Recycler(_RECYCLED)

@@ -3,14 +3,16 @@
 """
 Bodies that are encrypted or decrypted while they flow.
 
-Both work in the thread of the reader: AES-GCM takes about a tenth of a millisecond for 1 MiB,
-no more than it costs to hand the block to another thread and back.
+Decryption works in the thread of the reader: AES-GCM takes about a tenth of a millisecond for
+1 MiB, no more than it costs to hand the block to another thread and back.  Encryption does, too,
+unless the reader prefers another, where the block has to go anyway to be written.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from zope.interface import implementer
 
 from kypello.crypto.dare import (
@@ -18,16 +20,12 @@ from kypello.crypto.dare import (
     PAYLOAD_SIZE,
     Decoder,
     Encoder,
-    PackageRange,
     StreamKey,
     encrypted_size,
 )
 from kypello.errors import BodyTruncated, NotAuthentic
-from kypello.interfaces import IBodySource
+from kypello.interfaces import IBodySource, ILazySource
 from kypello.model import Buffer, ByteRange
-
-# Where the nonce is in a package.
-_NONCE = slice(4, 16)
 
 
 @implementer(IBodySource)
@@ -68,7 +66,7 @@ class CheckedSource:
         self._body.close()
 
 
-@implementer(IBodySource)
+@implementer(ILazySource)
 @define(eq=False)
 class EncryptingSource:
     """
@@ -92,13 +90,23 @@ class EncryptingSource:
         """
         Give the next packages.
         """
-        while not self._ended:
-            block = await self._body.read()
-            self._ended = not len(block)
-            packages = self._encoder.finish() if self._ended else self._encoder.feed(block)
+        while (call := await self.next_call()) is not None:
+            packages = call()
             if packages:
                 return packages
         return b""
+
+    async def next_call(self) -> Callable[[], Buffer] | None:
+        """
+        Give what encrypts the next packages.
+        """
+        if self._ended:
+            return None
+        block = await self._body.read()
+        if len(block):
+            return partial(self._encoder.feed, block)
+        self._ended = True
+        return self._encoder.finish
 
     def close(self) -> None:
         """
@@ -264,125 +272,6 @@ class PackageSource:
         """
         self._ended = True
         self._package.close()
-
-
-@frozen
-class Piece:
-    """
-    A range of the plaintext of one of several DARE streams.
-
-    :ivar found: The packages that hold it.
-    :ivar size: Bytes of plaintext; at least one.
-    :ivar nonce: That of the stream; empty for any.
-    :ivar decoder: Makes what decrypts the packages.
-    """
-
-    found: PackageRange
-    size: int
-    nonce: bytes
-    decoder: Callable[[], Decoder] = field(repr=False)
-
-
-@implementer(IBodySource)
-@define(eq=False)
-class JoinedSource:
-    """
-    The plaintext of pieces of several DARE streams, one after the other.
-
-    :ivar size: Bytes of all pieces together.
-    :ivar _packages: Those of all pieces, with nothing between.
-    """
-
-    _packages: IBodySource
-    _pieces: Iterator[Piece]
-    size: int | None
-    _rest: Buffer = field(init=False, default=b"")
-    _reading: DecryptingSource | None = field(init=False, default=None)
-
-    async def read(self) -> Buffer:
-        """
-        Give the next block of plaintext, all of it authenticated.
-
-        :raises NotAuthentic: As :meth:`DecryptingSource.read`.
-        """
-        while True:
-            if self._reading is None:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    return b""
-                packages = _Cut(self, piece.found.encrypted.size, piece.nonce)
-                self._reading = DecryptingSource(
-                    packages, piece.decoder(), piece.found.skip, piece.size
-                )
-            block = await self._reading.read()
-            if len(block):
-                return block
-            self._reading = None
-
-    def close(self) -> None:
-        """
-        Give up the packages.
-        """
-        self._pieces, self._reading, self._rest = iter(()), None, b""
-        self._packages.close()
-
-    async def take(self, most: int) -> Buffer:
-        """
-        The next packages, or parts of them: at most that many bytes.
-        """
-        block, self._rest = self._rest, b""
-        if not len(block):
-            block = await self._packages.read()
-        if len(block) > most:
-            block = memoryview(block)
-            self._rest = block[most:]
-            return block[:most]
-        return block
-
-
-@implementer(IBodySource)
-@define(eq=False)
-class _Cut:
-    """
-    The packages of one piece.
-
-    :ivar size: Bytes that are still to come.
-    :ivar _nonce: What the first package must have; empty for any, or when it was seen.
-    """
-
-    _joined: JoinedSource
-    size: int | None
-    _nonce: bytes
-
-    async def read(self) -> Buffer:
-        """
-        Give the next block.
-
-        :raises NotAuthentic: The stream is another.
-        """
-        block = await self._take()
-        if self._nonce:
-            while len(block) < _NONCE.stop and (more := await self._take()):
-                block = bytes(block) + more
-            self._check(bytes(block[_NONCE]))
-        return block
-
-    def close(self) -> None:
-        """
-        Nothing is held here.
-        """
-
-    async def _take(self) -> Buffer:
-        if not self.size:
-            return b""
-        block = await self._joined.take(self.size)
-        self.size -= len(block)
-        return block
-
-    def _check(self, nonce: bytes) -> None:
-        if unmarked(nonce) != unmarked(self._nonce):
-            raise NotAuthentic("package header")
-        self._nonce = b""
 
 
 def encrypting(body: IBodySource, key: bytes, nonce: bytes) -> IBodySource:

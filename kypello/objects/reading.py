@@ -21,7 +21,8 @@ from kypello.crypto.dare import (
 from kypello.crypto.keys import part_key
 from kypello.interfaces import IBodySource, IOpenObject
 from kypello.model import ByteRange, ObjectInfo
-from kypello.objects.bodies import JoinedSource, PackageSource, Piece
+from kypello.objects.bodies import PackageSource
+from kypello.objects.joined import JoinedSource, Piece
 from kypello.objects.recentparts import Stream
 from kypello.objects.shown import OpenedObject
 

@@ -44,6 +44,8 @@ class BlobWriter:
     One blob that is being written.
 
     :ivar _durable: The directories whose names are known to be durable, of all writers.
+    :ivar _expected: How many bytes of content there will be, when that is known.
+    :ivar size: Bytes that were written.
     :ivar _sums: The checksums of the chunks; the last one is that of *_filled* bytes.
     :ivar _synced: Up to where write-back was asked for.
     """
@@ -51,8 +53,9 @@ class BlobWriter:
     _path: Path
     _calls: FileCalls
     _durable: set[Path]
+    _expected: int | None = None
     _descriptor: int = field(init=False, default=-1)
-    _size: int = field(init=False, default=0)
+    size: int = field(init=False, default=0)
     _sums: list[int] = field(init=False, factory=list)
     _synced: int = field(init=False, default=0)
 
@@ -74,13 +77,21 @@ class BlobWriter:
             self._durable.discard(directory)
             raise storage_error(error, str(self._path)) from error
 
+    def make(self, call: Callable[[], Buffer]) -> None:
+        """
+        Make the next bytes of content, and write them.
+
+        :raises KypelloError:
+        """
+        self.write(call())
+
     def write(self, block: Buffer) -> None:
         """
         Write the next bytes of content.
 
         :raises KypelloError:
         """
-        start = self._size
+        start = self.size
         self._write(block)
         view = memoryview(block)
         at = 0
@@ -92,9 +103,11 @@ class BlobWriter:
             else:
                 self._sums.append(crc32c(piece))
             at += len(piece)
-        if self._size - self._synced >= _WRITE_BACK:
-            self._calls.begin_sync(self._descriptor, self._synced, self._size - self._synced)
-            self._synced = self._size
+        # The last chunk may come late, when digests are compared: the device begins before.
+        ending = self._expected is not None and self.size >= self._expected - CHUNK
+        if self.size - self._synced >= _WRITE_BACK or (ending and self._synced):
+            self._calls.begin_sync(self._descriptor, self._synced, self.size - self._synced)
+            self._synced = self.size
 
     def finish(self, described: bytes) -> None:
         """
@@ -102,7 +115,7 @@ class BlobWriter:
 
         :raises KypelloError:
         """
-        footer = _FOOTER.pack(_MAGIC, self._size, len(described), crc32c(described))
+        footer = _FOOTER.pack(_MAGIC, self.size, len(described), crc32c(described))
         sums = struct.pack(f">{len(self._sums)}I", *self._sums)
         self._write(sums + described + footer + _CHECK.pack(crc32c(footer)))
         try:
@@ -118,7 +131,7 @@ class BlobWriter:
 
         :raises KypelloError: It may be there still.
         """
-        made = self._descriptor != -1 or self._size
+        made = self._descriptor != -1 or self.size
         try:
             self._close()
             if made:
@@ -130,8 +143,8 @@ class BlobWriter:
         view = memoryview(data)
         try:
             while view:
-                written = self._calls.write(self._descriptor, view, self._size)
-                self._size += written
+                written = self._calls.write(self._descriptor, view, self.size)
+                self.size += written
                 view = view[written:]
         except OSError as error:
             raise storage_error(error, str(self._path)) from error
@@ -208,12 +221,11 @@ class BlobFile:
             return None
         return self._checked(chunks, content, sums)
 
-    def _checked(self, chunks: "_Chunks", content: bytearray, sums: bytearray) -> Buffer:
-        view = memoryview(content)
+    def _checked(self, chunks: "_Chunks", content: memoryview, sums: bytearray) -> Buffer:
         for number, (expected,) in enumerate(_SUM.iter_unpack(sums)):
-            if crc32c(view[number * CHUNK : (number + 1) * CHUNK]) != expected:
+            if crc32c(content[number * CHUNK : (number + 1) * CHUNK]) != expected:
                 raise Damaged(f"blob {self.name} at {chunks.begin + number * CHUNK}")
-        return content if chunks.exact else view[chunks.wanted]
+        return content if chunks.exact else content[chunks.wanted]
 
     def described(self) -> bytes:
         """
@@ -234,7 +246,7 @@ class BlobFile:
         """
         os.close(self.descriptor)
 
-    def _fill(self, target: bytearray, offset: int) -> None:
+    def _fill(self, target: bytearray | memoryview, offset: int) -> None:
         _fill(self._calls, self.name, self.descriptor, target, offset)
 
 
@@ -368,7 +380,9 @@ def _sums_size(size: int) -> int:
     return _SUM.size * -(-size // CHUNK)
 
 
-def _fill(calls: FileCalls, name: str, descriptor: int, target: bytearray, offset: int) -> None:
+def _fill(
+    calls: FileCalls, name: str, descriptor: int, target: bytearray | memoryview, offset: int
+) -> None:
     view = memoryview(target)
     at = 0
     while at < len(target):

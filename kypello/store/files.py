@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kypello.buffers import Recycler
-from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes, IPin
+from kypello.interfaces import IBlob, IBlobs, IBodySource, ILane, ILanes, ILazySource, IPin
 from kypello.model import Buffer
 from kypello.store.blobfile import (
     CHUNK,
@@ -64,26 +64,38 @@ class FileBlobs:
         Write the whole of *body*, some blocks at a time.
         """
         lane = self._lanes.lane()
-        writer = BlobWriter(self._path(name), self._calls, self._durable)
+        writer = BlobWriter(self._path(name), self._calls, self._durable, body.size)
         flying: deque[Deferred[Any]] = deque()
 
-        async def queue(call: Callable[..., None], *arguments: object) -> None:
+        def queue(call: Callable[..., None], *arguments: object) -> None:
             """
-            Queue a call behind the others, and wait until there are few.
+            Queue a call behind the others.
             """
             flying.append(Deferred.fromCoroutine(lane.run(call, *arguments)))
-            while len(flying) > _IN_FLIGHT:
+
+        async def wait(most: int) -> None:
+            """
+            Wait until no more than so many calls are queued or run.
+            """
+            while len(flying) > most:
                 await flying.popleft()
 
         try:
-            await queue(writer.begin)
+            queue(writer.begin)
             size = 0
-            while len(block := await body.read()):
-                size += len(block)
-                await queue(writer.write, block)
-            await queue(writer.finish, describe(size))
-            while flying:
-                await flying.popleft()
+            if ILazySource.providedBy(body):
+                while (call := await body.next_call()) is not None:
+                    queue(writer.make, call)
+                    await wait(_IN_FLIGHT)
+                await wait(0)
+                size = writer.size
+            else:
+                while len(block := await body.read()):
+                    size += len(block)
+                    queue(writer.write, block)
+                    await wait(_IN_FLIGHT)
+            queue(writer.finish, describe(size))
+            await wait(0)
             return size
         except Exception:
             for outcome in flying:
@@ -342,7 +354,8 @@ class _FileSource:
             # Nobody wants it any more.
             block.addErrback(lambda _: None)
         self._ahead.clear()
-        # A call in the lane may be taking one of the old.
+        self._buffers.close()
+        # What a call in the lane still takes goes with that call.
         self._buffers = Recycler()
         self._shared.release()
 

@@ -35,6 +35,8 @@ class Lanes:
     :ivar _threads: How many threads there are.
     :ivar _ready: Lanes that have a call to run; ``None`` ends a thread.
     :ivar _open: Whether calls are taken: from :meth:`start` to :meth:`stop`.
+    :ivar _outcomes: What was not delivered yet.
+    :ivar _telling: The reactor was asked to deliver and has not begun to.
     :ivar _pending: Calls that were taken and whose outcome was not delivered yet.
     :ivar _idle: Fires when the last one is delivered, after :meth:`stop`.
     """
@@ -44,6 +46,8 @@ class Lanes:
     _ready: "SimpleQueue[_Lane | None]" = field(init=False, factory=SimpleQueue)
     _running: list[Thread] = field(init=False, factory=list)
     _open: bool = field(init=False, default=False)
+    _outcomes: "deque[tuple[Deferred[Any], object]]" = field(init=False, factory=deque)
+    _telling: bool = field(init=False, default=False)
     _pending: int = field(init=False, default=0)
     _idle: "Deferred[None] | None" = field(init=False, default=None)
 
@@ -81,34 +85,59 @@ class Lanes:
         self._pending += self._open
         return self._open
 
-    def _deliver(self, outcome: "Deferred[Any]", result: object) -> None:
-        self._pending -= 1
-        # What was cancelled is called back all the same, and drops it.
-        outcome.callback(result)
+    def _tell(self, outcome: "Deferred[Any]", result: object) -> None:
+        """
+        Called in a thread: have an outcome delivered, with others if some are on their way.
+        """
+        self._outcomes.append((outcome, result))
+        if not self._telling:
+            self._telling = True
+            self._reactor.callFromThread(self._deliver)
+
+    def _deliver(self) -> None:
+        # Before anything is taken: what comes from here on is told anew.
+        self._telling = False
+        for _ in range(len(self._outcomes)):
+            outcome, result = self._outcomes.popleft()
+            self._pending -= 1
+            # What was cancelled is called back all the same, and drops it.
+            outcome.callback(result)
         if not self._pending and self._idle is not None:
             idle, self._idle = self._idle, None
             idle.callback(None)
 
     def _work(self) -> None:
         while (lane := self._ready.get()) is not None:
-            outcome, call, arguments = lane.next()
-            result: object
-            try:
-                result = call(*arguments)
-            except BaseException:  # whatever it is, it belongs to who asked, not to the thread
-                result = Failure()
-            lane.done()
-            self._reactor.callFromThread(self._deliver, outcome, result)
+            while self._run_first(lane):
+                # A lane stays with its thread as long as no other waits: to wake another
+                # thread costs more than many a call.
+                if not self._ready.empty():
+                    self._ready.put(lane)
+                    break
             # An idle thread keeps nothing of its last call alive.
-            del lane, outcome, call, arguments, result
+            del lane
+
+    def _run_first(self, lane: "_Lane") -> bool:
+        """
+        Run the first call of a lane; whether there are more.
+        """
+        outcome, call, arguments = lane.next()
+        result: object
+        try:
+            result = call(*arguments)
+        except BaseException:  # whatever it is, it belongs to who asked, not to the thread
+            result = Failure()
+        more = lane.done()
+        self._tell(outcome, result)
+        return more
 
 
 @implementer(ILane)
 @define(eq=False)
 class _Lane:
     """
-    One queue of calls.  It is in ``_ready`` once, or a thread runs its first call, while there
-    are calls; the lock keeps it so.
+    One queue of calls.  It is in ``_ready`` once, or a thread has it, while there are calls;
+    the lock keeps it so.
     """
 
     _lanes: Lanes
@@ -142,15 +171,13 @@ class _Lane:
         """
         return self._calls[0]
 
-    def done(self) -> None:
+    def done(self) -> bool:
         """
-        The first call has run: let the next one come.
+        The first call has run; whether there are more, which the thread has to see to.
         """
         with self._lock:
             self._calls.popleft()
-            more = bool(self._calls)
-        if more:
-            self._lanes._ready.put(self)
+            return bool(self._calls)
 
 
 async def _outcome(outcome: "Deferred[Any]") -> Any:

@@ -194,7 +194,7 @@ class LayoutStore:
             if small is not None:
                 content = Content(len(small), describe(len(small)), small)
                 return await self._versions.replace(bucket, key, seen, content, condition)
-            body = ResumedSource(blocks, body)
+            body = ResumedSource(blocks, body) if blocks else body
             return await self._put_blob(
                 bucket, key, seen, body=body, describe=describe, condition=condition
             )

@@ -4,13 +4,16 @@
 What every ``IBlobs`` must do.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from kypello.errors import BodyTruncated, Damaged, Refused, StorageFailed
-from kypello.interfaces import IBlob, IBlobs, IBodySource, IPin
+from kypello.interfaces import IBlob, IBlobs, IBodySource, ILazySource, IPin
+from kypello.model import Buffer
 from kypello.testing.fakes import BytesSource
 from tests.contracts.object_store import StuckSource, blocks, pattern
 
@@ -23,6 +26,43 @@ def name_of(number: int) -> str:
     A name of a blob.
     """
     return f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032x}"
+
+
+@implementer(ILazySource)
+class LazySource(BytesSource):
+    """
+    A body whose blocks are made when they are called for.
+
+    :ivar made: How many calls were made.
+    """
+
+    def __init__(self, blocks: Iterable[Buffer], refusal: Exception | None = None) -> None:
+        """
+        :param refusal: Raised by the call behind the last block.
+        """
+        super().__init__(blocks)
+        self._refusal = refusal
+        self.made = 0
+
+    async def next_call(self) -> Callable[[], Buffer] | None:
+        """
+        Give a call that has to be the next one.
+        """
+        number = self.reads
+        block = await self.read()
+        if len(block):
+            return lambda: self._make(number, block)
+        refusal, self._refusal = self._refusal, None
+        return None if refusal is None else lambda: self._refuse(refusal)
+
+    def _make(self, number: int, block: Buffer) -> Buffer:
+        if self.closed or self.made != number:
+            raise AssertionError("this is not the turn of this call")
+        self.made += 1
+        return block
+
+    def _refuse(self, refusal: Exception) -> Buffer:
+        raise refusal
 
 
 class BlobsContract:
@@ -113,6 +153,22 @@ class BlobsContract:
                 self.assertEqual(source.size, stop - start)
                 self.assertEqual(await self.drain(source), data[start:stop])
             blob.close()
+            blob.close()
+
+    async def test_lazy(self) -> None:
+        """
+        A body whose blocks have yet to be made is written like any other.
+        """
+        blobs = await self.make_blobs()
+        for number, size in enumerate(SIZES):
+            name, data = name_of(number), pattern(size, number)
+            body = LazySource(blocks(data, 77_777))
+            self.assertTrue(verifyObject(ILazySource, body))
+            self.assertEqual(await blobs.write(name, body, lambda size: b"%d" % size), size)
+            self.assertTrue(body.closed)
+            self.assertEqual(await blobs.describe(name), b"%d" % size)
+            blob = await blobs.open(name)
+            self.assertEqual(await self.drain(blob.read(0, size)), data)
             blob.close()
 
     async def test_missing(self) -> None:

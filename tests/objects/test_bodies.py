@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 
 from kypello.crypto import dare
 from kypello.errors import BodyTruncated, NotAuthentic
-from kypello.interfaces import IBodySource
+from kypello.interfaces import IBodySource, ILazySource
 from kypello.model import ByteRange
 from kypello.objects.bodies import (
     DecryptingSource,
@@ -65,6 +65,20 @@ class EncryptingSourceTests(BodyCase):
         expected = dare.encrypt(KEY, NONCE, DATA[:size])
         self.assertEqual(source.size, len(expected))
         self.assertEqual(self.read(source), expected)
+
+    @given(st.integers(0, len(DATA)), st.integers(1000, 300_000))
+    def test_calls(self, size: int, block: int) -> None:
+        """
+        The calls make the same stream, also when they are made later.
+        """
+        source = EncryptingSource(blocks_of(DATA[:size], block), dare.Encoder(KEY, NONCE))
+        verifyObject(ILazySource, source)
+        calls = []
+        while (call := self.successResultOf(_deferred(source.next_call()))) is not None:
+            calls.append(call)
+        made = b"".join([bytes(call()) for call in calls])
+        self.assertEqual(made, dare.encrypt(KEY, NONCE, DATA[:size]))
+        self.assertIsNone(self.successResultOf(_deferred(source.next_call())))
 
     def test_failure(self) -> None:
         """

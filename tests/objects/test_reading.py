@@ -15,7 +15,7 @@ from kypello.crypto.dare import PACKAGE_SIZE, Decoder, encrypt, encrypted_size
 from kypello.errors import NotAuthentic, StorageFailed
 from kypello.interfaces import IBodySource
 from kypello.model import ByteRange
-from kypello.objects.bodies import JoinedSource, Piece
+from kypello.objects.joined import JoinedSource, Piece
 from kypello.objects.reading import locate
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase, SyncCase

@@ -8,13 +8,14 @@ memory.
 import errno
 import os
 from pathlib import Path
+from threading import current_thread, main_thread
 
-from attrs import define
+from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from kypello.errors import Damaged, StorageFailed, StorageFull
+from kypello.errors import BodyTruncated, Damaged, StorageFailed, StorageFull
 from kypello.model import Buffer
 from kypello.store.blobfile import CHUNK
 from kypello.store.filecalls import FileCalls
@@ -22,7 +23,7 @@ from kypello.store.files import FileBlobs
 from kypello.store.memory import MemoryBlobs
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
-from tests.contracts.blobs import BlobsContract, name_of
+from tests.contracts.blobs import BlobsContract, LazySource, name_of
 from tests.contracts.object_store import blocks, pattern
 from tests.store.disk import DiskCase, held_open
 
@@ -49,11 +50,19 @@ class FaultyCalls(FileCalls):
     :ivar room: How many bytes it takes.
     :ivar failing: The call that fails with an error of the device.
     :ivar cold: Whether nothing is in memory, so that the device is always asked.
+    :ivar begun: The ranges that the device was asked to begin with.
     """
 
     room: int = 1 << 62
     failing: str = ""
     cold: bool = False
+    begun: list[tuple[int, int]] = field(factory=list)
+
+    def begin_sync(self, descriptor: int, offset: int, size: int) -> None:
+        """
+        Note where it begins and ends.
+        """
+        self.begun.append((offset, offset + size))
 
     def read_cached(self, descriptor: int, into: Buffer, offset: int) -> int:
         """
@@ -316,6 +325,66 @@ class FileBlobsTests(BlobsContract, DiskCase):
         self.assertTrue(body.reads <= 4)
         await started
         self.assertEqual(await writing, 100_000)
+
+    async def test_write_back(self) -> None:
+        """
+        The device begins to write a large blob early: every 4 MiB, and the rest when at most a
+        chunk is to come, if that is known.
+        """
+        blobs = await self.make_blobs()
+        whole = [bytes(1 << 20)] * 6
+        for number, (body, begun) in enumerate(
+            (
+                (BytesSource(whole[:3]), []),
+                (BytesSource(whole), [(0, 4 << 20), (4 << 20, 6 << 20)]),
+                (
+                    BytesSource([*whole, bytes(CHUNK)]),
+                    [(0, 4 << 20), (4 << 20, 6 << 20), (6 << 20, (6 << 20) + CHUNK)],
+                ),
+                (
+                    BytesSource([*whole, bytes(CHUNK + 1)]),
+                    [(0, 4 << 20), (4 << 20, (6 << 20) + CHUNK + 1)],
+                ),
+            )
+        ):
+            self.calls.begun.clear()
+            await blobs.write(name_of(number), body, lambda _: b"")
+            self.assertEqual(self.calls.begun, begun)
+        body = BytesSource(whole)
+        body.size = None
+        self.calls.begun.clear()
+        await blobs.write(name_of(9), body, lambda _: b"")
+        self.assertEqual(self.calls.begun, [(0, 4 << 20)])
+
+    async def test_lazy_elsewhere(self) -> None:
+        """
+        Blocks that have yet to be made are made off the reactor's thread.
+        """
+        blobs = await self.make_blobs()
+        threads = []
+
+        class Watched(LazySource):
+            """
+            Notes where it is called.
+            """
+
+            def _make(self, number: int, block: Buffer) -> Buffer:
+                threads.append(current_thread())
+                return super()._make(number, block)
+
+        await blobs.write(NAME, Watched([b"a", b"b"]), lambda _: b"")
+        self.assertEqual(len(threads), 2)
+        self.assertNotIn(main_thread(), threads)
+
+    async def test_lazy_fails(self) -> None:
+        """
+        A block that cannot be made fails the write, which leaves no file.
+        """
+        blobs = await self.make_blobs()
+        body = LazySource([b"a" * 1000] * 20, BodyTruncated())
+        with self.assertRaises(BodyTruncated):
+            await blobs.write(NAME, body, lambda _: b"")
+        self.assertEqual((body.closed, list(self.path.glob("*/*"))), (True, []))
 
     async def test_no_directory(self) -> None:
         """
