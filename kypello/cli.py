@@ -45,6 +45,8 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
   MINIO_KMS_AUTO_ENCRYPTION                on: encrypt what asks for nothing
   MINIO_SITE_REGION                        the region that signatures must name
   MINIO_DOMAIN                             domains under which hosts name buckets
+  MINIO_API_CORS_ALLOW_ORIGIN              whose pages browsers let use buckets without CORS rules
+                                           of their own: *, https://*.example.com, or off
   MINIO_CONFIG_ENV_FILE                    a file with any of these
 
 And some of its own:

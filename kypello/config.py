@@ -39,6 +39,8 @@ _DOMAINS = re.compile(rf"{_LABEL}(?:[.]{_LABEL})*")
 _SIGNATURE_V2 = "MINIO_API_SIGNATURE_V2"
 _LOOPBACK_KEYS = "MINIO_API_SSE_C_OVER_LOOPBACK_HTTP"
 _ACCOUNT_ID = "MINIO_ACCOUNT_ID"
+_CORS_ORIGINS = "MINIO_API_CORS_ALLOW_ORIGIN"
+_CORS_ORIGIN = re.compile(r"[!-)+-~]*\*?[!-)+-~]*")
 _WORKERS = "MINIO_WORKERS"
 _ACCOUNT_IDS = re.compile("[0-9]{12}")
 _STORAGE_CLASSES = "MINIO_STORAGE_CLASS_LABELS"
@@ -88,6 +90,7 @@ class Config:
     :ivar storage_classes: Labels that objects may have beside those that all servers know.
     :ivar access: How requests are judged.
     :ivar identity: Who else says who somebody is.
+    :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
     """
 
     directory: Path
@@ -108,6 +111,7 @@ class Config:
     workers: int | None = None
     access: AccessSettings = field(factory=AccessSettings)
     identity: IdentitySettings = field(factory=IdentitySettings)
+    cors_origins: tuple[str, ...] = ("*",)
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -141,6 +145,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         workers=_workers(arguments.workers, environment),
         access=read_access(environment),
         identity=identity,
+        cors_origins=_cors_origins(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
@@ -281,6 +286,19 @@ def _storage_classes(environment: Environment) -> frozenset[str]:
                 " STANDARD_IA; separate several with commas."
             )
     return labels
+
+
+def _cors_origins(environment: Environment) -> tuple[str, ...]:
+    origins = _list(environment, _CORS_ORIGINS)
+    if origins == ["off"]:
+        return ()
+    for origin in origins:
+        if not _CORS_ORIGIN.fullmatch(origin):
+            environment.mistakes.append(
+                f"{_CORS_ORIGINS}: {origin!r} is no origin such as https://app.example.com or"
+                " https://*.example.com; separate several with commas, or set it to off."
+            )
+    return tuple(origins) or ("*",)
 
 
 def _list(environment: Environment, name: str) -> list[str]:

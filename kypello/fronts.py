@@ -24,7 +24,9 @@ from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.health import Health
 from kypello.objects.canary import GuardedKMS
+from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
+from kypello.s3.cors import default_rules
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.virtualhost import bucket_of_host
@@ -97,6 +99,7 @@ def make_site(
         test_key=test_key,
         default_key=kms.default_key,
         proxies=proxies,
+        cors_origins=config.cors_origins,
     )
     administration = AdminResource(
         AdminFront(
@@ -118,7 +121,13 @@ def make_site(
         )
     )
     tokens = make_token_service(
-        reactor, config.identity, authorities, accounts, authenticator, proxies
+        reactor,
+        config.identity,
+        authorities,
+        accounts,
+        authenticator,
+        proxies,
+        partial(tell_page, rules=default_rules(config.cors_origins)),
     )
     health = Health(disk.probe, kms, reactor)
     return StreamingSite(

@@ -4,11 +4,12 @@
 The security token service put together, with those who say who somebody is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kypello.accessconfig import Network
+from kypello.auth.request import RequestHead
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients
 from kypello.iam.accounts import Accounts
@@ -20,7 +21,7 @@ from kypello.iam.openid import OpenID
 from kypello.iam.slowing import Slowing
 from kypello.iam.webclient import WebClient
 from kypello.identityconfig import IdentitySettings
-from kypello.sts.front import STSFront
+from kypello.sts.front import STSFront, tell_nothing
 from kypello.sts.root import STSResource
 
 
@@ -67,12 +68,14 @@ def make_token_service(
     accounts: Accounts,
     authenticator: Authenticator,
     proxies: Sequence[Network] = (),
+    tell_page: Callable[[RequestHead], Sequence[tuple[str, str]]] = tell_nothing,
 ) -> STSResource:
     """
     Put the parts together; nobody is asked before somebody logs in.
 
     :param authorities: As :func:`load_authorities` read them.
     :param proxies: Whose word about the addresses of clients is taken.
+    :param tell_page: As :class:`STSFront` has it.
     """
     web_identities = directory = certificates = None
     if settings.openid:
@@ -93,5 +96,6 @@ def make_token_service(
             directory,
             certificates,
             proxies,
+            tell_page,
         )
     )

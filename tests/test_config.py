@@ -319,3 +319,21 @@ class FrontTests(ConfigCase):
         for label in ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "standard_ia", "A B"):
             told = self.mistakes(KYPELLO_STORAGE_CLASS_LABELS=label)
             self.assertIn(f"{label}", told)
+
+    def test_pages(self) -> None:
+        """
+        Browsers let pages of all origins use a bucket, or of some, or of none.
+        """
+        self.assertEqual(self.parse().cors_origins, ("*",))
+        for text, origins in (
+            ("", ("*",)),
+            ("*", ("*",)),
+            ("off", ()),
+            ("https://*.example.com, http://localhost:3000", None),
+        ):
+            found = self.parse(MINIO_API_CORS_ALLOW_ORIGIN=text).cors_origins
+            expected = ("https://*.example.com", "http://localhost:3000")
+            self.assertEqual(found, expected if origins is None else origins)
+        for text in ("https://*.*.example.com", "https://a b", "https://\u00e9"):
+            told = self.mistakes(KYPELLO_API_CORS_ALLOW_ORIGIN=text)
+            self.assertIn("MINIO_API_CORS_ALLOW_ORIGIN", told)

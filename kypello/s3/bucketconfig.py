@@ -15,6 +15,7 @@ from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, EncryptionRequest
+from kypello.s3.bucketsettings import replace_settings
 from kypello.s3.call import Call
 from kypello.s3.errors import access_denied, not_implemented
 from kypello.s3.versions import read_version
@@ -50,14 +51,14 @@ class _Encryption:
     default: ServerSideEncryption | None
     blocks: bool
 
-    def replace(self, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    def settings(self) -> Mapping[str, bytes | None]:
         """
-        The settings of a bucket with this in place of what was configured.
+        The settings of a bucket that this takes.
         """
-        others = {name: value for name, value in settings.items() if name not in (SETTING, BLOCKED)}
-        if self.default is not None:
-            others[SETTING] = self.default.to_bytes()
-        return {**others, BLOCKED: SSE_C.encode()} if self.blocks else others
+        return {
+            SETTING: None if self.default is None else self.default.to_bytes(),
+            BLOCKED: SSE_C.encode() if self.blocks else None,
+        }
 
 
 async def put_encryption(call: Call) -> Response:
@@ -72,7 +73,7 @@ async def put_encryption(call: Call) -> Response:
             raise KMSNotConfigured()
         if wanted.default.key_id and front.test_key is not None:
             await front.test_key(master_key_name(wanted.default.key_id))
-    await _change(call, wanted.replace)
+    await replace_settings(call, wanted.settings())
     return Response(200)
 
 
@@ -109,7 +110,7 @@ async def delete_encryption(call: Call) -> Response:
     """
     Leave the encryption of new objects to the server.
     """
-    await _change(call, _Encryption(None, False).replace)
+    await replace_settings(call, _Encryption(None, False).settings())
     return Response(204)
 
 
@@ -195,10 +196,6 @@ async def check_exists(call: Call) -> None:
     # It may be stored with a key that this request need not bring.
     with suppress(Refused):
         await call.front.store.head(call.bucket, call.key, None, version_id)
-
-
-async def _change(call: Call, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
-    await call.front.store.change_bucket(call.bucket, change)
 
 
 def _read_encryption(body: bytes) -> _Encryption:

@@ -4,11 +4,13 @@
 Operations on buckets as a whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
 
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import BucketInfo
+from kypello.s3.buckettags import read_new_tags
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
 from kypello.s3.errors import access_denied, invalid_argument, not_implemented
@@ -17,16 +19,17 @@ from kypello.s3.payload import read_small
 from kypello.s3.tokens import read_token, write_token
 from kypello.s3.xml import (
     CONTENT_TYPE,
-    child_texts,
     children,
     document,
     escape,
+    malformed,
     read_document,
 )
 
 _MAX_BUCKETS = 10_000
 _LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
 _OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
+_NAMESPACE = "x-amz-bucket-namespace"
 _MAX_CONFIGURATION = 64 * 1024
 _CONFIGURATION = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
 
@@ -86,6 +89,11 @@ async def create_bucket(call: Call) -> Response:
         raise invalid_argument(
             "x-amz-object-ownership", ownership, "Invalid x-amz-object-ownership"
         )
+    namespace = head.header(_NAMESPACE) or "global"
+    if namespace == "account-regional":
+        raise not_implemented(_NAMESPACE)
+    if namespace != "global":
+        raise invalid_argument(_NAMESPACE, namespace, f"Invalid {_NAMESPACE}")
     lock = (head.header("x-amz-bucket-object-lock-enabled") or "false").lower()
     if lock == "true":
         raise not_implemented("x-amz-bucket-object-lock-enabled")
@@ -93,8 +101,10 @@ async def create_bucket(call: Call) -> Response:
         raise invalid_argument(
             "x-amz-bucket-object-lock-enabled", lock, "The value must be true or false"
         )
-    _check_configuration(call, await read_small(call.payload(), _MAX_CONFIGURATION))
-    await call.front.store.create_bucket(name, {})
+    settings = _read_settings(call, await read_small(call.payload(), _MAX_CONFIGURATION))
+    if settings:
+        await call.require("s3:PutBucketTagging")
+    await call.front.store.create_bucket(name, settings)
     return Response(200, (("Location", f"/{name}"),))
 
 
@@ -145,17 +155,32 @@ def _elements(buckets: Sequence[BucketInfo], region: str | None) -> str:
     )
 
 
-def _check_configuration(call: Call, body: bytes) -> None:
+def _read_settings(call: Call, body: bytes) -> Mapping[str, bytes]:
     """
-    See that the bucket is wanted as it will be.
+    The settings that a new bucket is to have: its tags, if there are any.
+
+    :raises Refused: The bucket is wanted as it would not be.
     """
     if not body:
+        return {}
+    parts: dict[str, Element] = {}
+    for part in children(read_document(body, "CreateBucketConfiguration"), _CONFIGURATION):
+        if part.tag in parts:
+            raise malformed()
+        parts[part.tag] = part
+    for name in ("Bucket", "Location"):
+        # Those that S3 Express knows.
+        if name in parts:
+            raise not_implemented(name)
+    _check_region(call, parts.get("LocationConstraint"))
+    return read_new_tags(parts["Tags"]) if "Tags" in parts else {}
+
+
+def _check_region(call: Call, constraint: Element | None) -> None:
+    if constraint is None:
         return
-    wanted = read_document(body, "CreateBucketConfiguration")
-    for element in children(wanted, _CONFIGURATION):
-        if element.tag != "LocationConstraint":
-            raise not_implemented(element.tag)
-    region = child_texts(wanted, _CONFIGURATION).get("LocationConstraint", "").strip()
-    configured = call.front.region
+    if len(constraint):
+        raise malformed()
+    region, configured = (constraint.text or "").strip(), call.front.region
     if configured is not None and region not in ("", "us-east-1", configured):
         raise Refused("InvalidRegion", "Region does not match.", {"Region": configured})

@@ -60,6 +60,8 @@ class Front:
     :ivar storage_classes: Labels that objects may have beside those that S3 always has here.
     :ivar default_key: The master key that is used when none is named.
     :ivar proxies: Whose word about the addresses of clients is taken.
+    :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
+        one ``*`` at most.
     """
 
     store: IObjectStore
@@ -80,6 +82,7 @@ class Front:
     storage_classes: frozenset[str] = frozenset()
     default_key: str = ""
     proxies: Sequence[Network] = ()
+    cors_origins: tuple[str, ...] = ("*",)
 
     @property
     def shown_region(self) -> str:

@@ -4,7 +4,8 @@
 The resource that serves all of S3: every path, every method.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from urllib.parse import unquote
 
 from attrs import define, evolve, field
@@ -17,7 +18,9 @@ from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import BUCKET_POLICY
+from kypello.s3.browsers import VARY, preflight, rules_of, tell_page
 from kypello.s3.call import Call, Front, settings_of
+from kypello.s3.cors import CORSRule
 from kypello.s3.errors import Subject, access_denied, error_response
 from kypello.s3.names import check_bucket_name, check_key, invalid_uri, split_target
 from kypello.s3.routes import BUCKET, OBJECT, SERVICE, Operation, find_operation
@@ -94,13 +97,20 @@ class _Exchange:
         """
         Find out what is wanted, and by whom, and do it.
         """
-        path, host_bucket = self._request.path, self._head.host_bucket
+        path, host_bucket, head = self._request.path, self._head.host_bucket, self._head
         if path.startswith(_HEALTH) and not host_bucket:
+            self._say(tell_page(head, rules_of({}, self._front.cors_origins)))
             return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
         self._bucket, self._key = split_target(self._request.uri, host_bucket.encode("latin-1"))
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
-        operation = self._find_operation(self._head)
+        if head.method == "OPTIONS":
+            self._request.operation = "Preflight"
+            self._say(preflight(head, await self._rules()))
+            return self._finished(Response(200))
+        if head.header("origin") is not None:
+            self._say(tell_page(head, await self._rules()))
+        operation = self._find_operation(head)
         self._request.operation = operation.name
         operation, call = await self._admit(operation)
         self._request.operation = operation.name
@@ -131,6 +141,25 @@ class _Exchange:
                 bodiless=self._head.method == "HEAD",
             )
         )
+
+    async def _rules(self) -> Sequence[CORSRule]:
+        """
+        What pages from elsewhere may do here.
+        """
+        settings = None
+        # What is wrong with a name, whoever sent it is told later.
+        with suppress(Refused):
+            bucket, _key = self._names()
+            settings = await settings_of(self._front.store, bucket) if bucket else None
+        return rules_of(settings or {}, self._front.cors_origins)
+
+    def _say(self, words: Sequence[tuple[str, str]]) -> None:
+        """
+        Have every answer to this request, an error as well, say what a rule allows.
+        """
+        if words:
+            varying = tuple(pair for pair in self._standing if pair[0] != "Vary")
+            self._standing = (*varying, VARY, *words)
 
     async def _tell_health(self, word: bytes) -> Response:
         self._request.operation = "Health"

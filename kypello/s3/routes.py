@@ -17,6 +17,7 @@ from attrs import frozen
 from kypello.auth.request import RequestHead
 from kypello.errors import PreconditionFailed, Refused
 from kypello.http.response import Response
+from kypello.s3 import unoffered
 from kypello.s3.acl import get_acl, put_bucket_acl, put_object_acl
 from kypello.s3.attributes import get_object_attributes
 from kypello.s3.bucketconfig import (
@@ -27,15 +28,7 @@ from kypello.s3.bucketconfig import (
     get_encryption,
     put_encryption,
 )
-from kypello.s3.bucketpolicy import (
-    delete_policy,
-    delete_public_access_block,
-    get_policy,
-    get_policy_status,
-    get_public_access_block,
-    put_policy,
-    put_public_access_block,
-)
+from kypello.s3.bucketpolicy import BLOCK, POLICY, get_policy_status
 from kypello.s3.buckets import (
     create_bucket,
     delete_bucket,
@@ -43,9 +36,11 @@ from kypello.s3.buckets import (
     head_bucket,
     list_buckets,
 )
+from kypello.s3.buckettags import TAGS
 from kypello.s3.call import Call
 from kypello.s3.copying import copy_object
 from kypello.s3.copysource import COPY_SOURCE
+from kypello.s3.cors import CORS
 from kypello.s3.deletion import delete_objects
 from kypello.s3.errors import not_implemented
 from kypello.s3.extensions import (
@@ -85,6 +80,7 @@ class Operation:
     :ivar action: What a policy must allow on the bucket or object; empty when the operation asks
         for each thing that it touches.
     :ivar versions: Whether it is another action, of a version, when the request names one.
+    :ivar settled: Whether it shows or accepts what is always the same.
     :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
     """
 
@@ -93,6 +89,7 @@ class Operation:
     perform: Perform
     versions: bool = False
     form: bool = False
+    settled: bool = False
 
     def action_for(self, head: RequestHead) -> str:
         """
@@ -116,11 +113,11 @@ def _configuration(
     :param delete: The action of its removal, which changes nothing; empty when there is none.
     :param put: Sets it to what it is; ``None`` when there is no such thing.
     """
-    methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get)}
+    methods = {"GET": Operation(f"Get{name}", f"s3:Get{name}", get, settled=True)}
     if delete:
-        methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent)
+        methods["DELETE"] = Operation(f"Delete{name}", delete, delete_absent, settled=True)
     if put is not None:
-        methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put)
+        methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put, settled=True)
     return methods
 
 
@@ -157,11 +154,11 @@ _BUCKET: Mapping[str, _Methods] = {
     },
     "accelerate": _configuration("AccelerateConfiguration", fixed("AccelerateConfiguration")),
     "acl": _configuration("BucketAcl", get_acl, put=put_bucket_acl),
-    "cors": _configuration(
-        "BucketCORS",
-        absent("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
-        "s3:PutBucketCORS",
-    ),
+    "cors": {
+        "GET": Operation("GetBucketCors", "s3:GetBucketCORS", CORS.get),
+        "PUT": Operation("PutBucketCors", "s3:PutBucketCORS", CORS.put),
+        "DELETE": Operation("DeleteBucketCors", "s3:PutBucketCORS", CORS.delete),
+    },
     "lifecycle": _configuration(
         "LifecycleConfiguration",
         absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
@@ -188,22 +185,18 @@ _BUCKET: Mapping[str, _Methods] = {
         put_ownership_controls,
     ),
     "policy": {
-        "GET": Operation("GetBucketPolicy", "s3:GetBucketPolicy", get_policy),
-        "PUT": Operation("PutBucketPolicy", "s3:PutBucketPolicy", put_policy),
-        "DELETE": Operation("DeleteBucketPolicy", "s3:DeleteBucketPolicy", delete_policy),
+        "GET": Operation("GetBucketPolicy", "s3:GetBucketPolicy", POLICY.get),
+        "PUT": Operation("PutBucketPolicy", "s3:PutBucketPolicy", POLICY.put),
+        "DELETE": Operation("DeleteBucketPolicy", "s3:DeleteBucketPolicy", POLICY.delete),
     },
     "policyStatus": {
         "GET": Operation("GetBucketPolicyStatus", "s3:GetBucketPolicyStatus", get_policy_status),
     },
     "publicAccessBlock": {
-        "GET": Operation(
-            "GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", get_public_access_block
-        ),
-        "PUT": Operation(
-            "PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", put_public_access_block
-        ),
+        "GET": Operation("GetPublicAccessBlock", "s3:GetBucketPublicAccessBlock", BLOCK.get),
+        "PUT": Operation("PutPublicAccessBlock", "s3:PutBucketPublicAccessBlock", BLOCK.put),
         "DELETE": Operation(
-            "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", delete_public_access_block
+            "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", BLOCK.delete
         ),
     },
     "replication": _configuration(
@@ -219,10 +212,15 @@ _BUCKET: Mapping[str, _Methods] = {
         fixed("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>"),
         put=put_request_payment,
     ),
-    "tagging": _configuration(
-        "BucketTagging", absent("NoSuchTagSet", "The TagSet does not exist"), "s3:PutBucketTagging"
-    ),
-    "versioning": _configuration("BucketVersioning", get_versioning, put=put_versioning),
+    "tagging": {
+        "GET": Operation("GetBucketTagging", "s3:GetBucketTagging", TAGS.get),
+        "PUT": Operation("PutBucketTagging", "s3:PutBucketTagging", TAGS.put),
+        "DELETE": Operation("DeleteBucketTagging", "s3:PutBucketTagging", TAGS.delete),
+    },
+    "versioning": {
+        "GET": Operation("GetBucketVersioning", "s3:GetBucketVersioning", get_versioning),
+        "PUT": Operation("PutBucketVersioning", "s3:PutBucketVersioning", put_versioning),
+    },
     "website": _configuration(
         "BucketWebsite",
         absent(
@@ -293,36 +291,10 @@ _FORCED: Mapping[str, Operation] = {
     "DeleteBucket": Operation("ForceDeleteBucket", "s3:ForceDeleteBucket", force_delete_bucket),
     "DeleteObject": Operation("ForceDeleteObject", "s3:DeleteObject", force_delete_object),
 }
-
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
-#: Subresources that S3 knows and this server does not.
-_UNSUPPORTED_BUCKET = (
-    "abac",
-    "analytics",
-    "events",
-    "intelligent-tiering",
-    "inventory",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
-    "metrics",
-    "replication-metrics",
-    "replication-reset",
-    "session",
-)
-_UNSUPPORTED_OBJECT = (
-    "annotation",
-    "annotations",
-    "encryption",
-    "lambdaArn",
-    "renameObject",
-    "restore",
-    "select",
-    "select-type",
-    "torrent",
-)
+#: Names the request that a function answers with ``WriteGetObjectResponse``.
+_LAMBDA = "x-amz-request-route"
 
 
 @frozen
@@ -331,17 +303,17 @@ class Level:
     What a path can lead to.
 
     :ivar kind: For error documents.
-    :ivar unsupported: Subresources that are known and not offered.
+    :ivar unsupported: Subresources that are known and not offered, and why.
     """
 
     kind: str
     routes: Mapping[str, _Methods]
-    unsupported: frozenset[str]
+    unsupported: Mapping[str, str]
 
 
-SERVICE = Level("SERVICE", _SERVICE, frozenset({"events"}))
-BUCKET = Level("BUCKET", _BUCKET, frozenset(_UNSUPPORTED_BUCKET))
-OBJECT = Level("OBJECT", _OBJECT, frozenset(_UNSUPPORTED_OBJECT))
+SERVICE = Level("SERVICE", _SERVICE, unoffered.SERVICE)
+BUCKET = Level("BUCKET", _BUCKET, unoffered.BUCKET)
+OBJECT = Level("OBJECT", _OBJECT, unoffered.OBJECT)
 
 
 def every_operation() -> Iterator[Operation]:
@@ -423,6 +395,8 @@ def _check_object(head: RequestHead, subresource: str) -> None:
 
 
 def _form(head: RequestHead) -> Operation:
+    if head.header(_LAMBDA) is not None:
+        raise not_implemented(_LAMBDA)
     kind = (head.header("content-type") or "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _POST_OBJECT

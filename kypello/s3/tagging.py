@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from urllib.parse import parse_qsl
+from xml.etree.ElementTree import Element
 
 from attrs import evolve
 
@@ -121,18 +122,26 @@ def read_tagging_header(head: RequestHead) -> Mapping[str, str]:
     return check_tags(pairs)
 
 
-def read_tagging_document(body: bytes) -> Mapping[str, str]:
+def read_tagging_document(
+    body: bytes, most: int = MAX_TAGS, kind: str = "Object"
+) -> Mapping[str, str]:
     """
-    The tags in a document.
-
-    :raises Refused: ``MalformedXML``, ``InvalidTag`` or ``BadRequest``.
+    The tags in a document; as :func:`read_tag_set`.
     """
     sets = list(children(read_document(body, "Tagging"), frozenset({"TagSet"})))
     if len(sets) != 1:
         raise malformed()
-    return check_tags(
-        _read_tag(child_texts(tag, _TAG)) for tag in children(sets[0], frozenset({"Tag"}))
-    )
+    return read_tag_set(sets[0], most, kind)
+
+
+def read_tag_set(tag_set: Element, most: int, kind: str) -> Mapping[str, str]:
+    """
+    The tags in an element; as :func:`check_tags`.
+
+    :raises Refused: ``MalformedXML``, ``InvalidTag`` or ``BadRequest``.
+    """
+    tags = [_read_tag(child_texts(tag, _TAG)) for tag in children(tag_set, frozenset({"Tag"}))]
+    return check_tags(tags, most, kind)
 
 
 def tagging_document(tags: Mapping[str, str]) -> bytes:
@@ -154,11 +163,15 @@ def tagging_headers(metadata: ObjectMetadata) -> Iterator[tuple[str, str]]:
         yield _COUNT, str(len(metadata.tags))
 
 
-def check_tags(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+def check_tags(
+    pairs: Iterable[tuple[str, str]], most: int = MAX_TAGS, kind: str = "Object"
+) -> Mapping[str, str]:
     """
-    See that an object may have these tags.
+    See that something may have these tags.
 
     :param pairs: Keys and values.
+    :param most: How many it may have.
+    :param kind: What it is, for people.
     :raises Refused: ``InvalidTag``, or ``BadRequest`` when there are too many.
     """
     tags: dict[str, str] = {}
@@ -172,8 +185,8 @@ def check_tags(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
         if key in tags:
             raise _invalid("Cannot provide multiple Tags with the same key", key, value)
         tags[key] = value
-    if len(tags) > MAX_TAGS:
-        raise Refused("BadRequest", f"Object tags cannot be greater than {MAX_TAGS}")
+    if len(tags) > most:
+        raise Refused("BadRequest", f"{kind} tags cannot be greater than {most}")
     return tags
 
 

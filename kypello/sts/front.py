@@ -4,7 +4,7 @@
 What all calls of the security token service share, and what one call is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +19,13 @@ from kypello.iam.slowing import Slowing
 from kypello.sts.wire import Fields
 
 
+def tell_nothing(head: RequestHead) -> Sequence[tuple[str, str]]:
+    """
+    Leave the pages of others to guess.
+    """
+    return ()
+
+
 @frozen(eq=False)
 class STSFront:
     """
@@ -30,6 +37,7 @@ class STSFront:
     :ivar directory: ``None`` when no LDAP server is configured.
     :ivar certificates: ``None`` when clients are not told by certificates.
     :ivar proxies: Whose word about the addresses of clients is taken.
+    :ivar tell_page: The headers that let a browser show the answer to the page that asks.
     """
 
     accounts: Accounts
@@ -41,6 +49,7 @@ class STSFront:
     directory: IDirectory | None = None
     certificates: Certificates | None = None
     proxies: Sequence[Network] = ()
+    tell_page: Callable[[RequestHead], Sequence[tuple[str, str]]] = tell_nothing
 
 
 @frozen(eq=False)

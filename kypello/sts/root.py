@@ -124,4 +124,5 @@ class _Exchange:
 
     def _finished(self, response: Response) -> Response:
         named = ("x-amz-request-id", self._request.request_id)
-        return Response(response.status, (named, *response.headers), response.body)
+        words = self._front.tell_page(read_head(self._request))
+        return Response(response.status, (named, *words, *response.headers), response.body)

@@ -345,6 +345,43 @@ class BucketTests(MCCase):
         ):
             self.assertIn(text, self.mc(*arguments, self.bucket, fails=True))
 
+    def test_tags(self) -> None:
+        """
+        A bucket can have tags.
+        """
+        self.mc("tag", "set", self.bucket, "kind=photos&year=2026")
+        (told,) = self.told("tag", "list", self.bucket)
+        self.assertEqual(told["tagset"], {"kind": "photos", "year": "2026"})
+        self.mc("tag", "remove", self.bucket)
+        self.assertIn(b"No tags found", self.mc("tag", "list", self.bucket, fails=True))
+
+    def test_cors(self) -> None:
+        """
+        A bucket can have rules for browsers, which count at once, in every process.
+        """
+        rules = self.work / "cors.xml"
+        rules.write_text(
+            "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example.com</AllowedOrigin>"
+            "<AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>"
+        )
+        self.mc("cors", "set", self.bucket, rules)
+        self.assertIn(b"https://app.example.com", self.mc("cors", "get", self.bucket))
+        for origin, status in (("https://app.example.com", 200), ("https://other.org", 403)):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+            request = Request(
+                f"{self.server.endpoint}/bucket/key", headers=headers, method="OPTIONS"
+            )
+            for _ in range(4):
+                try:
+                    with urlopen(request) as answer:
+                        found = answer.status
+                except HTTPError as error:
+                    found = error.code
+                    error.close()
+                self.assertEqual(found, status)
+        self.mc("cors", "remove", self.bucket)
+        self.assertIn(b"No bucket CORS", self.mc("cors", "get", self.bucket))
+
     def test_health(self) -> None:
         """
         ``ping`` and ``ready`` find the server well.

@@ -143,6 +143,8 @@ class CreateTests(FrontCase):
             b'<?xml version="1.0" encoding="utf-7"?><CreateBucketConfiguration/>',
             b"<CreateBucketConfiguration><Other/></CreateBucketConfiguration>",
             b'<CreateBucketConfiguration xmlns="urn:x"/>',
+            b"<CreateBucketConfiguration><Tags/><Tags/></CreateBucketConfiguration>",
+            b"<CreateBucketConfiguration><Tags><Other/></Tags></CreateBucketConfiguration>",
             configuration("<b/>"),
         ):
             self.refused("PUT", "/new", 400, "MalformedXML", body=body)
@@ -152,23 +154,27 @@ class CreateTests(FrontCase):
         """
         What a configuration may ask for, and would not get, is refused.
         """
-        for element in ("<Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>", "<Location/>"):
+        for element in ("<Bucket/>", "<Location/>"):
             body = f"<CreateBucketConfiguration>{element}</CreateBucketConfiguration>".encode()
             self.refused("PUT", "/new", 501, "NotImplemented", body=body)
         self.refused("GET", "/new", 404, "NoSuchBucket")
 
     def test_headers(self) -> None:
         """
-        Access lists are ignored; a lock that cannot be given is refused.
+        Access lists are ignored; a lock that cannot be given is refused, and so is a namespace.
         """
         self.send("PUT", "/new", headers={"x-amz-acl": "public-read"}, status=200)
         lock, ownership = "x-amz-bucket-object-lock-enabled", "x-amz-object-ownership"
         self.send("PUT", "/new-2", headers={lock: "false"}, status=200)
+        namespace = "x-amz-bucket-namespace"
         self.send("PUT", "/new-3", headers={ownership: "BucketOwnerEnforced"}, status=200)
+        self.send("PUT", "/new-5", headers={namespace: "global"}, status=200)
         for headers, status, code in (
             ({lock: "true"}, 501, "NotImplemented"),
             ({lock: "maybe"}, 400, "InvalidArgument"),
             ({ownership: "Nobody"}, 400, "InvalidArgument"),
+            ({namespace: "account-regional"}, 501, "NotImplemented"),
+            ({namespace: "other"}, 400, "InvalidArgument"),
         ):
             self.refused("PUT", "/new-4", status, code, headers=headers)
 

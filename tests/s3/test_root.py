@@ -100,7 +100,6 @@ class RouteTests(FrontCase):
         for method, target, kind, allowed in (
             ("PATCH", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
             ("POST", "/bucket/k", "OBJECT", "DELETE, GET, HEAD, PUT"),
-            ("OPTIONS", "/bucket", "BUCKET", "DELETE, GET, HEAD, PUT"),
             ("PUT", "/", "SERVICE", "GET"),
             ("DELETE", "/", "SERVICE", "GET"),
             ("GET", "/bucket?delete", "BUCKET", "POST"),
@@ -386,9 +385,10 @@ _HEADERS = (
     "x-amz-checksum-mode", "x-amz-server-side-encryption", "x-amz-storage-class",
     "x-amz-meta-a", "x-amz-object-ownership", "x-amz-website-redirect-location", "x-amz-trailer",
     "x-amz-sdk-checksum-algorithm", "Expires",
+    "origin", "access-control-request-method", "access-control-request-headers",
 )  # fmt: skip
 _PARAMETERS = (
-    "acl", "delete", "encryption", "location", "tagging", "uploads", "versions", "max-keys",
+    "acl", "cors", "delete", "encryption", "location", "tagging", "uploads", "versions", "max-keys",
     "prefix", "delimiter", "marker", "key-marker", "list-type", "continuation-token",
     "start-after", "encoding-type", "versionId", "partNumber", "max-buckets",
     "response-content-type", "response-expires", "fetch-owner",
@@ -406,7 +406,7 @@ class AnyInputTests(FrontCase):
 
     @settings(max_examples=300, deadline=None)
     @given(
-        st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE"]),
+        st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]),
         st.sampled_from(["/", "/bucket", "/bucket/k", "/bucket/empty", "/new"]),
         st.dictionaries(st.sampled_from(_PARAMETERS), _values, max_size=3),
         st.dictionaries(st.sampled_from(_HEADERS), _values, max_size=3),

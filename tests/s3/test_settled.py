@@ -81,8 +81,7 @@ class BareBucketTests(FrontCase):
         removes one.
         """
         for name in (
-            "accelerate", "cors", "lifecycle", "object-lock", "replication", "tagging",
-            "website",
+            "accelerate", "lifecycle", "object-lock", "replication", "website",
         ):  # fmt: skip
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")
         for name in ("accelerate", "acl", "logging", "notification", "requestPayment"):

@@ -4,11 +4,14 @@
 Tests for ``kypello.sts``: how calls are read and answered, and sessions of users.
 """
 
+from functools import partial
 from urllib.parse import urlencode
 
 from twisted.internet.defer import Deferred
 
 from kypello.model import Identity, Kind
+from kypello.s3.browsers import tell_page
+from kypello.s3.cors import default_rules
 from kypello.testing.harness import Answer
 from tests.sts.front import ROOT, STSCase, form, signed
 
@@ -42,6 +45,25 @@ class AnswerTests(STSCase):
                 "Expiration",
             ],
         )
+
+    async def test_pages(self) -> None:
+        """
+        Pages may see answers, errors as well, as far as the server is told to let them.
+        """
+        page = ("Origin", "https://app.example.com")
+        self.serve(tell_page=partial(tell_page, rules=default_rules(("https://*.example.com",))))
+        body = form("AssumeRole")
+        for lines, status in (
+            (signed(body, ROOT.access_key, ROOT.secret_key), 200),
+            (signed(body, ROOT.access_key, "other"), 403),
+        ):
+            answer = await self.harness.request("POST", "/", [*lines, page], body)
+            self.assertEqual(answer.status, status, answer.body)
+            self.assertEqual(answer.header("Access-Control-Allow-Origin"), page[1])
+            self.assertIsNone(answer.header("Access-Control-Allow-Credentials"))
+            other = ("Origin", "https://other.org")
+            answer = await self.harness.request("POST", "/", [*lines, other], body)
+            self.assertIsNone(answer.header("Access-Control-Allow-Origin"))
 
     async def test_version(self) -> None:
         """
