@@ -175,6 +175,19 @@ class Access:
         """
         return await self._configured().key(info) if SETTING in info.settings else None
 
+    async def try_bucket_key(self, bucket: str) -> tuple[MetadataKey | None, KypelloError | None]:
+        """
+        The metadata key of a bucket, or why it cannot be had: what is not encrypted can be looked
+        at without it.
+
+        :raises NoSuchBucket:
+        """
+        info = await self._store.bucket(bucket)
+        try:
+            return await self.bucket_key(info), None
+        except KypelloError as error:
+            return None, error
+
     async def listed(
         self,
         bucket: str,

@@ -17,7 +17,6 @@ from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import SETTING, encryption_for
-from kypello.errors import KypelloError
 from kypello.interfaces import (
     Assemble,
     Change,
@@ -212,9 +211,10 @@ class EncryptedStore:
 
         :raises KypelloError: As :meth:`head`; but no key of a client is needed.
         """
-        changing = Resealing(change, self._random, *await self._bucket_key(bucket))
+        bucket_key = await self._access.try_bucket_key(bucket)
+        changing = Resealing(change, self._random, *bucket_key)
         stored = await self._store.change_version(bucket, key, version_id, changing)
-        return known_object(stored, *await self._bucket_key(bucket))
+        return known_object(stored, *bucket_key)
 
     async def list(self, bucket: str, query: ListQuery) -> Listing:
         """
@@ -400,15 +400,4 @@ class EncryptedStore:
     async def _checked(self, bucket: str, condition: Condition | None) -> Condition | None:
         if condition is None:
             return None
-        return checking(condition, *await self._bucket_key(bucket))
-
-    async def _bucket_key(self, bucket: str) -> tuple[MetadataKey | None, KypelloError | None]:
-        """
-        The metadata key of a bucket, or why it cannot be had: what is not encrypted can be looked
-        at without it.
-        """
-        info = await self._store.bucket(bucket)
-        try:
-            return await self._access.bucket_key(info), None
-        except KypelloError as error:
-            return None, error
+        return checking(condition, *await self._access.try_bucket_key(bucket))

@@ -31,6 +31,9 @@ from kypello.versioning import told_sequence
 #: Ranges of keys: contents of small objects, and long lists of parts.
 _CONTENTS, _LISTS = (b"c", b"d"), (b"l", b"m")
 
+#: After how many versions no further key is looked at together with those before.
+_MANY = 4096
+
 #: How many of these are read at once.
 _FEW_CONTENTS, _FEW_LISTS = 64, 4
 
@@ -92,14 +95,13 @@ class CheckedObjects:
                 return
             # No key holds NUL, with which goes on whatever belongs to one.
             end = rows[-1][0][1:] + b"\x01" if len(rows) == PAGE else None
-            await self._window(_Window(place, begin, end), rows)
-            begin = end
+            window = _Window(place, begin, end)
+            window.current |= {key[1:]: value for key, value in rows}
+            await self._window(window)
+            begin = window.end
 
-    async def _window(self, window: _Window, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        window.current |= {key[1:]: value for key, value in rows}
-        async for page in self._records.pages(window.place, window.of(VERSIONS)):
-            for key, value in page:
-                self._version(window, key, value)
+    async def _window(self, window: _Window) -> None:
+        await self._versions(window)
         for key, value in window.current.items():
             record = self._object(window, key, value)
             if record is not None and record.version_id != NULL_VERSION:
@@ -109,6 +111,21 @@ class CheckedObjects:
         await self._small(window)
         await self._contents.look_at(window.whole)
         await self._apart(window)
+
+    async def _versions(self, window: _Window) -> None:
+        """
+        Look at all versions; when they are many, the window ends with the key that it has come to.
+        """
+        count = 0
+        async for page in self._records.pages(window.place, window.of(VERSIONS)):
+            for row, value in page:
+                key = row[1:].partition(b"\x00")[0]
+                if count >= _MANY and key != window.last:
+                    window.end = key
+                    window.current = {k: v for k, v in window.current.items() if k < key}
+                    return
+                self._version(window, row, value)
+                count += 1
 
     def _version(self, window: _Window, row: bytes, value: bytes) -> None:
         """

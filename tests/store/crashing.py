@@ -5,7 +5,8 @@ A process that writes until it is killed, and tells what it does.
 
 Before each write it prints ``B key size number``, and ``A key size number`` when the write has
 been acknowledged; the size is -1 for a deletion.  Each key has one writer.  Keys that begin
-with a slash are buckets; of uploads in parts ``told.py`` says what is printed.
+with a slash are buckets; of uploads in parts ``told.py`` says what is printed, and of versions
+``toldversions.py``.
 """
 
 import os
@@ -29,6 +30,8 @@ from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.contracts.object_store import blocks, pattern
 from tests.store.told import PREFIX, finish
+from tests.store.toldversions import BUCKET, found_versions
+from tests.store.toldversions import PREFIX as STACKS
 
 #: Deletion, content in the index, content in blobs.
 SIZES = (-1, 0, 700, 16_000, 17_000, 200_000, 2_500_000)
@@ -111,6 +114,39 @@ async def upload(store: LayoutStore, key: str, chance: random.Random) -> None:
             await tell(key, f"abort {name}", store.abort_upload("b", key, name))
 
 
+async def stack(store: LayoutStore, key: str, chance: random.Random) -> None:
+    """
+    Write and remove versions of one key, for ever.
+    """
+    ids = [version_id for version_id, _ in await found_versions(store, key)]
+    while True:
+        step = chance.random()
+        if ids and step < len(ids) / 16:
+            version_id = ids.pop(chance.randrange(len(ids)))
+            await say_version(
+                key, f"remove {version_id}", store.delete(BUCKET, key, None, version_id), False
+            )
+        elif step > 0.85:
+            ids.append(await say_version(key, "mark", store.delete(BUCKET, key), True))
+        else:
+            size, seed = chance.choice(SIZES[1:]), chance.randrange(1 << 30)
+            body = BytesSource(blocks(pattern(size, seed)))
+            put = store.put(BUCKET, key, body, lambda _, seed=seed: ObjectMetadata(str(seed)))
+            ids.append(await say_version(key, f"put {size} {seed}", put, True))
+
+
+async def say_version(key: str, what: str, work: Awaitable[Any], told: bool) -> str:
+    """
+    Take a step between two lines.
+
+    :param told: Whether its answer tells a version that was made.
+    """
+    os.write(1, f"B {key} {what}\n".encode())
+    version_id: str = (await work).version_id
+    os.write(1, f"A {key} {what}{f' {version_id}' if told else ''}\n".encode())
+    return version_id
+
+
 async def make(store: LayoutStore, name: str) -> None:
     """
     Make and delete one bucket, for ever.
@@ -142,6 +178,7 @@ async def main(path: Path, seed: int) -> None:
     chance = random.Random(seed)
     work = [write(store, f"key-{number}", chance) for number in range(8)]
     work += [upload(store, f"{PREFIX}{number}", chance) for number in range(4)]
+    work += [stack(store, f"{STACKS}{number}", chance) for number in range(3)]
     work += [make(store, "made"), sweep(sweeper)]
     await gatherResults([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
 

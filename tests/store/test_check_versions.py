@@ -56,8 +56,9 @@ class VersionTests(CheckCase):
         Each version is counted and read once, however versions lie in pages.
         """
         await self.fill()
-        for page in (256, 2):
+        for page, many in ((256, 4096), (2, 4096), (256, 1), (2, 3)):
             self.patch(checkedobjects, "PAGE", page)
+            self.patch(checkedobjects, "_MANY", many)
             figures, problems = await self.check(deep=True)
             self.assertEqual(problems, [])
             self.assertEqual((figures.objects, figures.parts, figures.decrypted), (13, 46, 5))

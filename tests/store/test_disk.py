@@ -21,6 +21,7 @@ from kypello.store.files import FileBlobs
 from kypello.store.layout import LayoutStore
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
+from kypello.versioning import SETTING, Versioning
 from tests.contracts.object_store import ObjectStoreContract, pattern
 from tests.contracts.uploads import UploadsContract
 from tests.contracts.versions import VersionsContract
@@ -28,6 +29,8 @@ from tests.store.crashing import parts
 from tests.store.disk import DiskCase
 from tests.store.faults import live_blobs, whats_wrong
 from tests.store.told import PREFIX, Told
+from tests.store.toldversions import BUCKET, ToldVersions
+from tests.store.toldversions import PREFIX as STACKS
 
 #: How often the process is killed.
 CYCLES = 16
@@ -104,6 +107,9 @@ class CrashTests(DiskCase):
             if key.startswith(PREFIX):
                 self.told.setdefault(key, Told(key)).note(told, rest)
                 continue
+            if key.startswith(STACKS):
+                self.stacks.setdefault(key, ToldVersions(key)).note(told, rest)
+                continue
             size, number = rest
             state = None if int(size) < 0 else (int(size), int(number))
             if told == "B":
@@ -120,8 +126,10 @@ class CrashTests(DiskCase):
         chance = random.Random(7)
         self.possible: dict[str, list[State]] = {}
         self.told: dict[str, Told] = {}
+        self.stacks: dict[str, ToldVersions] = {}
         index, _, store, _ = parts(path, self.lanes)
         await store.create_bucket("b", {})
+        await store.create_bucket(BUCKET, {SETTING: Versioning("Enabled").to_bytes()})
         await index.close()
         acknowledged = 0
         for cycle in range(CYCLES):
@@ -132,6 +140,7 @@ class CrashTests(DiskCase):
             self.note(lines)
             await self.check(path, chance)
         self.assertGreater(acknowledged, 20 * CYCLES)
+        self.assertTrue(all(stack.stack for stack in self.stacks.values()))
 
     async def check(self, path: Path, chance: random.Random) -> None:
         """
@@ -146,6 +155,8 @@ class CrashTests(DiskCase):
                     self.possible[key] = [state]
                 for told in self.told.values():
                     self.assertEqual(await told.check(store, chance), "", (told, turn))
+                for stack in self.stacks.values():
+                    self.assertEqual(await stack.check(store), "", (stack, turn))
                 await sweeper.sweep()
             self.assertEqual(await whats_wrong(index, blobs), [])
             files = sorted(each.name for each in (path / "blobs").glob("*/*"))

@@ -296,3 +296,28 @@ class RebuiltVersionsTests(VersionsCase):
         self.assertEqual((await self.store.head("b", "once")).version_id, "null")
         self.assertEqual(len(await self.rows("once")), 4)
         await self.assert_sound()
+
+    async def test_tagged_and_replaced(self) -> None:
+        """
+        A change of tags does not bring back what was replaced since, by a write that began before
+        it, although nothing has been swept.
+        """
+        await self.store.create_bucket("b", {})
+        await self.put("k", BIG, None, seed=1)
+        self.clock.advance(1)
+        body = StuckSource(blocks(pattern(BIG, 2)))
+        put = Deferred.fromCoroutine(
+            self.store.put("b", "k", body, lambda _: metadata_of(b"new"), None)
+        )
+        while body.waiting is None:
+            await self.lanes.lane().run(int)
+        self.clock.advance(1)
+        await self.store.change_version("b", "k", "", tagged(old="yes"))
+        body.waiting.callback(b"")
+        await put
+        before = await self.stacks()
+        await self.index.close()
+        lose(self.path / "index")
+        await self.rebuild()
+        self.assertEqual(await self.stacks(), before)
+        await self.assert_sound()
