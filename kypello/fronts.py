@@ -4,17 +4,20 @@
 The fronts of a server, put together behind one address.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import version
+from socket import gethostname
 from typing import Any
 
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.config import Config
 from kypello.http.balance import Balance
+from kypello.http.framing import BadRequest
 from kypello.http.fronts import Belongs, Fronts, below
 from kypello.http.request import StreamingRequest
+from kypello.http.response import Response
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -22,11 +25,17 @@ from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
+from kypello.monitor.bearer import Bearers
 from kypello.monitor.health import Health
+from kypello.monitor.requests import RequestTally
+from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
+from kypello.monitor.storage import Storage
+from kypello.monitor.tally import Layout, Tally
 from kypello.objects.canary import GuardedKMS
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
+from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
@@ -52,6 +61,16 @@ def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
     return tell
 
 
+def make_tally(worker: int, workers: int, descriptor: int) -> Tally:
+    """
+    What a process counts.
+
+    :param descriptor: Of what all of them share; ``-1`` for one that serves alone.
+    """
+    names = {operation.name for operation in every_operation()}
+    return Tally(Layout(tuple(sorted(names))), worker, workers, descriptor)
+
+
 def make_site(
     reactor: Any,
     config: Config,
@@ -62,6 +81,7 @@ def make_site(
     accounts: Accounts,
     authorities: Authorities,
     balance: Balance | None,
+    tally: Tally,
     stop: Callable[[], object],
 ) -> StreamingSite:
     """
@@ -71,9 +91,13 @@ def make_site(
     :param disk: The parts below *store*.
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
+    :param tally: What is counted.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    authenticator = Authenticator(accounts, region, reactor, config.signature_v2, proxies)
+    requests = RequestTally(tally)
+    authenticator = Authenticator(
+        accounts, region, reactor, config.signature_v2, proxies, requests.refused
+    )
 
     async def test_key(name: str) -> None:
         """
@@ -121,16 +145,40 @@ def make_site(
         reactor, config.identity, authorities, accounts, authenticator, proxies
     )
     health = Health(disk.probe, kms, reactor)
+    metrics = MetricsResource(
+        MetricsFront(
+            tally=tally,
+            health=health,
+            storage=Storage(store, config.directory, disk.lanes, reactor),
+            bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
+            lanes=disk.lanes,
+            clock=reactor,
+            server=f"{config.host or gethostname()}:{config.port}",
+            version=version("kypello"),
+            main=os.getpid() if balance is None else os.getppid(),
+        )
+    )
+
+    def refuse(error: BadRequest, request_id: str) -> Response:
+        """
+        Count what is no request, and answer it.
+        """
+        requests.invalid()
+        return refuse_framing(error, request_id, host_id=_HOST_ID)
+
     return StreamingSite(
         Fronts(
             (
                 (for_server(below(b"/minio/admin/"), domains), administration),
                 (for_server(below(b"/minio/kms/"), domains), administration),
                 (for_server(is_call, domains), tokens),
+                (for_server(below(PREFIX), domains), metrics),
+                (for_server(lambda request: request.path == OLDEST, domains), metrics),
             ),
             S3Resource(objects, health.probe),
         ),
         reactor,
-        refusal=partial(refuse_framing, host_id=_HOST_ID),
+        refusal=refuse,
         count=None if balance is None else balance.tell,
+        observer=requests,
     )

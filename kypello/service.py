@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.fronts import make_site
+from kypello.fronts import make_site, make_tally
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
@@ -40,6 +40,7 @@ from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
+from kypello.monitor.keycalls import CountedKMS
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
@@ -74,6 +75,7 @@ class Place:
     :ivar lock: Of the data directory.
     :ivar changes: What records change; see ``store/changes.py``.
     :ivar counts: How many connections each has; see ``http/balance.py``.
+    :ivar tally: What each has counted; see ``monitor/tally.py``.
     """
 
     worker: int = 0
@@ -82,6 +84,7 @@ class Place:
     lock: int = -1
     changes: int = -1
     counts: int = -1
+    tally: int = -1
 
 
 @frozen
@@ -244,12 +247,14 @@ class Server(MultiService):
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
-        kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
+        tally = make_tally(place.worker, place.workers, place.tally)
+        counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
+        kms = GuardedKMS(counted, disk.index, reactor)
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor)
+        keys = DataKeys(kms, reactor, hit=partial(tally.add, "key_hits"))
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -276,6 +281,7 @@ class Server(MultiService):
                 accounts,
                 prepared.authorities,
                 balance,
+                tally,
                 partial(_end, place),
             ),
             prepared.config.host,

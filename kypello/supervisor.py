@@ -39,6 +39,7 @@ from kypello.config import Config
 from kypello.errors import ConfigurationError
 from kypello.http.balance import Balance, shared_counts
 from kypello.http.transport import open_socket
+from kypello.monitor.tally import shared_tally
 from kypello.service import GRACE, Place, Prepared, Running, Server, embed, stop_all
 from kypello.store.changes import shared_table
 
@@ -52,7 +53,7 @@ _STEADY = 60.0
 _ENDING = 10.0
 
 #: What workers inherit: as these descriptors.
-_LISTENING, _LOCK, _CHANGES, _COUNTS = 3, 4, 5, 6
+_LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY = 3, 4, 5, 6, 7
 
 #: What a supervisor says to its workers.
 RELOAD, STOP = b"r", b"s"
@@ -183,18 +184,23 @@ class Supervisor(MultiService):
         if self._key_server is not None:
             # Or each worker would complain that it is not there.
             await self._key_server
-        self._shared = [shared_table(self._count), shared_counts(self._count)]
-        changes, counts = self._shared
+        self._shared = [
+            shared_table(self._count),
+            shared_counts(self._count),
+            shared_tally(self._count),
+        ]
+        changes, counts, tally = self._shared
         balance = Balance(0, self._count, counts)
         inherited = {
             _LISTENING: self._socket.fileno(),
             _LOCK: self.prepared.directory.lock,
             _CHANGES: changes,
             _COUNTS: counts,
+            _TALLY: tally,
         }
         assigned = evolve(config, root=self.prepared.root, kms=self.prepared.kms)
         for number in range(self._count):
-            place = Place(number, self._count, _LISTENING, _LOCK, _CHANGES, _COUNTS)
+            place = Place(number, self._count, _LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY)
             worker = WorkerService(
                 self._reactor, Assignment(assigned, place), inherited, balance, self._log
             )
