@@ -51,9 +51,8 @@ def request_series(tally: Tally) -> list[Family]:
     sums, layout = tally.sums(), tally.layout
     seen = {
         name.lower(): block
-        for name in layout.operations
-        if (block := layout.block(name)) is not None
-        and sums[block + TOTAL] + sums[block + INFLIGHT]
+        for name, block in layout.blocks.items()
+        if sums[block + TOTAL] + sums[block + INFLIGHT]
     }
     families = [
         by_label(
@@ -67,7 +66,7 @@ def request_series(tally: Tally) -> list[Family]:
     ]
     families.append(
         Family(
-            "minio_s3_ttfb_seconds_distribution",
+            "minio_s3_requests_ttfb_seconds_distribution",
             "counter",
             "Requests by the time until their answer began, no longer than le.",
             [

@@ -4,11 +4,14 @@
 Counts requests, as they begin, and as they are answered or given up.
 """
 
+from bisect import bisect_left
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from kypello.monitor.tally import (
+    BOUNDS,
     CANCELED,
     CLIENT_ERRORS,
     DURATIONS,
@@ -35,6 +38,7 @@ class RequestTally:
 
     _tally: Tally
     _row: memoryview = field(init=False, repr=False)
+    _blocks: Mapping[str, int] = field(init=False, repr=False)
     _received: int = field(init=False)
     _sent: int = field(init=False)
 
@@ -43,6 +47,7 @@ class RequestTally:
         Know the places that every request needs.
         """
         self._row = self._tally.row
+        self._blocks = self._tally.layout.blocks
         self._received = self._tally.layout.single("received")
         self._sent = self._tally.layout.single("sent")
 
@@ -50,10 +55,10 @@ class RequestTally:
         """
         Called when it is known what a request is, or better known than *before*.
         """
-        block = self._tally.layout.block(before)
+        block = self._blocks.get(before)
         if block is not None:
             self._row[block + INFLIGHT] -= 1
-        block = self._tally.layout.block(after)
+        block = self._blocks.get(after)
         if block is not None:
             self._row[block + INFLIGHT] += 1
 
@@ -61,7 +66,7 @@ class RequestTally:
         """
         Called when a request was answered, or its client went away.
         """
-        block = self._tally.layout.block(request.operation)
+        block = self._blocks.get(request.operation)
         if block is None:
             self._tally.add("others")
             return
@@ -77,7 +82,8 @@ class RequestTally:
         elif request.code >= 400:
             row[block + CLIENT_ERRORS] += 1
         if request.answered:
-            self._tally.last(block + DURATIONS, request.answered - request.started)
+            lasted = request.answered - request.started
+            row[block + DURATIONS + bisect_left(BOUNDS, lasted)] += 1
 
     def refused(self, code: str) -> None:
         """

@@ -9,7 +9,8 @@ again goes on from where its predecessor was, and no counter ever goes back.
 
 import mmap
 import os
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from attrs import define, field, frozen
@@ -105,11 +106,12 @@ class Layout:
         told = repr((self.operations, _SINGLE, BOUNDS)).encode()
         return int.from_bytes(sha256(told).digest()[:_SIZE], "big") | 1
 
-    def block(self, operation: str) -> int | None:
+    @property
+    def blocks(self) -> Mapping[str, int]:
         """
-        Where the numbers of a kind of request begin; ``None`` for what is none of S3.
+        Where the numbers of each kind of request begin.
         """
-        return self._blocks.get(operation)
+        return self._blocks
 
     def single(self, name: str) -> int:
         """
@@ -166,9 +168,7 @@ class Tally:
                 self.row[place] = 0
             self.row[_MEANING] = self.layout.meaning
         self.row[_PROCESS] = os.getpid()
-        for operation in self.layout.operations:
-            block = self.layout.block(operation)
-            assert block is not None
+        for block in self.layout.blocks.values():
             self.row[block + INFLIGHT] = 0
 
     def add(self, name: str, amount: int = 1) -> None:
@@ -183,12 +183,7 @@ class Tally:
 
         :param first: Where the durations of its kind begin.
         """
-        place = first
-        for bound in BOUNDS:
-            if seconds <= bound:
-                break
-            place += 1
-        self.row[place] += 1
+        self.row[first + bisect_left(BOUNDS, seconds)] += 1
 
     @property
     def processes(self) -> list[int]:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -111,9 +112,9 @@ class SumTests(WorkersCase):
             self.assertEqual(told["minio_s3_requests_errors_total"][get], 2)
             self.assertEqual(told["minio_s3_requests_5xx_errors_total"][get], 0)
             self.assertEqual(told["minio_s3_requests_inflight_total"][get], 0)
-            first_bytes = told["minio_s3_ttfb_seconds_distribution"]
+            first_bytes = told["minio_s3_requests_ttfb_seconds_distribution_total"]
             self.assertEqual(first_bytes["getobject", "+Inf"], before + 16)
-            self.assertGreaterEqual(told["minio_s3_traffic_sent_bytes"][()], 14_000)
+            self.assertGreaterEqual(told["minio_s3_traffic_sent_bytes_total"][()], 14_000)
 
     def requests(self, api: str) -> float:
         """
@@ -180,6 +181,8 @@ class SumTests(WorkersCase):
             head = f"PUT {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n\r\n"
             client.sendall(head.encode() + bytes(1000))
             yield
+            # Gone, and not only done with sending.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def sample(self, name: str) -> float:
         """
@@ -196,7 +199,7 @@ class SumTests(WorkersCase):
         resident = node["minio_node_process_resident_memory_bytes"][()]
         self.assertGreater(resident, 3 * 20e6)
         self.assertLess(abs(time.time() - node["minio_node_process_starttime_seconds"][()]), 60)
-        self.assertGreater(node["minio_node_process_cpu_total_seconds"][()], 0.1)
+        self.assertGreater(node["minio_node_process_cpu_total_seconds_total"][()], 0.1)
         self.assertGreater(node["minio_node_file_descriptor_open_total"][()], 20)
         room = os.statvfs(self.work)
         total = cluster["minio_cluster_capacity_raw_total_bytes"][()]
