@@ -10,8 +10,12 @@ from importlib.metadata import version
 from socket import gethostname
 from typing import Any
 
+from attrs import define
+
+from kypello.admin.broadcast import Broadcast
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
+from kypello.admin.tracing import Tracer
 from kypello.config import Config
 from kypello.http.balance import Balance
 from kypello.http.framing import BadRequest
@@ -61,6 +65,36 @@ def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
     return tell
 
 
+def node_name(config: Config) -> str:
+    """
+    What the server is called where it tells of itself.
+    """
+    return f"{config.host or gethostname()}:{config.port}"
+
+
+@define(eq=False)
+class _Observer:
+    """
+    Tells of requests to those who count, and to those who listen.
+    """
+
+    _requests: RequestTally
+    _tracer: Tracer
+
+    def named(self, before: str, after: str) -> None:
+        """
+        Called when it is known what a request is.
+        """
+        self._requests.named(before, after)
+
+    def ended(self, request: StreamingRequest) -> None:
+        """
+        Called when a request is over.
+        """
+        self._requests.ended(request)
+        self._tracer.ended(request)
+
+
 def make_tally(worker: int, workers: int, descriptor: int) -> Tally:
     """
     What a process counts.
@@ -82,6 +116,7 @@ def make_site(
     authorities: Authorities,
     balance: Balance | None,
     tally: Tally,
+    broadcast: Broadcast,
     stop: Callable[[], object],
 ) -> StreamingSite:
     """
@@ -92,9 +127,11 @@ def make_site(
     :param stop: Ends the whole server, after the requests that are under way.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
+    :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests = RequestTally(tally)
+    tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
         accounts, region, reactor, config.signature_v2, proxies, requests.refused
     )
@@ -139,6 +176,8 @@ def make_site(
             identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
+            broadcast=broadcast,
+            node=node_name(config),
         )
     )
     tokens = make_token_service(
@@ -153,7 +192,7 @@ def make_site(
             bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
             lanes=disk.lanes,
             clock=reactor,
-            server=f"{config.host or gethostname()}:{config.port}",
+            server=node_name(config),
             version=version("kypello"),
             main=os.getpid() if balance is None else os.getppid(),
         )
@@ -180,5 +219,5 @@ def make_site(
         reactor,
         refusal=refuse,
         count=None if balance is None else balance.tell,
-        observer=requests,
+        observer=_Observer(requests, tracer),
     )

@@ -19,13 +19,15 @@ from attrs import evolve, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
+from kypello.admin.broadcast import Broadcast
+from kypello.admin.tracing import LogFeed
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.fronts import make_site, make_tally
+from kypello.fronts import make_site, make_tally, node_name
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
@@ -45,6 +47,7 @@ from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
+from kypello.place import ALONE, Place
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
 
@@ -61,30 +64,6 @@ _PATIENCE = 5.0
 THREADS = max(8, 2 * (os.cpu_count() or 1))
 
 _log = Logger()
-
-
-@frozen
-class Place:
-    """
-    Where a process stands among those that serve one data directory.
-
-    :ivar worker: Its number, from 0.
-    :ivar workers: How many there are.
-    :ivar listening: The descriptor of the socket that all accept from; this one and the others
-        are ``-1`` for a process that serves alone.
-    :ivar lock: Of the data directory.
-    :ivar changes: What records change; see ``store/changes.py``.
-    :ivar counts: How many connections each has; see ``http/balance.py``.
-    :ivar tally: What each has counted; see ``monitor/tally.py``.
-    """
-
-    worker: int = 0
-    workers: int = 1
-    listening: int = -1
-    lock: int = -1
-    changes: int = -1
-    counts: int = -1
-    tally: int = -1
 
 
 @frozen
@@ -112,7 +91,7 @@ class Prepared:
     tls_files: TLSFiles | None
     tls: Loaded | None
     authorities: Authorities
-    place: Place = Place()
+    place: Place = ALONE
 
 
 @frozen
@@ -131,7 +110,7 @@ class Running:
     trouble: str
 
 
-def prepare(config: Config, place: Place = Place()) -> Prepared:
+def prepare(config: Config, place: Place = ALONE) -> Prepared:
     """
     Read and make what is on disk; blocking.
 
@@ -248,6 +227,8 @@ class Server(MultiService):
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
         tally = make_tally(place.worker, place.workers, place.tally)
+        self._broadcast = Broadcast(reactor, place.worker, place.workers, place.inboxes)
+        self._log_feed = LogFeed(self._broadcast, node_name(prepared.config))
         counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
         kms = GuardedKMS(counted, disk.index, reactor)
         if self._kes is not None:
@@ -282,6 +263,7 @@ class Server(MultiService):
                 prepared.authorities,
                 balance,
                 tally,
+                self._broadcast,
                 partial(_end, place),
             ),
             prepared.config.host,
@@ -299,6 +281,7 @@ class Server(MultiService):
         Called by Twisted: start all parts, and listen.
         """
         super().startService()
+        globalLogPublisher.addObserver(self._log_feed)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._fail)
 
@@ -361,8 +344,11 @@ class Server(MultiService):
             self._starting.cancel()
         if self._reloading.running:
             self._reloading.stop()
+        # Requests that end only with the server.
+        self._broadcast.end()
         await self._listener.stop(GRACE)
         await stop_all(self)
+        globalLogPublisher.removeObserver(self._log_feed)
 
 
 def embed(reactor: Any, prepared: Prepared, parent: MultiService) -> "Deferred[None] | None":

@@ -16,7 +16,7 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,10 @@ from twisted.python.failure import Failure
 import kypello
 from kypello.config import Config
 from kypello.errors import ConfigurationError
-from kypello.http.balance import Balance, shared_counts
+from kypello.http.balance import Balance
 from kypello.http.transport import open_socket
-from kypello.monitor.tally import shared_tally
-from kypello.service import GRACE, Place, Prepared, Running, Server, embed, stop_all
-from kypello.store.changes import shared_table
+from kypello.place import Place, Shared
+from kypello.service import GRACE, Prepared, Running, Server, embed, stop_all
 
 #: How long to wait until a worker that ended is started again, at first and at most, in seconds.
 BACK_OFF, LONGEST = 0.1, 30.0
@@ -51,9 +50,6 @@ _STEADY = 60.0
 
 #: How long a worker may take to end beyond the time that requests have, in seconds.
 _ENDING = 10.0
-
-#: What workers inherit: as these descriptors.
-_LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY = 3, 4, 5, 6, 7
 
 #: What a supervisor says to its workers.
 RELOAD, STOP = b"r", b"s"
@@ -150,7 +146,7 @@ class Supervisor(MultiService):
         self._starting: Deferred[None] | None = None
         self._key_server = embed(reactor, prepared, self)
         self._socket: socket.socket | None = None
-        self._shared: list[int] = []
+        self._shared: Shared | None = None
         self._workers: list[WorkerService] = []
 
     def startService(self) -> None:
@@ -184,25 +180,17 @@ class Supervisor(MultiService):
         if self._key_server is not None:
             # Or each worker would complain that it is not there.
             await self._key_server
-        self._shared = [
-            shared_table(self._count),
-            shared_counts(self._count),
-            shared_tally(self._count),
-        ]
-        changes, counts, tally = self._shared
-        balance = Balance(0, self._count, counts)
-        inherited = {
-            _LISTENING: self._socket.fileno(),
-            _LOCK: self.prepared.directory.lock,
-            _CHANGES: changes,
-            _COUNTS: counts,
-            _TALLY: tally,
-        }
+        lock = self.prepared.directory.lock
+        shared = self._shared = Shared.make(self._count, self._socket.fileno(), lock)
+        balance = Balance(0, self._count, shared.counts)
         assigned = evolve(config, root=self.prepared.root, kms=self.prepared.kms)
         for number in range(self._count):
-            place = Place(number, self._count, _LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY)
             worker = WorkerService(
-                self._reactor, Assignment(assigned, place), inherited, balance, self._log
+                self._reactor,
+                Assignment(assigned, shared.place(number)),
+                shared.inherited(number),
+                balance,
+                self._log,
             )
             worker.setServiceParent(self)
             self._workers.append(worker)
@@ -223,8 +211,8 @@ class Supervisor(MultiService):
         for worker in self._workers:
             worker.disownServiceParent()
         await stop_all(self)
-        for descriptor in self._shared:
-            os.close(descriptor)
+        if self._shared is not None:
+            self._shared.close()
         self.prepared.directory.close()
 
 
@@ -239,7 +227,7 @@ class WorkerService(Service):
         self,
         reactor: Any,
         assignment: Assignment,
-        inherited: dict[int, int],
+        inherited: Mapping[int, int],
         balance: Balance,
         log: int | None,
     ) -> None:
