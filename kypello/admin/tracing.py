@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from kypello.admin.broadcast import LOG, TRACE, Broadcast
 from kypello.admin.wire import json_bytes, tell_time
-from kypello.http.accesslog import host_of
+from kypello.http.accesslog import ACCESS_LOG, host_of
 
 if TYPE_CHECKING:
     from kypello.http.request import StreamingRequest
@@ -135,7 +135,7 @@ class LogFeed:
         if not self._broadcast.wanted(LOG):
             return
         level = event.get("log_level")
-        if level is None or level is LogLevel.debug or "operation" in event:
+        if level is None or level is LogLevel.debug or event.get("log_namespace") == ACCESS_LOG:
             return
         text = eventAsText(event, includeTimestamp=False)
         told = log_event(self._node, level.name.upper(), text, event["log_time"])
@@ -149,6 +149,8 @@ def log_event(node: str, level: str, text: str, now: float) -> bytes:
     text = text.encode("utf-8", "replace").decode()[:_LONGEST]
     return json_bytes(
         {
+            # Clients show no line without one.
+            "deploymentid": "kypello",
             "node": node,
             "level": level,
             "time": tell_time(now),
