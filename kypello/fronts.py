@@ -5,7 +5,7 @@ The fronts of a server, put together behind one address.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from socket import gethostname
 from typing import Any
@@ -117,14 +117,15 @@ def make_site(
     balance: Balance | None,
     tally: Tally,
     broadcast: Broadcast,
-    stop: Callable[[], object],
+    services: Mapping[str, Callable[[], object]],
 ) -> StreamingSite:
     """
     What answers requests.
 
     :param authorities: Who vouches for other servers, and for clients.
     :param disk: The parts below *store*.
-    :param stop: Ends the whole server, after the requests that are under way.
+    :param services: Ends the whole server, after the requests that are under way (``stop``), or
+        has its workers replaced (``restart``).
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
@@ -172,7 +173,7 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
-            services={"stop": stop},
+            services=services,
             identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,

@@ -203,12 +203,14 @@ class Server(MultiService):
         prepared: Prepared,
         started: Callable[[Running], object],
         failed: Callable[[Failure], object],
+        replace: Callable[[], object] | None = None,
     ) -> None:
         """
         Put the parts together.
 
         :param started: Called when it listens, and knows its master key or will not wait for it.
         :param failed: Called instead when it cannot.
+        :param replace: Has all workers replaced; ``None`` when this is the only process.
         """
         super().__init__()
         self.prepared = prepared
@@ -264,7 +266,7 @@ class Server(MultiService):
                 balance,
                 tally,
                 self._broadcast,
-                partial(_end, place),
+                {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
             ),
             prepared.config.host,
             prepared.config.port,
@@ -291,6 +293,14 @@ class Server(MultiService):
         """
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
+
+    def retire(self) -> None:
+        """
+        Leave what comes to others, and serve on who is here, each for one more request.
+        """
+        Deferred.fromCoroutine(self._listener.retire()).addErrback(
+            lambda failure: _log.failure("the socket is not left to others", failure)
+        )
 
     def reload(self) -> "Deferred[None]":
         """

@@ -86,6 +86,7 @@ class StreamingSite(Site):
     :ivar clock: Measures all deadlines.
     :ivar limits: What a peer may take.
     :ivar observer: Who is told about requests.
+    :ivar retiring: Whether a connection ends after the next request.
     :ivar refusal: Words the answer to something that is no HTTP request; called with the error
         and a fresh request id.
     """
@@ -121,6 +122,7 @@ class StreamingSite(Site):
         self.limits = limits
         self.access_log = access_log
         self.observer = observer
+        self.retiring = False
         self._random = entropy
         self._ids: list[str] = []
         self._server = f"Server: {server}\r\n".encode("ascii")
@@ -150,6 +152,13 @@ class StreamingSite(Site):
     def _count(self) -> None:
         if self._told is not None:
             self._told(len(self._channels))
+
+    def retire(self) -> None:
+        """
+        Answer one more request on each connection: others serve who comes again.
+        """
+        self.retiring = True
+        self._told = None
 
     async def drain(self, grace: float) -> None:
         """
