@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kypello.admin.broadcast import Broadcast
@@ -218,6 +218,8 @@ class Server(MultiService):
         self._starting: Deferred[None] | None = None
         self._kes: KESClient | None = None
         place = prepared.place
+        self._broadcast = Broadcast(reactor, place.worker, place.workers, place.inboxes)
+        LogFeed(self._broadcast, node_name(prepared.config)).setServiceParent(self)
         disk = DiskStore(
             reactor,
             prepared.directory,
@@ -229,8 +231,6 @@ class Server(MultiService):
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
         tally = make_tally(place.worker, place.workers, place.tally)
-        self._broadcast = Broadcast(reactor, place.worker, place.workers, place.inboxes)
-        self._log_feed = LogFeed(self._broadcast, node_name(prepared.config))
         counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
         kms = GuardedKMS(counted, disk.index, reactor)
         if self._kes is not None:
@@ -283,7 +283,6 @@ class Server(MultiService):
         Called by Twisted: start all parts, and listen.
         """
         super().startService()
-        globalLogPublisher.addObserver(self._log_feed)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._fail)
 
@@ -358,7 +357,6 @@ class Server(MultiService):
         self._broadcast.end()
         await self._listener.stop(GRACE)
         await stop_all(self)
-        globalLogPublisher.removeObserver(self._log_feed)
 
 
 def embed(reactor: Any, prepared: Prepared, parent: MultiService) -> "Deferred[None] | None":

@@ -56,7 +56,8 @@ class Inboxes:
     What processes share, as one of them sees it.
 
     :ivar table: The descriptor of the table: for each process which kinds are listened to there,
-        and how many events it could not put into an inbox; ``-1`` for the only process.
+        and then, for each, how many events it could not put into each inbox; ``-1`` for the only
+        process.
     :ivar receive: That of the own inbox.
     :ivar send: Those of all inboxes, by process.
     """
@@ -76,7 +77,7 @@ def shared_inboxes(workers: int) -> tuple[int, list[tuple[int, int]]]:
     table = os.memfd_create("kypello-listeners")
     pairs: list[tuple[int, int]] = []
     try:
-        os.ftruncate(table, 2 * workers * _SIZE)
+        os.ftruncate(table, _table_size(workers))
         for _ in range(workers):
             ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pairs.append((ends[0].detach(), ends[1].detach()))
@@ -85,6 +86,10 @@ def shared_inboxes(workers: int) -> tuple[int, list[tuple[int, int]]]:
             os.close(descriptor)
         raise
     return table, pairs
+
+
+def _table_size(workers: int) -> int:
+    return workers * (1 + workers) * _SIZE
 
 
 @define(eq=False)
@@ -109,7 +114,7 @@ class Broadcast:
         """
         Map the table: nobody listens here yet.
         """
-        self._memory = mmap.mmap(self._inboxes.table, 2 * self._workers * _SIZE)
+        self._memory = mmap.mmap(self._inboxes.table, _table_size(self._workers))
         self._numbers = memoryview(self._memory).cast("Q")
         self._silence = bytes(self._workers * _SIZE)
         self._numbers[self._worker] = 0
@@ -161,9 +166,9 @@ class Broadcast:
     @property
     def lost(self) -> int:
         """
-        How many events of all processes have found no room in an inbox.
+        How many events of all processes have found no room in the inbox here.
         """
-        return sum(self._numbers[self._workers :])
+        return sum(self._numbers[self._workers + self._worker :: self._workers])
 
     def deliver(self, kind: int, event: bytes) -> None:
         """
@@ -192,6 +197,15 @@ class Broadcast:
         for listener in list(self._listeners):
             listener.end()
 
+    def close(self) -> None:
+        """
+        Give up what is shared.
+        """
+        for each in self._outgoing:
+            each.close()
+        if self._inbox is not None:
+            self._inbox.close()
+
     def _want(self) -> None:
         wanted = 0
         for listener in self._listeners:
@@ -203,7 +217,7 @@ class Broadcast:
             self._outgoing[number].send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
             # No room, or too long.
-            self._numbers[self._workers + self._worker] += 1
+            self._numbers[self._workers * (1 + self._worker) + number] += 1
 
 
 @implementer(IReadDescriptor)
@@ -242,6 +256,12 @@ class _Inbox:
         """
         Called by Twisted: the reactor ends.
         """
+
+    def close(self) -> None:
+        """
+        Give up the own end.
+        """
+        self._socket.close()
 
     def forget(self) -> None:
         """

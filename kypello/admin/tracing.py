@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 from attrs import define
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.application.service import Service
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from zope.interface import implementer
 
 from kypello.admin.broadcast import LOG, TRACE, Broadcast
@@ -117,16 +118,34 @@ class Tracer:
 
 
 @implementer(ILogObserver)
-@define(eq=False)
-class LogFeed:
+class LogFeed(Service):
     """
     Tells lines of the log, when somebody listens, but for those about requests.
-
-    :ivar _node: What this server is called.
     """
 
-    _broadcast: Broadcast
-    _node: str
+    def __init__(self, broadcast: Broadcast, node: str) -> None:
+        """
+        Tell *broadcast*.
+
+        :param node: What this server is called.
+        """
+        self._broadcast = broadcast
+        self._node = node
+
+    def startService(self) -> None:
+        """
+        Called by Twisted: heed the log.
+        """
+        Service.startService(self)
+        globalLogPublisher.addObserver(self)
+
+    def stopService(self) -> None:
+        """
+        Called by Twisted: heed it no more, and have nothing told any more.
+        """
+        Service.stopService(self)
+        globalLogPublisher.removeObserver(self)
+        self._broadcast.close()
 
     def __call__(self, event: LogEvent) -> None:
         """

@@ -7,6 +7,7 @@
 import http.client
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -110,6 +111,41 @@ class ReplacingTests(AdminCase):
         self.mc("--json", "admin", "service", "restart", "--dry-run", "k")
         self.assertEqual(self.server.workers(), before)
         self.assertNotIn("replaced", self.server.log)
+
+
+class BadFilesTests(AdminCase):
+    """
+    Files that have become unusable.
+    """
+
+    def setUp(self) -> None:
+        """
+        Serve without TLS, in a home that has no certificates yet.
+        """
+        home = Path(self.mktemp()).resolve()
+        self.certs = home / ".kypello" / "certs"
+        self.environment = {**AdminCase.environment, "HOME": str(home)}
+        super().setUp()
+
+    def test_failure(self) -> None:
+        """
+        A worker that cannot start again is told of; the other one is left alone and serves on, and
+        all is well when the files are.
+        """
+        first, second = self.server.workers()
+        self.certs.mkdir(parents=True)
+        files = [self.certs / name for name in ("private.key", "public.crt")]
+        for path in files:
+            path.write_text("nothing of use")
+        self.mc("--json", "admin", "service", "restart", "k")
+        wait_until(lambda: "a worker is not replaced" in self.server.log)
+        alive = set(self.server.workers())
+        self.assertEqual(len({first, second} & alive), 1)
+        boto3_client(self.server).put_object(Bucket="bucket", Key="k", Body=b"content")
+        for path in files:
+            path.unlink()
+        # Each of the first two, and the one that is tried again.
+        wait_until(lambda: self.server.log.count("StreamingSite starting") == 3)
 
 
 class AloneTests(AdminCase):
