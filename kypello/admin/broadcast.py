@@ -145,6 +145,12 @@ class Broadcast:
             else:
                 self._send(number, bytes([kind]) + event)
 
+    def tell_from_thread(self, kind: int, event: bytes) -> None:
+        """
+        The same from another thread than that of the reactor.
+        """
+        self._reactor.callFromThread(self.tell, kind, event)
+
     def listen(self, kind: int, accepts: Accepts, drops: Drops) -> "Listener":
         """
         Listen from now on.

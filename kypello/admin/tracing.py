@@ -8,6 +8,7 @@ none.
 """
 
 from collections.abc import Iterable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -125,12 +126,13 @@ class LogFeed(Service):
 
     def __init__(self, broadcast: Broadcast, node: str) -> None:
         """
-        Tell *broadcast*.
+        Tell *broadcast*; this is the thread of the reactor.
 
         :param node: What this server is called.
         """
         self._broadcast = broadcast
         self._node = node
+        self._thread = get_ident()
 
     def startService(self) -> None:
         """
@@ -158,7 +160,10 @@ class LogFeed(Service):
             return
         text = eventAsText(event, includeTimestamp=False)
         told = log_event(self._node, level.name.upper(), text, event["log_time"])
-        self._broadcast.tell(LOG, told)
+        if get_ident() == self._thread:
+            self._broadcast.tell(LOG, told)
+        else:
+            self._broadcast.tell_from_thread(LOG, told)
 
 
 def log_event(node: str, level: str, text: str, now: float) -> bytes:

@@ -6,6 +6,7 @@ Tests for ``kypello.admin.broadcast`` and ``kypello.admin.streams``.
 
 import json
 import os
+import threading
 from typing import Any
 
 from attrs import evolve
@@ -273,6 +274,32 @@ class _Tracing:
         """
 
 
+class ThreadsReactor(MemoryReactorClock):
+    """
+    A reactor that does what other threads want when the test says so.
+    """
+
+    def __init__(self) -> None:
+        """
+        Nobody wants anything.
+        """
+        super().__init__()
+        self._calls: list[tuple[Any, ...]] = []
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        """
+        Called from another thread.
+        """
+        self._calls.append((call, *arguments))
+
+    def call_all(self) -> None:
+        """
+        Do it.
+        """
+        for call, *arguments in self._calls:
+            call(*arguments)
+
+
 class StreamTests(AdminCase):
     """
     The routes.
@@ -283,7 +310,8 @@ class StreamTests(AdminCase):
         Serve them.
         """
         super().setUp()
-        self.broadcast = Broadcast(self.clock)
+        self.reactor = ThreadsReactor()
+        self.broadcast = Broadcast(self.reactor)
         front = evolve(self.front, broadcast=self.broadcast, node="node")
         self.harness = Harness(AdminResource(front), access_log=False)
 
@@ -311,6 +339,13 @@ class StreamTests(AdminCase):
         self.assertNotIn(b"ConsoleMsg", client.received)
         feed({"log_level": LogLevel.info, "log_time": 1.0, "log_format": "a line"})
         self.assertIn(b'"ConsoleMsg":"[-#info] a line"', client.received)
+        event = {"log_level": LogLevel.warn, "log_time": 1.0, "log_format": "of a thread"}
+        thread = threading.Thread(target=feed, args=(event,))
+        thread.start()
+        thread.join()
+        self.assertNotIn(b"of a thread", client.received)
+        self.reactor.call_all()
+        self.assertIn(b"of a thread", client.received)
         client.go_away()
         self.assertFalse(self.broadcast.wanted(LOG))
 

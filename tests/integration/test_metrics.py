@@ -7,11 +7,13 @@ Prometheus' own parser reads the metrics of a real server of two workers.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeAlias
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -208,6 +210,31 @@ class SumTests(WorkersCase):
         self.assertEqual(drives, {(str(self.work / "data"),): total})
         self.assertEqual(cluster["minio_cluster_kms_online"][()], 1)
         self.assertGreater(cluster["kypello_kms_request_duration_seconds_count"][()], 0)
+
+    def test_document(self) -> None:
+        """
+        The documentation names what there is, and nothing else.
+        """
+        # Without a failure of each kind some series would not be there; their families are.
+        self.first.put_object(Bucket="bucket", Key="k", Body=b"content")
+        found = {
+            line.split()[2]
+            for kind in ("cluster", "node", "bucket", "resource")
+            for line in self.text(f"/minio/v2/metrics/{kind}").splitlines()
+            if line.startswith("# TYPE ")
+        }
+        document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+        rows = [line.split("|")[1] for line in document.splitlines() if line.startswith("| `")]
+        named = {name for row in rows for name in re.findall("`([a-z0-9_]+)`", row)}
+        self.assertEqual(named, found)
+
+    def text(self, path: str) -> str:
+        """
+        Metrics as they are sent.
+        """
+        with urlopen(self.endpoint + path, timeout=20) as answer:
+            text: str = answer.read().decode()
+            return text
 
     def test_refusals(self) -> None:
         """
