@@ -58,6 +58,7 @@ setup(
             "minio>=7.2",
             "awscli>=1.42",
             "hypothesis>=6.130",
+            "oidc-provider-mock>=0.3",
             "prometheus-client>=0.20",
         ],
         "check": [
