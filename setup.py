@@ -53,7 +53,14 @@ setup(
     ],
     extras_require={
         "demo": ["boto3>=1.40"],
-        "test": ["boto3>=1.40", "minio>=7.2", "awscli>=1.42", "hypothesis>=6.130"],
+        "test": [
+            "boto3>=1.40",
+            "minio>=7.2",
+            "awscli>=1.42",
+            "hypothesis>=6.130",
+            "oidc-provider-mock>=0.3",
+            "prometheus-client>=0.20",
+        ],
         "check": [
             "import-linter>=2.3",
             "mypy>=1.18",

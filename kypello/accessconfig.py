@@ -12,6 +12,7 @@ from attrs import frozen
 from kypello.environment import Environment
 
 _PROXIES = "MINIO_TRUSTED_PROXIES"
+_METRICS = "MINIO_PROMETHEUS_AUTH_TYPE"
 _SCOPE = "MINIO_BUCKET_POLICY_SCOPE"
 _SCOPES = ("all", "anonymous")
 
@@ -26,10 +27,12 @@ class AccessSettings:
     :ivar proxies: Whose ``X-Forwarded-For`` tells the address of a client.
     :ivar policies_for_all: Whether bucket policies count for everybody, as in AWS, and not only
         for anonymous requests, as in MinIO.
+    :ivar public_metrics: Whether everybody may read the metrics.
     """
 
     proxies: tuple[Network, ...] = ()
     policies_for_all: bool = True
+    public_metrics: bool = False
 
 
 def read_access(environment: Environment) -> AccessSettings:
@@ -41,7 +44,10 @@ def read_access(environment: Environment) -> AccessSettings:
         environment.mistakes.append(
             f"KYPELLO_BUCKET_POLICY_SCOPE is {scope!r}, and has to be all or anonymous."
         )
-    return AccessSettings(_proxies(environment), scope == "all")
+    metrics = environment.text(_METRICS) or "jwt"
+    if metrics not in ("jwt", "public"):
+        environment.mistakes.append(f"{_METRICS} is {metrics!r}, and has to be jwt or public.")
+    return AccessSettings(_proxies(environment), scope == "all", metrics == "public")
 
 
 def _proxies(environment: Environment) -> tuple[Network, ...]:

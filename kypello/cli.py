@@ -53,6 +53,7 @@ And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
   KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
+  MINIO_PROMETHEUS_AUTH_TYPE               jwt (default), or public: who may read the metrics
   KYPELLO_WORKERS                          for --workers
   KYPELLO_TRUSTED_PROXIES                  whose X-Forwarded-For counts, e.g. 10.0.0.0/8
   KYPELLO_BUCKET_POLICY_SCOPE              all (default), or anonymous as in MinIO

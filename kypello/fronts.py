@@ -4,17 +4,24 @@
 The fronts of a server, put together behind one address.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import os
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from socket import gethostname
 from typing import Any
 
+from attrs import define
+
+from kypello.admin.broadcast import Broadcast
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
+from kypello.admin.tracing import Tracer
 from kypello.config import Config
 from kypello.http.balance import Balance
+from kypello.http.framing import BadRequest
 from kypello.http.fronts import Belongs, Fronts, below
 from kypello.http.request import StreamingRequest
+from kypello.http.response import Response
 from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -22,13 +29,19 @@ from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
+from kypello.monitor.bearer import Bearers
 from kypello.monitor.health import Health
+from kypello.monitor.requests import RequestTally
+from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
+from kypello.monitor.storage import Storage
+from kypello.monitor.tally import Layout, Tally
 from kypello.objects.canary import GuardedKMS
 from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
 from kypello.s3.cors import default_rules
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
+from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
@@ -54,6 +67,46 @@ def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
     return tell
 
 
+def node_name(config: Config) -> str:
+    """
+    What the server is called where it tells of itself.
+    """
+    return f"{config.host or gethostname()}:{config.port}"
+
+
+@define(eq=False)
+class _Observer:
+    """
+    Tells of requests to those who count, and to those who listen.
+    """
+
+    _requests: RequestTally
+    _tracer: Tracer
+
+    def named(self, before: str, after: str) -> None:
+        """
+        Called when it is known what a request is.
+        """
+        self._requests.named(before, after)
+
+    def ended(self, request: StreamingRequest) -> None:
+        """
+        Called when a request is over.
+        """
+        self._requests.ended(request)
+        self._tracer.ended(request)
+
+
+def make_tally(worker: int, workers: int, descriptor: int) -> Tally:
+    """
+    What a process counts.
+
+    :param descriptor: Of what all of them share; ``-1`` for one that serves alone.
+    """
+    names = {operation.name for operation in every_operation()}
+    return Tally(Layout(tuple(sorted(names))), worker, workers, descriptor)
+
+
 def make_site(
     reactor: Any,
     config: Config,
@@ -64,18 +117,27 @@ def make_site(
     accounts: Accounts,
     authorities: Authorities,
     balance: Balance | None,
-    stop: Callable[[], object],
+    tally: Tally,
+    broadcast: Broadcast,
+    services: Mapping[str, Callable[[], object]],
 ) -> StreamingSite:
     """
     What answers requests.
 
     :param authorities: Who vouches for other servers, and for clients.
     :param disk: The parts below *store*.
-    :param stop: Ends the whole server, after the requests that are under way.
+    :param services: Ends the whole server, after the requests that are under way (``stop``), or
+        has its workers replaced (``restart``).
     :param balance: Told of connections; ``None`` for a process that serves alone.
+    :param tally: What is counted.
+    :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    authenticator = Authenticator(accounts, region, reactor, config.signature_v2, proxies)
+    requests = RequestTally(tally)
+    tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
+    authenticator = Authenticator(
+        accounts, region, reactor, config.signature_v2, proxies, requests.refused
+    )
 
     async def test_key(name: str) -> None:
         """
@@ -114,10 +176,12 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
-            services={"stop": stop},
+            services=services,
             identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
+            broadcast=broadcast,
+            node=node_name(config),
         )
     )
     tokens = make_token_service(
@@ -130,16 +194,40 @@ def make_site(
         partial(tell_page, rules=default_rules(config.cors_origins)),
     )
     health = Health(disk.probe, kms, reactor)
+    metrics = MetricsResource(
+        MetricsFront(
+            tally=tally,
+            health=health,
+            storage=Storage(store, config.directory, disk.lanes, reactor),
+            bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
+            lanes=disk.lanes,
+            clock=reactor,
+            server=node_name(config),
+            version=version("kypello"),
+            main=os.getpid() if balance is None else os.getppid(),
+        )
+    )
+
+    def refuse(error: BadRequest, request_id: str) -> Response:
+        """
+        Count what is no request, and answer it.
+        """
+        requests.invalid()
+        return refuse_framing(error, request_id, host_id=_HOST_ID)
+
     return StreamingSite(
         Fronts(
             (
                 (for_server(below(b"/minio/admin/"), domains), administration),
                 (for_server(below(b"/minio/kms/"), domains), administration),
                 (for_server(is_call, domains), tokens),
+                (for_server(below(PREFIX), domains), metrics),
+                (for_server(lambda request: request.path == OLDEST, domains), metrics),
             ),
             S3Resource(objects, health.probe),
         ),
         reactor,
-        refusal=partial(refuse_framing, host_id=_HOST_ID),
+        refusal=refuse,
         count=None if balance is None else balance.tell,
+        observer=_Observer(requests, tracer),
     )

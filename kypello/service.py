@@ -22,10 +22,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kypello.admin.broadcast import Broadcast
+from kypello.admin.tracing import LogFeed
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.fronts import make_site
+from kypello.fronts import make_site, make_tally, node_name
 from kypello.http.balance import Balance
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
@@ -40,10 +42,12 @@ from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
+from kypello.monitor.keycalls import CountedKMS
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
+from kypello.place import ALONE, Place
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
 
@@ -60,28 +64,6 @@ _PATIENCE = 5.0
 THREADS = max(8, 2 * (os.cpu_count() or 1))
 
 _log = Logger()
-
-
-@frozen
-class Place:
-    """
-    Where a process stands among those that serve one data directory.
-
-    :ivar worker: Its number, from 0.
-    :ivar workers: How many there are.
-    :ivar listening: The descriptor of the socket that all accept from; this one and the others
-        are ``-1`` for a process that serves alone.
-    :ivar lock: Of the data directory.
-    :ivar changes: What records change; see ``store/changes.py``.
-    :ivar counts: How many connections each has; see ``http/balance.py``.
-    """
-
-    worker: int = 0
-    workers: int = 1
-    listening: int = -1
-    lock: int = -1
-    changes: int = -1
-    counts: int = -1
 
 
 @frozen
@@ -109,7 +91,7 @@ class Prepared:
     tls_files: TLSFiles | None
     tls: Loaded | None
     authorities: Authorities
-    place: Place = Place()
+    place: Place = ALONE
 
 
 @frozen
@@ -128,7 +110,7 @@ class Running:
     trouble: str
 
 
-def prepare(config: Config, place: Place = Place()) -> Prepared:
+def prepare(config: Config, place: Place = ALONE) -> Prepared:
     """
     Read and make what is on disk; blocking.
 
@@ -224,12 +206,14 @@ class Server(MultiService):
         prepared: Prepared,
         started: Callable[[Running], object],
         failed: Callable[[Failure], object],
+        replace: Callable[[], object] | None = None,
     ) -> None:
         """
         Put the parts together.
 
         :param started: Called when it listens, and knows its master key or will not wait for it.
         :param failed: Called instead when it cannot.
+        :param replace: Has all workers replaced; ``None`` when this is the only process.
         """
         super().__init__()
         self.prepared = prepared
@@ -237,6 +221,8 @@ class Server(MultiService):
         self._starting: Deferred[None] | None = None
         self._kes: KESClient | None = None
         place = prepared.place
+        self._broadcast = Broadcast(reactor, place.worker, place.workers, place.inboxes)
+        LogFeed(self._broadcast, node_name(prepared.config)).setServiceParent(self)
         disk = DiskStore(
             reactor,
             prepared.directory,
@@ -247,12 +233,14 @@ class Server(MultiService):
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
-        kms = GuardedKMS(self._make_kms(reactor, disk), disk.index, reactor)
+        tally = make_tally(place.worker, place.workers, place.tally)
+        counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
+        kms = GuardedKMS(counted, disk.index, reactor)
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor)
+        keys = DataKeys(kms, reactor, hit=partial(tally.add, "key_hits"))
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -279,7 +267,9 @@ class Server(MultiService):
                 accounts,
                 prepared.authorities,
                 balance,
-                partial(_end, place),
+                tally,
+                self._broadcast,
+                {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
             ),
             prepared.config.host,
             prepared.config.port,
@@ -305,6 +295,14 @@ class Server(MultiService):
         """
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
+
+    def retire(self) -> None:
+        """
+        Leave what comes to others, and serve on who is here, each for one more request.
+        """
+        Deferred.fromCoroutine(self._listener.retire()).addErrback(
+            lambda failure: _log.failure("the socket is not left to others", failure)
+        )
 
     def reload(self) -> "Deferred[None]":
         """
@@ -358,6 +356,8 @@ class Server(MultiService):
             self._starting.cancel()
         if self._reloading.running:
             self._reloading.stop()
+        # Requests that end only with the server.
+        self._broadcast.end()
         await self._listener.stop(GRACE)
         await stop_all(self)
 

@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,7 +20,11 @@ from zope.interface import implementer
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.process import run
 from kypello.service import Running, Server, prepare
-from kypello.supervisor import RELOAD, STOP, Assignment
+from kypello.workerprocess import RELOAD, REPLACE, RETIRE, STOP, Assignment
+
+#: How long a worker that is replaced serves on the connections that it has, in seconds: who has
+#: come just now is about to send a request.
+_QUIET = 2.0
 
 _log = Logger()
 
@@ -102,12 +108,25 @@ def main() -> int:
             _report({"failed": f"a worker cannot start: {failure.getErrorMessage()}"})
         reactor.stop()
 
+    def replace() -> None:
+        _report(REPLACE)
+
+    def stop() -> None:
+        # Both the time and the supervisor may have said so.
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def retire() -> None:
+        server.retire()
+        reactor.callLater(_QUIET, stop)
+
     try:
-        server = Server(reactor, prepare(assignment.config, assignment.place), started, failed)
+        prepared = prepare(assignment.config, assignment.place)
+        server = Server(reactor, prepared, started, failed, replace)
     except ConfigurationError as error:
         _report({"failed": "\n".join(error.mistakes)})
         return 1
-    reactor.addReader(LifeLine(0, {RELOAD: server.reload, STOP: reactor.stop}))
+    reactor.addReader(LifeLine(0, {RELOAD: server.reload, STOP: stop, RETIRE: retire}))
     run(reactor, server, signals=False)
     return 1 if failures else 0
 

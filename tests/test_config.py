@@ -344,6 +344,15 @@ class FrontTests(ConfigCase):
         self.assertFalse(config.access.policies_for_all)
         self.assertIn("all or anonymous", self.mistakes(KYPELLO_BUCKET_POLICY_SCOPE="none"))
 
+    def test_metrics(self) -> None:
+        """
+        Metrics are for those who bring a token, or for everybody.
+        """
+        self.assertFalse(self.parse().access.public_metrics)
+        self.assertFalse(self.parse(MINIO_PROMETHEUS_AUTH_TYPE="jwt").access.public_metrics)
+        self.assertTrue(self.parse(KYPELLO_PROMETHEUS_AUTH_TYPE="public").access.public_metrics)
+        self.assertIn("jwt or public", self.mistakes(MINIO_PROMETHEUS_AUTH_TYPE="none"))
+
     def test_storage_classes(self) -> None:
         """
         Labels may be added, but none that promises an archive.

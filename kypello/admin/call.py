@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
+from kypello.admin.broadcast import Broadcast
 from kypello.admin.errors import access_denied, invalid_argument
 from kypello.admin.sealer import Sealer
 from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_response
@@ -51,6 +52,8 @@ class AdminFront:
         by what runs the server.
     :ivar identity: Who else says who somebody is.
     :ivar proxies: Whose word about the addresses of clients is taken.
+    :ivar broadcast: What happens in the server; ``None`` when that is not told.
+    :ivar node: What the server is called where it tells that.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -70,6 +73,8 @@ class AdminFront:
     identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
+    broadcast: Broadcast | None = None
+    node: str = ""
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

@@ -24,10 +24,6 @@ _JOBS = "There are no batch jobs."
 _POOLS = "The server keeps its data in one directory: there are no pools."
 _COUNTS = "Objects are not counted: that would take to list all of them."
 _DIAGNOSIS = "The server makes no profiles and measures nothing by itself: see docs/performance.md."
-_LOGS = (
-    "The server has one line for each request in its log, which goes to where what runs it puts"
-    " it, such as journalctl."
-)
 _BUCKETS = "Buckets are set up by the S3 API."
 _PROVIDERS = "Providers of identities are set up on the command line and in the environment."
 _LOCKS = "Nothing here is locked for longer than a request."
@@ -95,7 +91,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " POST inspect-data, GET metrics",
         _DIAGNOSIS,
     ),
-    **_admin("GET log, GET trace", _LOGS),
     **_admin("GET export-bucket-metadata, PUT import-bucket-metadata", _BUCKETS),
     **_admin("PUT idp-config/*, POST idp-config/*, DELETE idp-config/*", _PROVIDERS),
     **_admin("GET top/locks, POST force-unlock", _LOCKS),

@@ -22,6 +22,7 @@ from kypello.admin import (
     server,
     serviceaccounts,
     settings,
+    streams,
     users,
 )
 from kypello.admin.call import Call
@@ -159,6 +160,8 @@ ROUTES: tuple[Route, ...] = (
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),
     _route("GET accountinfo", _NOTHING, server.account_info),
     _asking("POST service", _SERVICE, server.service),
+    _route("GET trace", "admin:ServerTrace", streams.trace),
+    _route("GET log", "admin:ConsoleLog", streams.log),
     _route("GET get-config-kv", _CONFIG, settings.get_config),
     _route("GET help-config-kv", _CONFIG, settings.help_config),
     _route("GET config", _CONFIG, settings.export_config),

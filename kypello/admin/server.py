@@ -135,7 +135,8 @@ async def service(call: Call) -> Response:
     perform = front.services.get(action)
     if perform is None:
         raise not_offered(
-            "The server is started and stopped by what runs it, such as systemctl restart."
+            "The server is one process, which is started and stopped by what runs it, such as"
+            " systemctl restart. With several workers (--workers) they are replaced one by one."
         )
     rehearsal = call.parameter("dry-run") == "true"
     if not rehearsal:

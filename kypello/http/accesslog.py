@@ -15,7 +15,10 @@ from twisted.logger import Logger, LogLevel
 if TYPE_CHECKING:
     from kypello.http.request import StreamingRequest
 
-_log = Logger()
+#: What tells lines about requests from others.
+ACCESS_LOG = "kypello.http.accesslog"
+
+_log = Logger(ACCESS_LOG)
 
 
 def log_request(request: "StreamingRequest", now: float) -> None:

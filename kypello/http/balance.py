@@ -68,6 +68,12 @@ class Balance:
         """
         self._counts[worker] = _AWAY
 
+    def leave(self) -> None:
+        """
+        Tell that this process accepts nothing any more.
+        """
+        self.away(self._worker)
+
     @property
     def turn(self) -> bool:
         """

@@ -98,15 +98,27 @@ class Listener:
             self._tls.loaded = loaded
             _log.info("the TLS files have changed and are in use")
 
+    async def retire(self) -> None:
+        """
+        Leave new connections to other processes, and answer one more request on each that is here.
+        """
+        self._site.retire()
+        if self._balance is not None:
+            self._balance.leave()
+        await self._refuse()
+
     async def stop(self, grace: float) -> None:
         """
         Accept no more connections, and let the requests that are under way end.
 
         :param grace: How long they may take, in seconds.
         """
+        await self._refuse()
+        await self._site.drain(grace)
+
+    async def _refuse(self) -> None:
         if self._listening is not None:
             port, self._listening = self._listening, None
             await maybeDeferred(port.stopListening)
             if self._socket >= 0:
                 os.close(self._socket)
-        await self._site.drain(grace)

@@ -32,7 +32,7 @@ class StreamingRequest(Request):
     :ivar head: The head as sent.
     :ivar body: The body, a :class:`kypello.interfaces.IBodySource`.
     :ivar request_id: 16 upper-case hex digits, unique for all practical purposes.
-    :ivar operation: What the request turned out to be, for the access log; set by the front.
+    :ivar answered: When its answer began, by the same clock as *started*; 0 before.
     :ivar aborted: The client went away before the answer was complete.
     :ivar started: When the head was in, in seconds of the site's clock.
     """
@@ -41,8 +41,9 @@ class StreamingRequest(Request):
     # Twisted's annotation names its own channel; ours has the same public methods.
     channel: "StreamingChannel | None"  # type: ignore[assignment]
     site: "StreamingSite"
-    operation = "-"
+    answered = 0.0
     aborted = False
+    _operation = "-"
 
     def __init__(self, channel: "StreamingChannel", head: Head) -> None:
         """
@@ -67,6 +68,21 @@ class StreamingRequest(Request):
         Name the request without its query, which may hold a signature.
         """
         return f"<StreamingRequest {self.request_id}>"
+
+    @property
+    def operation(self) -> str:
+        """
+        What the request turned out to be, for the access log; set by the front.
+        """
+        return self._operation
+
+    @operation.setter
+    def operation(self, name: str) -> None:
+        # Whose end was told is no longer told of.
+        if name != self._operation and not self.aborted:
+            if self.site.observer is not None:
+                self.site.observer.named(self._operation, name)
+            self._operation = name
 
     @cached_property
     def requestHeaders(self) -> Headers:  # type: ignore[override]
@@ -158,6 +174,7 @@ class StreamingRequest(Request):
         assert self.channel is not None
         self.code = status
         self.startedWriting = 1
+        self.answered = self.site.clock.seconds()
         if status not in NO_BODY_CODES:
             if size is not None:
                 lines += b"Content-Length: %d\r\n" % size

@@ -7,7 +7,7 @@ A tree of resources behind streaming connections.
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -55,6 +55,22 @@ class Limits:
     drain_time: float = 5.0
 
 
+class Observer(Protocol):
+    """
+    Who is told about requests.
+    """
+
+    def named(self, before: str, after: str) -> None:
+        """
+        Called when it is known what a request is, or better known than *before*.
+        """
+
+    def ended(self, request: StreamingRequest) -> None:
+        """
+        Called when a request was answered, or its client went away.
+        """
+
+
 def refuse_plainly(error: BadRequest, _request_id: str) -> Response:
     """
     Answer a request that is no HTTP with its reason as text.
@@ -69,6 +85,8 @@ class StreamingSite(Site):
 
     :ivar clock: Measures all deadlines.
     :ivar limits: What a peer may take.
+    :ivar observer: Who is told about requests.
+    :ivar retiring: Whether a connection ends after the next request.
     :ivar refusal: Words the answer to something that is no HTTP request; called with the error
         and a fresh request id.
     """
@@ -88,6 +106,7 @@ class StreamingSite(Site):
         entropy: Callable[[int], bytes] = os.urandom,
         access_log: bool = True,
         count: Callable[[int], object] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """
         Serve *resource*.
@@ -102,6 +121,8 @@ class StreamingSite(Site):
         self.refusal = refusal
         self.limits = limits
         self.access_log = access_log
+        self.observer = observer
+        self.retiring = False
         self._random = entropy
         self._ids: list[str] = []
         self._server = f"Server: {server}\r\n".encode("ascii")
@@ -131,6 +152,13 @@ class StreamingSite(Site):
     def _count(self) -> None:
         if self._told is not None:
             self._told(len(self._channels))
+
+    def retire(self) -> None:
+        """
+        Answer one more request on each connection: others serve who comes again.
+        """
+        self.retiring = True
+        self._told = None
 
     async def drain(self, grace: float) -> None:
         """
@@ -182,8 +210,10 @@ class StreamingSite(Site):
         """
         Called by Twisted when a request is over.
         """
+        assert isinstance(request, StreamingRequest)
+        if self.observer is not None:
+            self.observer.ended(request)
         if self.access_log:
-            assert isinstance(request, StreamingRequest)
             log_request(request, self.clock.seconds())
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -4,7 +4,7 @@
 Who sent a request: one verified signature, or nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from hmac import compare_digest
 
@@ -66,6 +66,7 @@ class Authenticator:
     :ivar _clock: Tells the time in seconds since the epoch.
     :ivar _signature_v2: Whether signatures of version 2 count, in queries and forms.
     :ivar _proxies: Whose word about the addresses of clients is taken.
+    :ivar _refused: Told the code of each refusal.
     """
 
     _identities: IIdentities
@@ -73,6 +74,7 @@ class Authenticator:
     _clock: IReactorTime
     _signature_v2: bool = True
     _proxies: Sequence[Network] = ()
+    _refused: Callable[[str], object] | None = None
     _failures: Failures = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -165,6 +167,8 @@ class Authenticator:
         return Authenticated(identity, head, PayloadMode(), signature, "POST")
 
     async def _slow_down(self, error: Refused, head: RequestHead) -> None:
+        if self._refused is not None:
+            self._refused(error.code)
         if error.code in _GUESSES:
             await self._failures.failed(source_address(head, self._proxies))
 

@@ -1,5 +1,5 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Health for probes.
+Health for probes, and metrics for Prometheus.
 """

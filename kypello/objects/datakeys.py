@@ -157,11 +157,14 @@ class DataKeys:
     Makes and opens data keys, sharing calls and, as far as *reuse* says, results.
 
     Failures are not remembered.  All methods raise what the KMS raises.
+
+    :ivar _hit: Called when a key that is needed has been opened already.
     """
 
     _kms: IKMS
     _clock: IReactorTime
     _reuse: Reuse = Reuse()
+    _hit: Callable[[], object] | None = None
     _bucket_keys: _Recent[_BucketKey] = field(init=False)
     _opened: _Recent[bytes] = field(init=False)
     _object_keys: _Recent[StreamKey] = field(init=False)
@@ -219,6 +222,8 @@ class DataKeys:
         opening = (key_name, sealed, context)
         plaintext = self._opened.get(opening)
         if plaintext is not None:
+            if self._hit is not None:
+                self._hit()
             return plaintext
         return await self._opening.run(opening, lambda: self._open(opening))
 
@@ -226,7 +231,10 @@ class DataKeys:
         """
         The object key that was opened for *owner*, as long as its data key would be kept.
         """
-        return self._object_keys.get(owner)
+        key = self._object_keys.get(owner)
+        if key is not None and self._hit is not None:
+            self._hit()
+        return key
 
     async def open_object_key(
         self,

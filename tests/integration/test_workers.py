@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ _PART = 5 * 1024 * 1024
 class WorkersCase(SyncCase):
     """
     A test with a server of two workers, and a client for each of them.
+
+    :cvar environment: Of the server.
     """
+
+    environment: Mapping[str, str] = _ENVIRONMENT
 
     def setUp(self) -> None:
         """
@@ -37,7 +42,7 @@ class WorkersCase(SyncCase):
         """
         self.work = Path(self.mktemp()).resolve()
         self.work.mkdir(parents=True)
-        self.server = ServerProcess(self.work / "data", _ENVIRONMENT, ("--workers", "2"))
+        self.server = ServerProcess(self.work / "data", self.environment, ("--workers", "2"))
         self.server.start()
         self.addCleanup(self.server.stop)
         self.client().create_bucket(Bucket="bucket")

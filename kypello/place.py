@@ -1,0 +1,125 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the processes share that serve one data directory.
+"""
+
+import os
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from kypello.admin.broadcast import Inboxes, shared_inboxes
+from kypello.http.balance import shared_counts
+from kypello.monitor.tally import shared_tally
+from kypello.store.changes import shared_table
+
+#: What workers inherit: as these descriptors, the last one being the first of many.
+_LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _LISTENERS, _RECEIVE, _SEND = range(3, 11)
+
+
+@frozen
+class Place:
+    """
+    Where a process stands among those that serve one data directory.
+
+    :ivar worker: Its number, from 0.
+    :ivar workers: How many there are.
+    :ivar listening: The descriptor of the socket that all accept from; this one and the others
+        are ``-1`` for a process that serves alone.
+    :ivar lock: Of the data directory.
+    :ivar changes: What records change; see ``store/changes.py``.
+    :ivar counts: How many connections each has; see ``http/balance.py``.
+    :ivar tally: What each has counted; see ``monitor/tally.py``.
+    :ivar inboxes: Where each hears of what happens; see ``admin/broadcast.py``.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    listening: int = -1
+    lock: int = -1
+    changes: int = -1
+    counts: int = -1
+    tally: int = -1
+    inboxes: Inboxes = field(factory=Inboxes)
+
+
+#: The place of a process that serves alone.
+ALONE = Place()
+
+
+@frozen
+class Shared:
+    """
+    What a supervisor makes for its workers, as its own descriptors.
+
+    :ivar _inboxes: Of each, where it is emptied and filled.
+    """
+
+    _workers: int
+    _listening: int
+    _lock: int
+    counts: int
+    _changes: int
+    _tally: int
+    _listeners: int
+    _inboxes: list[tuple[int, int]]
+
+    @classmethod
+    def make(cls, workers: int, listening: int, lock: int) -> "Shared":
+        """
+        Make all of it.
+
+        :param listening: The socket that all accept from.
+        :param lock: Of the data directory.
+        :raises OSError: The system has no room for it.
+        """
+        made: list[int] = []
+        try:
+            for make in (shared_counts, shared_table, shared_tally):
+                made.append(make(workers))
+            listeners, inboxes = shared_inboxes(workers)
+        except BaseException:
+            for descriptor in made:
+                os.close(descriptor)
+            raise
+        counts, changes, tally = made
+        return cls(workers, listening, lock, counts, changes, tally, listeners, inboxes)
+
+    def place(self, number: int) -> Place:
+        """
+        Where a worker stands.
+        """
+        return Place(
+            number,
+            self._workers,
+            _LISTENING,
+            _LOCK,
+            _CHANGES,
+            _COUNTS,
+            _TALLY,
+            Inboxes(_LISTENERS, _RECEIVE, tuple(range(_SEND, _SEND + self._workers))),
+        )
+
+    def inherited(self, number: int) -> Mapping[int, int]:
+        """
+        What a worker inherits, by the descriptors that it will have.
+        """
+        return {
+            _LISTENING: self._listening,
+            _LOCK: self._lock,
+            _CHANGES: self._changes,
+            _COUNTS: self.counts,
+            _TALLY: self._tally,
+            _LISTENERS: self._listeners,
+            _RECEIVE: self._inboxes[number][0],
+            **{_SEND + other: fill for other, (_empty, fill) in enumerate(self._inboxes)},
+        }
+
+    def close(self) -> None:
+        """
+        Give up what was made.
+        """
+        made = (self._changes, self.counts, self._tally, self._listeners)
+        for descriptor in (*made, *(end for pair in self._inboxes for end in pair)):
+            os.close(descriptor)
