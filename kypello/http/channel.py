@@ -187,8 +187,7 @@ class StreamingChannel(Sender):
         self._deadline.clear()
         request = StreamingRequest(self, head)
         self._exchange = exchange = Exchange(head, request)
-        if self.site.retiring:
-            exchange.persistent = False
+        exchange.persistent &= not self.site.retiring
         if head.expects_continue and exchange.complete:
             # Nothing is to come, but boto3 of 2024 takes the answer that follows a final one
             # for a part of it, and waits for ever.
