@@ -6,6 +6,7 @@ The fronts of a server, put together behind one address.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from socket import gethostname
 from typing import Any
