@@ -157,6 +157,19 @@ class Database:
         if connection is not None:
             connection.close()
 
+    def leave(self) -> None:
+        """
+        Close the connection while no other process does: the last to go takes the log away.
+        """
+        if self._connection is None:
+            return
+        try:
+            with _locked(self._path.parent / "lock"):
+                self.close()
+        except FileNotFoundError:
+            # The directory is gone, and with it the log.
+            self.close()
+
     def _opened(self) -> sqlite3.Connection | None:
         try:
             inode = self._path.stat().st_ino

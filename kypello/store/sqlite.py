@@ -136,7 +136,7 @@ class _Space:
         Close both connections, behind what is under way.
         """
         for lane, database in self._connections:
-            await lane.run(database.close)
+            await lane.run(database.leave)
 
     async def drop(self) -> None:
         """

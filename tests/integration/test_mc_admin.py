@@ -253,7 +253,6 @@ class ServerTests(AdminCase):
         self.mc("batch", "list", "k")
         self.mc("idp", "openid", "ls", "k")
         self.mc("stat", self.bucket)
-        self.admin("logs", "k", fails="one line for each request")
 
     def test_stop(self) -> None:
         """

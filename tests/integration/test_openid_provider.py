@@ -136,6 +136,7 @@ class ProviderTests(SyncCase):
         """
         The credentials that a token is worth.
         """
+        wait_until(lambda: "gives the role" in self.server.log)
         (role,) = re.findall(r"gives the role (\S+)", self.server.log)
         sts = self.client("sts", "", "")
         answer = sts.assume_role_with_web_identity(
