@@ -184,14 +184,15 @@ class SoundTests(StoreCheckCase):
 
     def test_stopped(self) -> None:
         """
-        A server that was stopped leaves no logs, and none are made.
+        What a server leaves when it is stopped is sound, and a check makes no logs of databases
+        and removes none.
         """
         server = ServerProcess(self.directory, self.environment)
         server.start()
         self.assertEqual(server.stop(), 0)
-        self.assertEqual(list((self.directory / "index").rglob("*-*")), [])
+        left = set((self.directory / "index").rglob("*-*"))
         self.sound("--deep")
-        self.assertEqual(list((self.directory / "index").rglob("*-*")), [])
+        self.assertEqual(set((self.directory / "index").rglob("*-*")), left)
 
     def test_in_use(self) -> None:
         """
