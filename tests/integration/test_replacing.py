@@ -138,14 +138,14 @@ class BadFilesTests(AdminCase):
         for path in files:
             path.write_text("nothing of use")
         self.mc("--json", "admin", "service", "restart", "k")
-        wait_until(lambda: "a worker is not replaced" in self.server.log)
+        wait_until(lambda: "a worker is not replaced" in self.server.log, 60)
         alive = set(self.server.workers())
         self.assertEqual(len({first, second} & alive), 1)
         boto3_client(self.server).put_object(Bucket="bucket", Key="k", Body=b"content")
         for path in files:
             path.unlink()
         # Each of the first two, and the one that is tried again.
-        wait_until(lambda: self.server.log.count("StreamingSite starting") == 3)
+        wait_until(lambda: self.server.log.count("StreamingSite starting") == 3, 60)
 
 
 class AloneTests(AdminCase):
