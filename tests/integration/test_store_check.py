@@ -184,6 +184,18 @@ class SoundTests(StoreCheckCase):
 
     def test_stopped(self) -> None:
         """
+        A server of one process that was stopped leaves no logs, and none are made.
+        """
+        environment = {**self.environment, "KYPELLO_WORKERS": "1"}
+        server = ServerProcess(self.directory, environment)
+        server.start()
+        self.assertEqual(server.stop(), 0)
+        self.assertEqual(list((self.directory / "index").rglob("*-*")), [])
+        self.sound("--deep")
+        self.assertEqual(list((self.directory / "index").rglob("*-*")), [])
+
+    def test_stopped_workers(self) -> None:
+        """
         What a server leaves when it is stopped is sound, and a check makes no logs of databases
         and removes none.
         """
