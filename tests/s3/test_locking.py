@@ -6,6 +6,9 @@ Tests for ``kypello.s3.locking``: what is stored with a lock, and what it keeps.
 
 from xml.etree.ElementTree import Element
 
+from twisted.internet.defer import Deferred
+
+from tests.contracts.locks import LOCK, locked
 from tests.s3.front import Headers, at, read_xml, texts
 from tests.s3.locks import BYPASS, DAY, LockCase, WriteCase, configuration, hold, retention
 from tests.s3.secure import SecureChannel, customer
@@ -293,6 +296,20 @@ class RemovalTests(WriteCase):
             self.refused("DELETE", target, 405, "MethodNotAllowed", headers=_FORCE)
         found = texts(read_xml(self.send("GET", "/locked?versions")), "Version/VersionId")
         self.assertEqual(found, [free, kept])
+
+    def test_without_setting(self) -> None:
+        """
+        What is locked is kept whatever the bucket was when the request came, by force or not.
+        """
+        self.put("k")
+        locking = self.store.change_version("bucket", "k", "", locked(LOCK))
+        self.successResultOf(Deferred.fromCoroutine(locking))
+        for headers in ({}, BYPASS):
+            target = "/bucket/k?versionId=null"
+            self.refused("DELETE", target, 403, "AccessDenied", headers=headers)
+        for target in ("/bucket", "/bucket/k"):
+            self.refused("DELETE", target, 403, "AccessDenied", headers=_FORCE)
+        self.assertEqual(self.send("GET", "/bucket/k", status=200).body, b"content")
 
     def test_bucket(self) -> None:
         """
