@@ -44,6 +44,7 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
+from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
 
@@ -134,7 +135,7 @@ def make_site(
     :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests = RequestTally(tally)
+    requests, usage = RequestTally(tally), Usage(disk.index)
     tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
         accounts, region, reactor, config.signature_v2, proxies, requests.refused
@@ -177,6 +178,7 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
+            usage=usage,
             services=services,
             identity=config.identity,
             proxies=proxies,
@@ -199,7 +201,7 @@ def make_site(
         MetricsFront(
             tally=tally,
             health=health,
-            storage=Storage(store, config.directory, disk.lanes, reactor),
+            storage=Storage(store, usage, config.directory, disk.lanes, reactor),
             bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
             lanes=disk.lanes,
             clock=reactor,

@@ -48,6 +48,8 @@ from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
 from kypello.place import ALONE, Place
+from kypello.scanner.scan import Scan, Scanner
+from kypello.scanner.usage import Usage, UsageVisitor
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
 
@@ -252,6 +254,9 @@ class Server(MultiService):
         )
         if not place.worker:
             SessionSweeper(accounts, reactor).setServiceParent(self)
+            visitors = [UsageVisitor(Usage(disk.index), reactor)]
+            scan = Scan(store, visitors, reactor, prepared.config.scanner.pace)
+            Scanner(scan).setServiceParent(self)
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)

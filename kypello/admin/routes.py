@@ -157,6 +157,7 @@ ROUTES: tuple[Route, ...] = (
     _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
+    _route("GET datausageinfo", "admin:DataUsageInfo", server.usage),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),
     _route("GET accountinfo", _NOTHING, server.account_info),
     _asking("POST service", _SERVICE, server.service),
