@@ -29,6 +29,7 @@ from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
+from kypello.lifecycle.fates import Calendar
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.health import Health
@@ -164,6 +165,7 @@ def make_site(
         default_key=kms.default_key,
         proxies=proxies,
         cors_origins=config.cors_origins,
+        calendar=Calendar(config.scanner.day),
     )
     administration = AdminResource(
         AdminFront(

@@ -31,6 +31,7 @@ from kypello.s3.headers import (
     read_overrides,
     read_stored_headers,
 )
+from kypello.s3.lifecycle import expiration_headers
 from kypello.s3.payload import Payload
 from kypello.s3.ranges import content_range, wanted_part, wanted_range
 from kypello.s3.versions import deletion_headers, read_version, version_headers
@@ -89,6 +90,7 @@ async def put_object(call: Call) -> Response:
     )
     sealing = sealing_headers(info.metadata.sealing, context=True)
     headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
+    headers.extend(expiration_headers(call, info))
     return Response(200, [*headers, *version_headers(call.settings, info.version_id)])
 
 
@@ -203,6 +205,7 @@ def _read_delete(head: RequestHead) -> tuple[Condition | None, str]:
 def _answer_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
     head = call.head
     headers = [*object_headers(info), *version_headers(call.settings, info.version_id)]
+    headers.extend(expiration_headers(call, info))
     part = wanted_part(head, info)
     if part is not None:
         headers.append(("x-amz-mp-parts-count", str(len(info.parts))))

@@ -79,7 +79,6 @@ else is refused as `AccessControlListNotSupported`.
 """
 
 _NO_EVENTS = "No event can be sent yet."
-_NO_LIFECYCLE = "Nothing expires yet."
 _NO_LOCK = "Nothing can be locked yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
 _NO_WEBSITE = "Web sites have an endpoint of their own in S3; use a web server in front."
@@ -103,13 +102,6 @@ NOTES: Mapping[tuple[str, ...], str] = {
         "PutBucketOwnershipControls",
     ): "`BucketOwnerEnforced`.",
     ("GetBucketRequestPayment", "PutBucketRequestPayment"): "`BucketOwner`.",
-    (
-        "DeleteBucketLifecycle",
-        "GetBucketLifecycle",
-        "GetBucketLifecycleConfiguration",
-        "PutBucketLifecycle",
-        "PutBucketLifecycleConfiguration",
-    ): _NO_LIFECYCLE,
     ("DeleteBucketReplication", "GetBucketReplication", "PutBucketReplication"): _NO_REPLICATION,
     ("DeleteBucketWebsite", "GetBucketWebsite", "PutBucketWebsite"): _NO_WEBSITE,
     (
@@ -129,6 +121,7 @@ REMARKS: Mapping[str, str] = {
     "GetBucketEncryption": "`ServerSideEncryptionConfigurationNotFoundError` unless it was set.",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
     "PutBucketEncryption": "Without `aws:kms:dsse`.",
+    "PutBucketLifecycleConfiguration": "Without transitions; see [lifecycle.md](lifecycle.md).",
 }
 
 _EXTENSIONS: Mapping[str, str] = {

@@ -80,9 +80,7 @@ class BareBucketTests(FrontCase):
         What would change a bucket and cannot is not implemented; it never makes a bucket, or
         removes one.
         """
-        for name in (
-            "accelerate", "lifecycle", "object-lock", "replication", "website",
-        ):  # fmt: skip
+        for name in ("accelerate", "object-lock", "replication", "website"):
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")
         for name in ("accelerate", "acl", "logging", "notification", "requestPayment"):
             self.refused("DELETE", f"/bucket?{name}", 501, "NotImplemented")
