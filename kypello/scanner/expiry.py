@@ -1,0 +1,239 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Removes what is over: versions, by the rules of their bucket, and unfinished uploads.
+
+It comes along with who walks over everything.  What it saw may have changed when it acts, so each
+removal is made on condition that its version is as it was seen: still the current one, or still
+not, with the same tags, and not locked.  What is not goes on living until the next round.
+"""
+
+from collections.abc import Sequence
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kypello.errors import KypelloError, NoSuchBucket, NoSuchUpload
+from kypello.interfaces import IObjectStore
+from kypello.lifecycle.fates import Action, Calendar, Fates, Removal, abortion_of, is_locked
+from kypello.lifecycle.rules import Rule, rules_of
+from kypello.model import BucketInfo, ListedVersion, ObjectInfo, UploadInfo, UploadQuery
+
+_PAGE = UploadQuery(limit=100)
+_PARTS = 1000
+
+_log = Logger()
+
+
+class _Changed(KypelloError):
+    """
+    Something is not as it was seen.
+    """
+
+
+@frozen(eq=False)
+class _Check:
+    """
+    What must hold in the instant in which a version is removed.
+    """
+
+    _removal: Removal
+    _clock: IReactorTime
+
+    def current(self, found: ObjectInfo | None) -> None:
+        """
+        Called with what is current.
+
+        :raises _Changed:
+        """
+        version = self._removal.version
+        is_current = found is not None and _same(found, version.info)
+        if is_current != (version.latest and not version.marker):
+            raise _Changed()
+        # A delete marker that hides what is below hides it no more if there is something above.
+        if self._removal.last and version.marker and found is not None:
+            raise _Changed()
+
+    def removed(self, found: ObjectInfo | None) -> None:
+        """
+        Called with what is removed for good.
+
+        :raises _Changed:
+        """
+        if found is None:
+            return
+        if is_locked(found, _now(self._clock)):
+            raise _Changed()
+        if self._removal.action is Action.REMOVE and not _same(found, self._removal.version.info):
+            raise _Changed()
+
+
+def _same(found: ObjectInfo, seen: ObjectInfo) -> bool:
+    return (found.version_id, found.modified, found.metadata.tags) == (
+        seen.version_id,
+        seen.modified,
+        seen.metadata.tags,
+    )
+
+
+def _now(clock: IReactorTime) -> int:
+    return int(clock.seconds() * 1e9)
+
+
+@define(eq=False)
+class ExpiryVisitor:
+    """
+    Removes what is over in all buckets.
+
+    :ivar _store: Above the encryption.
+    :ivar _stale: As in :class:`kypello.scannerconfig.ScannerSettings`.
+    """
+
+    _store: IObjectStore
+    _clock: IReactorTime
+    _calendar: Calendar
+    _stale: float | None
+
+    async def enter(self, bucket: BucketInfo) -> "ExpiryVisit":
+        """
+        Begin with a bucket.
+        """
+        return ExpiryVisit(bucket.name, self._store, self._clock, self._calendar, self._stale)
+
+    async def finish(self, buckets: Sequence[BucketInfo]) -> None:
+        """
+        Nothing is left to do.
+        """
+
+
+@define(eq=False)
+class ExpiryVisit:
+    """
+    Removes what is over in one bucket.
+
+    :ivar _fates: What becomes of the versions.
+    :ivar _failed: The last key of which something that was over could not be removed.
+    :ivar _done: How many versions have expired, were removed, and how many uploads were aborted.
+    """
+
+    _bucket: str
+    _store: IObjectStore
+    _clock: IReactorTime
+    _calendar: Calendar
+    _stale: float | None
+    _fates: Fates = field(init=False)
+    _failed: str = field(init=False, default="")
+    _errors: int = field(init=False, default=0)
+    _done: dict[str, int] = field(init=False, factory=dict)
+
+    @_fates.default
+    def _make_fates(self) -> Fates:
+        return Fates(self._calendar)
+
+    async def page(self, versions: Sequence[ListedVersion]) -> None:
+        """
+        Remove what is over of some versions.
+        """
+        rules = await self._rules()
+        for version in versions:
+            for removal in self._fates.see(rules, version, _now(self._clock)):
+                await self._remove(removal)
+
+    async def end(self) -> None:
+        """
+        Remove the rest, and abort uploads.
+        """
+        for removal in self._fates.end():
+            await self._remove(removal)
+        await self._uploads()
+        if self._done or self._errors:
+            _log.info(
+                "the lifecycle of {bucket}: {done}; {errors} could not be done",
+                bucket=self._bucket,
+                done=", ".join(f"{count} {what}" for what, count in self._done.items())
+                or "nothing",
+                errors=self._errors,
+            )
+
+    async def _rules(self) -> Sequence[Rule]:
+        # As they are now: whoever takes one back wants nothing more to go.
+        return rules_of((await self._store.bucket(self._bucket)).settings)
+
+    async def _remove(self, removal: Removal) -> None:
+        info = removal.version.info
+        if removal.last and self._failed == info.key:
+            return
+        check = _Check(removal, self._clock)
+        version_id = info.version_id if removal.action is Action.REMOVE else ""
+        try:
+            await self._store.delete(
+                self._bucket, info.key, check.current, version_id, check.removed
+            )
+        except _Changed:
+            self._failed = info.key
+        except NoSuchBucket:
+            raise
+        except KypelloError as error:
+            self._failed = info.key
+            self._tell(f"{info.key!r} does not expire", error)
+        else:
+            self._count("expired" if removal.action is Action.EXPIRE else "removed")
+
+    async def _uploads(self) -> None:
+        rules = await self._rules()
+        query: UploadQuery | None = _PAGE
+        while query is not None:
+            listing = await self._store.uploads(self._bucket, query)
+            for upload in listing.uploads:
+                try:
+                    if await self._is_over(rules, upload):
+                        await self._store.abort_upload(self._bucket, upload.key, upload.upload_id)
+                        self._count("uploads aborted")
+                except NoSuchUpload:
+                    # It was completed or aborted just now.
+                    continue
+                except NoSuchBucket:
+                    raise
+                except KypelloError as error:
+                    self._tell(f"the upload {upload.upload_id} is not aborted", error)
+            query = None
+            if listing.next is not None:
+                key, upload_id = listing.next
+                query = evolve(_PAGE, after_key=key, after_upload=upload_id)
+
+    async def _is_over(self, rules: Sequence[Rule], upload: UploadInfo) -> bool:
+        now = _now(self._clock)
+        due = abortion_of(rules, self._calendar, upload.key, upload.began)
+        if due is not None:
+            return due.since <= now
+        if self._stale is None:
+            return False
+        since = now - int(self._stale * 1e9)
+        return upload.began <= since and not await self._came_since(upload, since)
+
+    async def _came_since(self, upload: UploadInfo, since: int) -> bool:
+        """
+        Whether a part of an upload is younger than some time.
+        """
+        after = 0
+        while True:
+            parts = await self._store.parts(
+                self._bucket, upload.key, upload.upload_id, after, _PARTS
+            )
+            if any(part.modified > since for part in parts):
+                return True
+            if len(parts) < _PARTS:
+                return False
+            after = parts[-1].number
+
+    def _count(self, what: str) -> None:
+        self._done[what] = self._done.get(what, 0) + 1
+
+    def _tell(self, what: str, error: KypelloError) -> None:
+        """
+        Log the first failure; there may be as many as there are objects.
+        """
+        if not self._errors:
+            _log.warn("{bucket}: {what}: {error}", bucket=self._bucket, what=what, error=error)
+        self._errors += 1

@@ -1,0 +1,30 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+The rounds of a server, with all who come along.
+"""
+
+from twisted.internet.interfaces import IReactorTime
+
+from kypello.interfaces import IIndex, IObjectStore
+from kypello.lifecycle.fates import Calendar
+from kypello.scanner.expiry import ExpiryVisitor
+from kypello.scanner.scan import Scan, Scanner
+from kypello.scanner.usage import Usage, UsageVisitor
+from kypello.scannerconfig import ScannerSettings
+
+
+def make_scanner(
+    store: IObjectStore, index: IIndex, clock: IReactorTime, settings: ScannerSettings
+) -> Scanner:
+    """
+    What walks over all that is stored; one process does.
+
+    :param store: Above the encryption.
+    :param index: Where it keeps what it has counted.
+    """
+    visitors = (
+        ExpiryVisitor(store, clock, Calendar(settings.day), settings.stale),
+        UsageVisitor(Usage(index), clock),
+    )
+    return Scanner(Scan(store, visitors, clock, settings.pace))
