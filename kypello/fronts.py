@@ -29,7 +29,6 @@ from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
-from kypello.lifecycle.fates import Calendar
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.health import Health
@@ -45,6 +44,7 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
+from kypello.scanner.upkeep import make_over
 from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
@@ -137,6 +137,7 @@ def make_site(
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests, usage = RequestTally(tally), Usage(disk.index)
+    over = make_over(store, config.scanner)
     tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
         accounts, region, reactor, config.signature_v2, proxies, requests.refused
@@ -165,7 +166,7 @@ def make_site(
         default_key=kms.default_key,
         proxies=proxies,
         cors_origins=config.cors_origins,
-        calendar=Calendar(config.scanner.day),
+        calendar=over.calendar,
     )
     administration = AdminResource(
         AdminFront(
@@ -181,6 +182,7 @@ def make_site(
             started=reactor.seconds(),
             version=version("kypello"),
             usage=usage,
+            over=over,
             services=services,
             identity=config.identity,
             proxies=proxies,

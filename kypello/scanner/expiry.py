@@ -10,18 +10,16 @@ not, with the same tags, and not locked.  What is not goes on living until the n
 
 from collections.abc import Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kypello.errors import KypelloError, NoSuchBucket, NoSuchUpload
 from kypello.interfaces import IObjectStore
-from kypello.lifecycle.fates import Action, Calendar, Fates, Removal, abortion_of, is_locked
+from kypello.lifecycle.fates import Action, Fates, Removal, is_locked
 from kypello.lifecycle.rules import Rule, rules_of
-from kypello.model import BucketInfo, ListedVersion, ObjectInfo, UploadInfo, UploadQuery
-
-_PAGE = UploadQuery(limit=100)
-_PARTS = 1000
+from kypello.model import BucketInfo, ListedVersion, ObjectInfo
+from kypello.scanner.over import Over
 
 _log = Logger()
 
@@ -87,19 +85,17 @@ class ExpiryVisitor:
     Removes what is over in all buckets.
 
     :ivar _store: Above the encryption.
-    :ivar _stale: As in :class:`kypello.scannerconfig.ScannerSettings`.
     """
 
     _store: IObjectStore
     _clock: IReactorTime
-    _calendar: Calendar
-    _stale: float | None
+    _over: Over
 
     async def enter(self, bucket: BucketInfo) -> "ExpiryVisit":
         """
         Begin with a bucket.
         """
-        return ExpiryVisit(bucket.name, self._store, self._clock, self._calendar, self._stale)
+        return ExpiryVisit(bucket.name, self._store, self._clock, self._over)
 
     async def finish(self, buckets: Sequence[BucketInfo]) -> None:
         """
@@ -120,8 +116,7 @@ class ExpiryVisit:
     _bucket: str
     _store: IObjectStore
     _clock: IReactorTime
-    _calendar: Calendar
-    _stale: float | None
+    _over: Over
     _fates: Fates = field(init=False)
     _failed: str = field(init=False, default="")
     _errors: int = field(init=False, default=0)
@@ -129,7 +124,7 @@ class ExpiryVisit:
 
     @_fates.default
     def _make_fates(self) -> Fates:
-        return Fates(self._calendar)
+        return Fates(self._over.calendar)
 
     async def page(self, versions: Sequence[ListedVersion]) -> None:
         """
@@ -181,51 +176,19 @@ class ExpiryVisit:
             self._count("expired" if removal.action is Action.EXPIRE else "removed")
 
     async def _uploads(self) -> None:
-        rules = await self._rules()
-        query: UploadQuery | None = _PAGE
-        while query is not None:
-            listing = await self._store.uploads(self._bucket, query)
-            for upload in listing.uploads:
-                try:
-                    if await self._is_over(rules, upload):
-                        await self._store.abort_upload(self._bucket, upload.key, upload.upload_id)
-                        self._count("uploads aborted")
-                except NoSuchUpload:
-                    # It was completed or aborted just now.
-                    continue
-                except NoSuchBucket:
-                    raise
-                except KypelloError as error:
-                    self._tell(f"the upload {upload.upload_id} is not aborted", error)
-            query = None
-            if listing.next is not None:
-                key, upload_id = listing.next
-                query = evolve(_PAGE, after_key=key, after_upload=upload_id)
-
-    async def _is_over(self, rules: Sequence[Rule], upload: UploadInfo) -> bool:
-        now = _now(self._clock)
-        due = abortion_of(rules, self._calendar, upload.key, upload.began)
-        if due is not None:
-            return due.since <= now
-        if self._stale is None:
-            return False
-        since = now - int(self._stale * 1e9)
-        return upload.began <= since and not await self._came_since(upload, since)
-
-    async def _came_since(self, upload: UploadInfo, since: int) -> bool:
-        """
-        Whether a part of an upload is younger than some time.
-        """
-        after = 0
-        while True:
-            parts = await self._store.parts(
-                self._bucket, upload.key, upload.upload_id, after, _PARTS
-            )
-            if any(part.modified > since for part in parts):
-                return True
-            if len(parts) < _PARTS:
-                return False
-            after = parts[-1].number
+        rules, now = await self._rules(), _now(self._clock)
+        async for upload, _due in self._over.uploads(self._bucket, rules, now):
+            try:
+                await self._store.abort_upload(self._bucket, upload.key, upload.upload_id)
+            except NoSuchUpload:
+                # It was completed or aborted just now.
+                continue
+            except NoSuchBucket:
+                raise
+            except KypelloError as error:
+                self._tell(f"the upload {upload.upload_id} is not aborted", error)
+            else:
+                self._count("uploads aborted")
 
     def _count(self, what: str) -> None:
         self._done[what] = self._done.get(what, 0) + 1

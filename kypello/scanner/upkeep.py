@@ -9,9 +9,19 @@ from twisted.internet.interfaces import IReactorTime
 from kypello.interfaces import IIndex, IObjectStore
 from kypello.lifecycle.fates import Calendar
 from kypello.scanner.expiry import ExpiryVisitor
+from kypello.scanner.over import Over
 from kypello.scanner.scan import Scan, Scanner
 from kypello.scanner.usage import Usage, UsageVisitor
 from kypello.scannerconfig import ScannerSettings
+
+
+def make_over(store: IObjectStore, settings: ScannerSettings) -> Over:
+    """
+    What tells what is over.
+
+    :param store: Above the encryption.
+    """
+    return Over(store, Calendar(settings.day), settings.stale)
 
 
 def make_scanner(
@@ -24,7 +34,7 @@ def make_scanner(
     :param index: Where it keeps what it has counted.
     """
     visitors = (
-        ExpiryVisitor(store, clock, Calendar(settings.day), settings.stale),
+        ExpiryVisitor(store, clock, make_over(store, settings)),
         UsageVisitor(Usage(index), clock),
     )
     return Scanner(Scan(store, visitors, clock, settings.pace))

@@ -24,9 +24,11 @@ from kypello.crypto.payload import PayloadCipher, decrypt, encrypt
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import Holder, HolderKind
+from kypello.lifecycle.fates import Calendar
 from kypello.model import Identity
 from kypello.objects.datakeys import DataKeys
 from kypello.policy.document import parse_policy
+from kypello.scanner.over import Over
 from kypello.scanner.scan import Scan
 from kypello.scanner.usage import Usage, UsageVisitor
 from kypello.scannerconfig import Pace
@@ -104,6 +106,7 @@ class AdminCase(SyncCase):
             started=self.clock.seconds() - 7,
             version="0.0",
             usage=self.usage,
+            over=Over(self.store, Calendar(), None),
             cipher=PayloadCipher.PBKDF2_AES,  # for the sake of time
             services={
                 "stop": lambda: self.services.append("stop"),

@@ -30,6 +30,7 @@ from kypello.model import (
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.scanner.expiry import ExpiryVisitor
+from kypello.scanner.over import Over
 from kypello.scanner.scan import Scan
 from kypello.scannerconfig import DAY, Pace
 from kypello.store.layout import LayoutStore
@@ -126,7 +127,7 @@ class StoreCase(SyncCase):
         Remove what is over after some days.
         """
         self.clock.advance(days * DAY)
-        visitor = ExpiryVisitor(self.store, self.clock, Calendar(), stale)
+        visitor = ExpiryVisitor(self.store, self.clock, Over(self.store, Calendar(), stale))
         self.done(Scan(self.store, [visitor], self.clock, Pace(0)).round())
 
     def listed(self) -> list[ListedVersion]:
@@ -227,7 +228,7 @@ class ExpiryTests(StoreCase):
         self.rules(Rule("r", True, days=1))
         self.put("k")
         self.clock.advance(3 * DAY)
-        visitor = ExpiryVisitor(self.store, self.clock, Calendar(), None)
+        visitor = ExpiryVisitor(self.store, self.clock, Over(self.store, Calendar(), None))
         visit = self.done(visitor.enter(self.done(self.store.bucket(_B))))
         self.rules()
         self.done(visit.page(self.listed()))
@@ -362,7 +363,7 @@ class RaceTests(StoreCase):
                     2,
                 )
             )
-            visitor = ExpiryVisitor(slow, self.clock, Calendar(), None)
+            visitor = ExpiryVisitor(slow, self.clock, Over(slow, Calendar(), None))
             expiring = Deferred.fromCoroutine(self.expire(visitor, self.listed()))
             for _ in range(steps):
                 if not expiring.called:
