@@ -5,7 +5,9 @@ Tests for ``kypello.scanner.expiry``.
 """
 
 import os
+from base64 import b64encode
 from collections.abc import Callable, Coroutine
+from hashlib import md5
 from itertools import product
 from typing import Any
 
@@ -20,6 +22,9 @@ from kypello.lifecycle.rules import SETTING, Filter, Lifecycle, Rule
 from kypello.model import (
     GOVERNANCE,
     NULL_VERSION,
+    SSE_C,
+    CustomerKey,
+    EncryptionRequest,
     ListedVersion,
     Lock,
     ObjectInfo,
@@ -250,6 +255,21 @@ class ExpiryTests(StoreCase):
         self.kms.down = False
         self.scan(1)
         self.assertEqual(self.listed(), [])
+
+    def test_keys_of_clients(self) -> None:
+        """
+        What is encrypted with a key of its client goes like anything else, by its tags as well.
+        """
+        self.rules(Rule("r", True, days=1, filter=Filter(tags=(("k", "v"),))))
+        key = bytes(range(32))
+        request = EncryptionRequest(
+            SSE_C, customer_key=CustomerKey(key, b64encode(md5(key).digest()).decode())
+        )
+        for name, tags in (("gone", {"k": "v"}), ("kept", {})):
+            body, metadata = BytesSource([b"content"]), ObjectMetadata("e", tags=tags)
+            self.done(self.store.put(_B, name, body, lambda _size, told=metadata: told, request))
+        self.scan(3)
+        self.assertEqual([each.info.key for each in self.listed()], ["kept"])
 
     def test_uploads(self) -> None:
         """
