@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from kypello.lifecycle.rules import Rule
 from kypello.model import ListedVersion, ObjectInfo
+from kypello.objectlock import is_protected
 
 _SECOND = 1_000_000_000
 
@@ -109,16 +110,6 @@ def abortion_of(rules: Sequence[Rule], calendar: Calendar, key: str, began: int)
     )
 
 
-def is_locked(info: ObjectInfo, now: int) -> bool:
-    """
-    Whether a version must not be removed for good.
-
-    :param now: In nanoseconds since the epoch.
-    """
-    lock = info.metadata.lock
-    return bool(lock.hold) or lock.until > now
-
-
 @define(eq=False)
 class KeyFate:
     """
@@ -158,7 +149,7 @@ class KeyFate:
             self._newer += 1
         if due is None:
             return None
-        if is_locked(version.info, self._now):
+        if is_protected(version.info.metadata.lock, self._now):
             self._stays = True
             return None
         return Removal(version, Action.REMOVE, due)
@@ -171,7 +162,7 @@ class KeyFate:
         if latest is None:
             return None
         if self._all is not None:
-            if not self._stays and not is_locked(latest.info, self._now):
+            if not self._stays and not is_protected(latest.info.metadata.lock, self._now):
                 return Removal(latest, Action.REMOVE, self._all, last=True)
             return None if latest.marker else Removal(latest, Action.EXPIRE, self._all)
         if latest.marker and self._only:

@@ -16,9 +16,10 @@ from twisted.logger import Logger
 
 from kypello.errors import KypelloError, NoSuchBucket, NoSuchUpload
 from kypello.interfaces import IObjectStore
-from kypello.lifecycle.fates import Action, Fates, Removal, is_locked
+from kypello.lifecycle.fates import Action, Fates, Removal
 from kypello.lifecycle.rules import Rule, rules_of
 from kypello.model import BucketInfo, ListedVersion, ObjectInfo
+from kypello.objectlock import is_protected
 from kypello.scanner.over import Over
 
 _log = Logger()
@@ -61,7 +62,7 @@ class _Check:
         """
         if found is None:
             return
-        if is_locked(found, _now(self._clock)):
+        if is_protected(found.metadata.lock, _now(self._clock)):
             raise _Changed()
         if self._removal.action is Action.REMOVE and not _same(found, self._removal.version.info):
             raise _Changed()
