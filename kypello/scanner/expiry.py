@@ -8,17 +8,17 @@ removal is made on condition that its version is as it was seen: still the curre
 not, with the same tags, and not locked.  What is not goes on living until the next round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kypello.errors import KypelloError, NoSuchBucket, NoSuchUpload
-from kypello.interfaces import IObjectStore
+from kypello.interfaces import IEventSink, IObjectStore
 from kypello.lifecycle.fates import Action, Fates, Removal
 from kypello.lifecycle.rules import Rule, rules_of
-from kypello.model import BucketInfo, ListedVersion, ObjectInfo
+from kypello.model import BucketInfo, Deletion, Event, ListedVersion, ObjectInfo
 from kypello.objectlock import is_protected
 from kypello.scanner.over import Over
 
@@ -86,17 +86,19 @@ class ExpiryVisitor:
     Removes what is over in all buckets.
 
     :ivar _store: Above the encryption.
+    :ivar _events: Told what was removed; ``None`` when nobody is.
     """
 
     _store: IObjectStore
     _clock: IReactorTime
     _over: Over
+    _events: IEventSink | None = None
 
     async def enter(self, bucket: BucketInfo) -> "ExpiryVisit":
         """
         Begin with a bucket.
         """
-        return ExpiryVisit(bucket.name, self._store, self._clock, self._over)
+        return ExpiryVisit(bucket.name, self._store, self._clock, self._over, self._events)
 
     async def finish(self, buckets: Sequence[BucketInfo]) -> None:
         """
@@ -109,6 +111,7 @@ class ExpiryVisit:
     """
     Removes what is over in one bucket.
 
+    :ivar _settings: Of the bucket, as they were just now.
     :ivar _fates: What becomes of the versions.
     :ivar _failed: The last key of which something that was over could not be removed.
     :ivar _done: How many versions have expired, were removed, and how many uploads were aborted.
@@ -118,6 +121,8 @@ class ExpiryVisit:
     _store: IObjectStore
     _clock: IReactorTime
     _over: Over
+    _events: IEventSink | None
+    _settings: Mapping[str, bytes] = field(init=False, factory=dict)
     _fates: Fates = field(init=False)
     _failed: str = field(init=False, default="")
     _errors: int = field(init=False, default=0)
@@ -154,7 +159,8 @@ class ExpiryVisit:
 
     async def _rules(self) -> Sequence[Rule]:
         # As they are now: whoever takes one back wants nothing more to go.
-        return rules_of((await self._store.bucket(self._bucket)).settings)
+        self._settings = (await self._store.bucket(self._bucket)).settings
+        return rules_of(self._settings)
 
     async def _remove(self, removal: Removal) -> None:
         info = removal.version.info
@@ -163,7 +169,7 @@ class ExpiryVisit:
         check = _Check(removal, self._clock)
         version_id = info.version_id if removal.action is Action.REMOVE else ""
         try:
-            await self._store.delete(
+            deletion = await self._store.delete(
                 self._bucket, info.key, check.current, version_id, check.removed
             )
         except _Changed:
@@ -175,6 +181,23 @@ class ExpiryVisit:
             self._tell(f"{info.key!r} does not expire", error)
         else:
             self._count("expired" if removal.action is Action.EXPIRE else "removed")
+            await self._announce(removal, deletion)
+
+    async def _announce(self, removal: Removal, deletion: Deletion) -> None:
+        """
+        Tell those who want to hear of it.
+        """
+        if self._events is None or not self._events.wanted(self._settings):
+            return
+        made = removal.action is Action.EXPIRE and deletion.marker
+        event = Event(
+            f"s3:LifecycleExpiration:{'DeleteMarkerCreated' if made else 'Delete'}",
+            self._bucket,
+            _now(self._clock),
+            removal.version.info.key,
+            deletion.version_id,
+        )
+        await self._events.tell(event, self._settings)
 
     async def _uploads(self) -> None:
         rules, now = await self._rules(), _now(self._clock)

@@ -6,7 +6,7 @@ The rounds of a server, with all who come along.
 
 from twisted.internet.interfaces import IReactorTime
 
-from kypello.interfaces import IIndex, IObjectStore
+from kypello.interfaces import IEventSink, IIndex, IObjectStore
 from kypello.lifecycle.fates import Calendar
 from kypello.scanner.expiry import ExpiryVisitor
 from kypello.scanner.over import Over
@@ -25,16 +25,21 @@ def make_over(store: IObjectStore, settings: ScannerSettings) -> Over:
 
 
 def make_scanner(
-    store: IObjectStore, index: IIndex, clock: IReactorTime, settings: ScannerSettings
+    store: IObjectStore,
+    index: IIndex,
+    clock: IReactorTime,
+    settings: ScannerSettings,
+    events: IEventSink | None = None,
 ) -> Scanner:
     """
     What walks over all that is stored; one process does.
 
     :param store: Above the encryption.
     :param index: Where it keeps what it has counted.
+    :param events: Told what it has removed; ``None`` for nobody.
     """
     visitors = (
-        ExpiryVisitor(store, clock, make_over(store, settings)),
+        ExpiryVisitor(store, clock, make_over(store, settings), events),
         UsageVisitor(Usage(index), clock),
     )
     return Scanner(Scan(store, visitors, clock, settings.pace))

@@ -40,7 +40,7 @@ from kypello.scanner.scan import Scan
 from kypello.scannerconfig import DAY, Pace
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
-from kypello.testing.fakes import BytesSource
+from kypello.testing.fakes import BytesSource, RecordingSink
 from kypello.versioning import SETTING as VERSIONING
 from kypello.versioning import Versioning
 from tests.cases import SyncCase
@@ -65,6 +65,7 @@ class StoreCase(SyncCase):
         """
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
+        self.sink = RecordingSink()
         self.index, self.blobs = MemoryIndex(), MemoryBlobs()
         self.store = self.encrypted(LayoutStore(self.index, self.blobs, self.clock, os.urandom))
         self.done(self.store.create_bucket(_B, {}))
@@ -132,7 +133,8 @@ class StoreCase(SyncCase):
         Remove what is over after some days.
         """
         self.clock.advance(days * DAY)
-        visitor = ExpiryVisitor(self.store, self.clock, Over(self.store, Calendar(), stale))
+        over = Over(self.store, Calendar(), stale)
+        visitor = ExpiryVisitor(self.store, self.clock, over, self.sink)
         self.done(Scan(self.store, [visitor], self.clock, Pace(0)).round())
 
     def listed(self) -> list[ListedVersion]:
@@ -188,6 +190,34 @@ class ExpiryTests(StoreCase):
         self.assertEqual(self.stack(), [marker])
         self.scan(0)
         self.assertEqual(self.stack(), [])
+
+    def test_events(self) -> None:
+        """
+        What goes is told to who wants to hear of the bucket, with what was removed or made.
+        """
+        self.rules(Rule("r", True, days=1), Rule("n", True, noncurrent_days=1))
+        self.put("plain")
+        self.scan(2)
+        self.versioning("Enabled")
+        info = self.put("k")
+        self.scan(2)
+        (marker, _) = self.listed()
+        for _ in range(2):
+            self.scan(2)
+        kind = "s3:LifecycleExpiration"
+        self.assertEqual(
+            [(each.name, each.key, each.version_id) for each in self.sink.told],
+            [
+                (f"{kind}:Delete", "plain", ""),
+                (f"{kind}:DeleteMarkerCreated", "k", marker.info.version_id),
+                (f"{kind}:Delete", "k", info.version_id),
+                (f"{kind}:Delete", "k", marker.info.version_id),
+            ],
+        )
+        self.sink = RecordingSink("other setting")
+        self.put("k")
+        self.scan(2)
+        self.assertEqual(self.sink.told, [])
 
     def test_suspended(self) -> None:
         """
