@@ -47,6 +47,9 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
   MINIO_DOMAIN                             domains under which hosts name buckets
   MINIO_API_CORS_ALLOW_ORIGIN              whose pages browsers let use buckets without CORS rules
                                            of their own: *, https://*.example.com, or off
+  MINIO_SCANNER_SPEED                      how hard to count objects and remove what is over:
+                                           fastest, fast, default, slow, slowest
+  MINIO_API_STALE_UPLOADS_EXPIRY           when to abort unfinished uploads: 168h (default), or off
   MINIO_CONFIG_ENV_FILE                    a file with any of these
 
 And some of its own:

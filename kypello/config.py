@@ -25,6 +25,7 @@ from kypello.kmsconfig import (
     read_passphrase_file,
 )
 from kypello.model import Identity
+from kypello.scannerconfig import ScannerSettings, read_scanner
 
 #: Where the server listens unless told otherwise: all addresses.
 DEFAULT_ADDRESS = ":9000"
@@ -93,6 +94,7 @@ class Config:
     :ivar access: How requests are judged.
     :ivar identity: Who else says who somebody is.
     :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
+    :ivar scanner: What happens in the background.
     """
 
     directory: Path
@@ -115,6 +117,7 @@ class Config:
     identity: IdentitySettings = field(factory=IdentitySettings)
     cors_origins: tuple[str, ...] = ("*",)
     passphrase_file: Path | None = None
+    scanner: ScannerSettings = field(factory=ScannerSettings)
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -131,6 +134,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     identity = read_identity(environment)
     kms = read_kms(environment)
     passphrase_file = read_passphrase_file(environment, variables, kms)
+    scanner = read_scanner(environment)
     config = Config(
         directory,
         host,
@@ -152,6 +156,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         identity=identity,
         cors_origins=_cors_origins(environment),
         passphrase_file=passphrase_file,
+        scanner=scanner,
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

@@ -44,6 +44,8 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
+from kypello.scanner.upkeep import make_over
+from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
 
@@ -134,7 +136,8 @@ def make_site(
     :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests = RequestTally(tally)
+    requests, usage = RequestTally(tally), Usage(disk.index)
+    over = make_over(store, config.scanner)
     tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
         accounts, region, reactor, config.signature_v2, proxies, requests.refused
@@ -163,6 +166,7 @@ def make_site(
         default_key=kms.default_key,
         proxies=proxies,
         cors_origins=config.cors_origins,
+        calendar=over.calendar,
     )
     administration = AdminResource(
         AdminFront(
@@ -177,6 +181,8 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
+            usage=usage,
+            over=over,
             services=services,
             identity=config.identity,
             proxies=proxies,
@@ -199,7 +205,7 @@ def make_site(
         MetricsFront(
             tally=tally,
             health=health,
-            storage=Storage(store, config.directory, disk.lanes, reactor),
+            storage=Storage(store, usage, config.directory, disk.lanes, reactor),
             bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
             lanes=disk.lanes,
             clock=reactor,

@@ -48,6 +48,7 @@ from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
 from kypello.place import ALONE, Place
+from kypello.scanner.upkeep import make_scanner
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
 
@@ -252,6 +253,8 @@ class Server(MultiService):
         )
         if not place.worker:
             SessionSweeper(accounts, reactor).setServiceParent(self)
+            settings = prepared.config.scanner
+            make_scanner(store, disk.index, reactor, settings).setServiceParent(self)
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)

@@ -362,9 +362,9 @@ class ArgumentTests(SyncCase):
         self.assertIn("Error: nowhere is no endpoint", err)
 
 
-class CommandTests(AdminCase):
+class CommandCase(AdminCase):
     """
-    Commands over the whole administration front.
+    A test of commands over the whole administration front.
     """
 
     def client(self, signer: Signer = ROOT) -> AdminClient:
@@ -406,6 +406,12 @@ class CommandTests(AdminCase):
         waiting = Deferred.fromCoroutine(options.run(work))
         error = self.failureResultOf(waiting, CallRefused, CommandError).value
         return str(error)
+
+
+class CommandTests(CommandCase):
+    """
+    Commands for accounts.
+    """
 
     def add_user(self, name: str) -> Signer:
         """

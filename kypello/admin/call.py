@@ -29,6 +29,8 @@ from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
 from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
+from kypello.scanner.over import Over
+from kypello.scanner.usage import Usage
 
 _Document = TypeVar("_Document")
 _NO_SERVICES: Mapping[str, Callable[[], object]] = {}
@@ -47,6 +49,8 @@ class AdminFront:
     :ivar directory: The data directory, whose space is told.
     :ivar started: When the server did, in seconds since the epoch.
     :ivar version: Of the server, for people.
+    :ivar usage: What buckets hold.
+    :ivar over: What of it is over.
     :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
@@ -69,6 +73,8 @@ class AdminFront:
     directory: Path
     started: float
     version: str
+    usage: Usage
+    over: Over
     services: Mapping[str, Callable[[], object]] = _NO_SERVICES
     identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()

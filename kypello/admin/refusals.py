@@ -22,7 +22,6 @@ _SITES = "Accounts and buckets are not replicated between sites."
 _TIERS = "There is no other storage that objects could move to."
 _JOBS = "There are no batch jobs."
 _POOLS = "The server keeps its data in one directory: there are no pools."
-_COUNTS = "Objects are not counted: that would take to list all of them."
 _DIAGNOSIS = "The server makes no profiles and measures nothing by itself: see docs/performance.md."
 _BUCKETS = "Buckets are set up by the S3 API."
 _PROVIDERS = "Providers of identities are set up on the command line and in the environment."
@@ -83,7 +82,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " POST rebalance/start, GET rebalance/status, POST rebalance/stop",
         _POOLS,
     ),
-    **_admin("GET datausageinfo", _COUNTS),
     **_admin(
         "POST profile, POST profiling/start, GET profiling/download, POST speedtest,"
         " POST speedtest/object, POST speedtest/drive, POST speedtest/net, POST speedtest/site,"

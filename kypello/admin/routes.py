@@ -16,6 +16,7 @@ from kypello.admin import (
     entities,
     groups,
     kms,
+    lifecycle,
     nothing,
     policies,
     providers,
@@ -157,6 +158,8 @@ ROUTES: tuple[Route, ...] = (
     _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
+    _route("GET datausageinfo", "admin:DataUsageInfo", server.usage),
+    _route("GET expiring", "admin:DataUsageInfo", lifecycle.expiring),
     _route("GET storageinfo", "admin:StorageInfo", server.storage_info),
     _route("GET accountinfo", _NOTHING, server.account_info),
     _asking("POST service", _SERVICE, server.service),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kypello.admincli import archives, keys, policies, users
+from kypello.admincli import archives, buckets, keys, policies, users
 from kypello.admincli.target import DEFAULT_ENDPOINT
 from kypello.admincli.work import Work
 
@@ -20,6 +20,7 @@ GROUPS = {
     "policy": "what users and groups may do",
     "key": "access keys that act for a user",
     "iam": "all accounts in one file: move in, move out",
+    "bucket": "what becomes of the objects in a bucket",
 }
 
 _EXAMPLES = {
@@ -61,6 +62,13 @@ Examples:
       What would come from this server, or from MinIO's mc admin cluster iam export?
   kypello iam import --old-root admin accounts.zip
       Keys of admin, the root user there, become keys of the root user here.
+""",
+    "bucket": """\
+Examples:
+  kypello bucket expiring photos
+      What do the rules of its lifecycle remove in the next round?  Nothing is removed.
+  kypello bucket expiring --at 2027-01-31 photos
+      And of what there is now, until then?
 """,
 }
 
@@ -307,6 +315,16 @@ _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
                 help="the root user of the server that the file is from: its keys become keys of"
                 " the root user here",
             ),
+        ),
+    ),
+    (
+        "bucket",
+        "expiring",
+        "tell what its lifecycle removes, without removing it",
+        buckets.show_expiring,
+        (
+            _argument("name", metavar="BUCKET"),
+            _argument("--at", metavar="TIME", help="as if it were then, as 2027-01-31T00:00:00Z"),
         ),
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
@@ -18,6 +18,7 @@ from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
+from kypello.lifecycle.fates import Calendar
 from kypello.model import Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
@@ -62,6 +63,7 @@ class Front:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
+    :ivar calendar: How the days of lifecycles are counted.
     """
 
     store: IObjectStore
@@ -83,6 +85,7 @@ class Front:
     default_key: str = ""
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    calendar: Calendar = field(factory=Calendar)
 
     @property
     def shown_region(self) -> str:

@@ -33,6 +33,7 @@ from kypello.s3.headers import (
     read_placement,
     read_replaced,
 )
+from kypello.s3.lifecycle import expiration_headers
 from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.objects import check_early
 from kypello.s3.patience import answer_patiently
@@ -171,6 +172,7 @@ async def _copy(call: Call, copy: _Copy) -> Response:
         *sealing_headers(metadata.sealing, context=True),
         *checksum_headers(metadata),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
         *await source_headers(call, source),
     ]
     return Response(200, headers, document("CopyObjectResult", content))

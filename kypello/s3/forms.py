@@ -28,6 +28,7 @@ from kypello.s3.errors import invalid_argument
 from kypello.s3.formdata import read_boundary
 from kypello.s3.formfile import FormFile, open_form
 from kypello.s3.headers import StoredHeaders, checksum_headers, read_stored_headers
+from kypello.s3.lifecycle import expiration_headers
 from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.names import check_key
 from kypello.s3.payload import Payload, open_payload
@@ -231,6 +232,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
         *sealing_headers(info.metadata.sealing, context=True),
         *checksum_headers(info.metadata),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
     ]
     page = _redirection(fields.get("success_action_redirect", fields.get("redirect", "")), info)
     if page:

@@ -33,6 +33,7 @@ from kypello.s3.dates import xml_date
 from kypello.s3.encryption import check_repeated, read_write_encryption, sealing_headers
 from kypello.s3.errors import invalid_argument
 from kypello.s3.headers import StoredHeaders, checksum_elements, read_stored_headers
+from kypello.s3.lifecycle import expiration_headers
 from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.owner import OWNER
 from kypello.s3.paging import INITIATOR, name_writer, read_limit
@@ -178,6 +179,7 @@ async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | N
         CONTENT_TYPE,
         *sealing_headers(metadata.sealing, key=key),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
     ]
     return Response(200, headers, document("CompleteMultipartUploadResult", content))
 

@@ -38,6 +38,7 @@ from kypello.s3.headers import (
     read_overrides,
     read_stored_headers,
 )
+from kypello.s3.lifecycle import expiration_headers
 from kypello.s3.locking import lock_headers, read_lock, removal_guard, require_lock, with_lock
 from kypello.s3.payload import Payload
 from kypello.s3.ranges import content_range, wanted_part, wanted_range
@@ -106,6 +107,7 @@ async def put_object(call: Call) -> Response:
     )
     sealing = sealing_headers(info.metadata.sealing, context=True)
     headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
+    headers.extend(expiration_headers(call, info))
     return Response(200, [*headers, *version_headers(call.settings, info.version_id)])
 
 
@@ -223,6 +225,7 @@ def _read_delete(head: RequestHead) -> tuple[Condition | None, str]:
 async def _answer_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
     head = call.head
     headers = [*object_headers(info), *version_headers(call.settings, info.version_id)]
+    headers.extend(expiration_headers(call, info))
     part = wanted_part(head, info)
     if part is not None:
         headers.append(("x-amz-mp-parts-count", str(len(info.parts))))

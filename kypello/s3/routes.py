@@ -51,6 +51,7 @@ from kypello.s3.extensions import (
     wants_extraction,
 )
 from kypello.s3.forms import post_object
+from kypello.s3.lifecycle import LIFECYCLE, get_lifecycle, put_lifecycle
 from kypello.s3.listings import list_objects
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
@@ -167,11 +168,17 @@ _BUCKET: Mapping[str, _Methods] = {
         "PUT": Operation("PutBucketCors", "s3:PutBucketCORS", CORS.put),
         "DELETE": Operation("DeleteBucketCors", "s3:PutBucketCORS", CORS.delete),
     },
-    "lifecycle": _configuration(
-        "LifecycleConfiguration",
-        absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
-        "s3:PutLifecycleConfiguration",
-    ),
+    "lifecycle": {
+        "GET": Operation(
+            "GetBucketLifecycleConfiguration", "s3:GetLifecycleConfiguration", get_lifecycle
+        ),
+        "PUT": Operation(
+            "PutBucketLifecycleConfiguration", "s3:PutLifecycleConfiguration", put_lifecycle
+        ),
+        "DELETE": Operation(
+            "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", LIFECYCLE.delete
+        ),
+    },
     "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus"), put=put_logging),
     "notification": _configuration(
         "BucketNotification", fixed("NotificationConfiguration"), put=put_notification

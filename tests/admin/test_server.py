@@ -6,11 +6,11 @@ Tests of what the administration API tells about the server, its settings and it
 
 import json
 import os
+from time import gmtime
 from typing import Any
 
 from attrs import evolve
 
-from kypello.admin import counting
 from kypello.admin.root import AdminResource
 from kypello.crypto.payload import decrypt
 from kypello.errors import KMSForbidden
@@ -58,9 +58,12 @@ class ServerTests(AdminCase):
         """
         self.fill("first", b"some", b"content")
         self.fill("second")
+        self.scan()
         told = self.told("info")
         self.assertEqual(told["buckets"], {"count": 2})
         self.assertEqual(told["objects"], {"count": 2})
+        self.assertEqual(told["versions"], {"count": 2})
+        self.assertEqual(told["deletemarkers"], {"count": 0})
         self.assertEqual(told["usage"], {"size": 11})
         (server,) = told["servers"]
         self.assertEqual((server["state"], server["uptime"]), ("online", 7))
@@ -71,15 +74,38 @@ class ServerTests(AdminCase):
         (endpoint,) = told["services"]["kmsStatus"]
         self.assertEqual(endpoint["status"], "online")
 
-    def test_objects_that_are_too_many(self) -> None:
+    def test_not_counted_yet(self) -> None:
         """
-        Nothing is told as zero when there is more than is counted.
+        Nothing is told as zero as long as a bucket was not counted.
         """
-        for number in range(counting.MOST // counting.PAGE + 1):
-            self.fill(f"bucket-{number:03}")
+        self.fill("first", b"some")
+        self.scan()
+        self.fill("second", b"content")
         told = self.told("info")
-        for name in ("buckets", "objects", "usage"):
+        for name in ("buckets", "objects", "versions", "deletemarkers", "usage"):
             self.assertEqual(list(told[name]), ["error"])
+        told = self.told("datausageinfo")
+        self.assertEqual((told["bucketsCount"], told["objectsCount"]), (2, 1))
+        self.assertEqual(list(told["bucketsUsageInfo"]), ["first"])
+
+    def test_usage(self) -> None:
+        """
+        What the buckets hold is told by bucket and in all, with when it was counted.
+        """
+        self.assertTrue(self.told("datausageinfo")["lastUpdate"].startswith("0001-01-01T00:00:00"))
+        self.fill("first", b"some", bytes(2000))
+        self.scan()
+        told = self.told("datausageinfo?capacity=true")
+        self.assertEqual(told["objectsTotalSize"], 2004)
+        self.assertEqual((told["versionsCount"], told["deleteMarkersCount"]), (2, 0))
+        self.assertEqual(told["bucketsSizes"], {"first": 2004})
+        (bucket,) = told["bucketsUsageInfo"].values()
+        self.assertEqual((bucket["size"], bucket["objectsCount"]), (2004, 2))
+        self.assertEqual(bucket["objectsSizesHistogram"]["LESS_THAN_1024_B"], 1)
+        self.assertEqual(bucket["objectsSizesHistogram"]["BETWEEN_1024B_AND_1_MB"], 1)
+        self.assertEqual(told["lastUpdate"][:4], f"{gmtime(self.clock.seconds()).tm_year}")
+        (bucket,) = self.told("accountinfo")["Buckets"]
+        self.assertEqual((bucket["size"], bucket["objects"]), (2004, 2))
 
     def test_storage(self) -> None:
         """
@@ -165,7 +191,6 @@ class ServerTests(AdminCase):
             ("PUT", "set-config-kv"),
             ("PUT", "set-bucket-quota?bucket=b"),
             ("GET", "trace?s3=true"),
-            ("GET", "datausageinfo"),
             ("POST", "tier/name"),
         ):
             self.refused(self.send(method, call, status=501), "NotImplemented")

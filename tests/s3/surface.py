@@ -79,7 +79,6 @@ else is refused as `AccessControlListNotSupported`.
 """
 
 _NO_EVENTS = "No event can be sent yet."
-_NO_LIFECYCLE = "Nothing expires yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
 _NO_WEBSITE = "Web sites have an endpoint of their own in S3; use a web server in front."
 _LISTS = "Policies decide; see below."
@@ -102,13 +101,6 @@ NOTES: Mapping[tuple[str, ...], str] = {
         "PutBucketOwnershipControls",
     ): "`BucketOwnerEnforced`.",
     ("GetBucketRequestPayment", "PutBucketRequestPayment"): "`BucketOwner`.",
-    (
-        "DeleteBucketLifecycle",
-        "GetBucketLifecycle",
-        "GetBucketLifecycleConfiguration",
-        "PutBucketLifecycle",
-        "PutBucketLifecycleConfiguration",
-    ): _NO_LIFECYCLE,
     ("DeleteBucketReplication", "GetBucketReplication", "PutBucketReplication"): _NO_REPLICATION,
     ("DeleteBucketWebsite", "GetBucketWebsite", "PutBucketWebsite"): _NO_WEBSITE,
     ("WriteGetObjectResponse",): "Objects are given as they are.",
@@ -122,6 +114,7 @@ REMARKS: Mapping[str, str] = {
     " [object-lock.md](object-lock.md).",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
     "PutBucketEncryption": "Without `aws:kms:dsse`.",
+    "PutBucketLifecycleConfiguration": "Without transitions; see [lifecycle.md](lifecycle.md).",
 }
 
 _EXTENSIONS: Mapping[str, str] = {

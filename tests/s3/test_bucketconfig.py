@@ -291,7 +291,7 @@ class UnsetTests(FrontCase):
         }.items():
             self.refused("GET", f"/bucket/?{name}=&withUpdatedAt=true", 404, code)
             self.refused("GET", f"/absent?{name}", 404, "NoSuchBucket")
-            if name not in ("cors", "object-lock", "tagging"):
+            if name not in ("cors", "lifecycle", "object-lock", "tagging"):
                 self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<x/>")
 
     def test_fixed(self) -> None:

@@ -80,7 +80,7 @@ class BareBucketTests(FrontCase):
         What would change a bucket and cannot is not implemented; it never makes a bucket, or
         removes one.
         """
-        for name in ("accelerate", "lifecycle", "replication", "website"):
+        for name in ("accelerate", "replication", "website"):
             self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<X/>")
         for name in (
             "accelerate", "acl", "logging", "notification", "object-lock", "requestPayment",
