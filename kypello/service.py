@@ -230,6 +230,7 @@ class Server(MultiService):
             worker=place.worker,
             workers=place.workers,
             changes=place.changes,
+            quotas=place.quotas,
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
