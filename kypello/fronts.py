@@ -19,6 +19,7 @@ from kypello.admin.root import AdminResource
 from kypello.admin.tracing import Tracer
 from kypello.config import Config
 from kypello.http.balance import Balance
+from kypello.http.brake import Brake
 from kypello.http.framing import BadRequest
 from kypello.http.fronts import Belongs, Fronts, below
 from kypello.http.request import StreamingRequest
@@ -31,6 +32,7 @@ from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.health import Health
 from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
@@ -90,6 +92,12 @@ class _Observer:
         """
         self._requests.named(before, after)
 
+    def about(self, operation: str, subject: str) -> None:
+        """
+        Called when it is known which bucket a request is about.
+        """
+        self._requests.about(operation, subject)
+
     def ended(self, request: StreamingRequest) -> None:
         """
         Called when a request is over.
@@ -121,6 +129,8 @@ def make_site(
     tally: Tally,
     broadcast: Broadcast,
     services: Mapping[str, Callable[[], object]],
+    buckets: BucketTally,
+    brake: Brake,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -129,12 +139,14 @@ def make_site(
     :param disk: The parts below *store*.
     :param services: Ends the whole server, after the requests that are under way (``stop``), or
         has its workers replaced (``restart``).
+    :param buckets: What is counted of single buckets.
+    :param brake: Pulled and released by who may, and obeyed by S3.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests = RequestTally(tally)
+    requests = RequestTally(tally, buckets)
     tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
         accounts, region, reactor, config.signature_v2, proxies, requests.refused
@@ -163,6 +175,7 @@ def make_site(
         default_key=kms.default_key,
         proxies=proxies,
         cors_origins=config.cors_origins,
+        brake=brake,
     )
     administration = AdminResource(
         AdminFront(
@@ -177,7 +190,7 @@ def make_site(
             directory=config.directory,
             started=reactor.seconds(),
             version=version("kypello"),
-            services=services,
+            services={**services, "freeze": brake.pull, "unfreeze": brake.release},
             identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
@@ -198,6 +211,7 @@ def make_site(
     metrics = MetricsResource(
         MetricsFront(
             tally=tally,
+            buckets=buckets,
             health=health,
             storage=Storage(store, config.directory, disk.lanes, reactor),
             bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),

@@ -44,6 +44,7 @@ class StreamingRequest(Request):
     answered = 0.0
     aborted = False
     _operation = "-"
+    _subject = ""
 
     def __init__(self, channel: "StreamingChannel", head: Head) -> None:
         """
@@ -83,6 +84,21 @@ class StreamingRequest(Request):
             if self.site.observer is not None:
                 self.site.observer.named(self._operation, name)
             self._operation = name
+
+    @property
+    def subject(self) -> str:
+        """
+        What the request is about, for who counts by that; set by the front once, when it knows the
+        operation and that there is such a thing.
+        """
+        return self._subject
+
+    @subject.setter
+    def subject(self, name: str) -> None:
+        if not self.aborted:
+            self._subject = name
+            if self.site.observer is not None:
+                self.site.observer.about(self._operation, name)
 
     @cached_property
     def requestHeaders(self) -> Headers:  # type: ignore[override]

@@ -68,7 +68,6 @@ class BucketTally:
     The table, as one process sees it.
 
     :ivar layout: Which kinds of requests there are.
-    :ivar uncounted: Requests of this process for whose bucket there was no room.
     :ivar _descriptor: Of the table; ``-1`` when this process is the only one.
     :ivar _known: Places of buckets; where another one is by now, the name there tells.
     """
@@ -77,7 +76,6 @@ class BucketTally:
     _worker: int = 0
     _workers: int = 1
     _descriptor: int = -1
-    uncounted: int = field(init=False, default=0)
     _memory: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _blocks: Mapping[str, int] = field(init=False, repr=False)
@@ -99,15 +97,17 @@ class BucketTally:
                 for block in self._blocks.values():
                     self._numbers[start + block + INFLIGHT] = 0
 
-    def begun(self, bucket: str, operation: str) -> None:
+    def begun(self, bucket: str, operation: str) -> bool:
         """
         Count a request that is under way.
+
+        :return: Whether there is room for its bucket.
         """
         block = self._block(bucket, operation)
         if block is None:
-            self.uncounted += 1
-        else:
-            self._numbers[block + INFLIGHT] += 1
+            return False
+        self._numbers[block + INFLIGHT] += 1
+        return True
 
     def ended(
         self,

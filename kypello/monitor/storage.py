@@ -5,6 +5,7 @@ The room that a server has, and what it holds, as series for Prometheus.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import define, evolve, field, frozen
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.errors import StorageFailed
 from kypello.interfaces import ILanes, IObjectStore
-from kypello.model import ListQuery
+from kypello.model import BucketInfo, ListQuery
 from kypello.monitor.text import Family, by_label, gauge
 from kypello.objects.sharing import SharedCalls
 
@@ -135,6 +136,12 @@ class Storage:
                 )
             ),
         ]
+
+    async def infos(self) -> Sequence[BucketInfo]:
+        """
+        All buckets.
+        """
+        return await self._store.buckets()
 
     async def buckets(self) -> list[Family]:
         """

@@ -57,6 +57,7 @@ _SINGLE = (
     "others",
     "invalid",
     "key_hits",
+    "uncounted",
     "kms_nanoseconds",
     *(f"refused {reason}" for reason in (*REASONS, OTHER)),
     *(f"kms {call} {outcome}" for call in CALLS for outcome in OUTCOMES),

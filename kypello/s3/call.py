@@ -16,6 +16,7 @@ from kypello.auth.request import RequestHead
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.http.brake import Brake
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
 from kypello.model import Question, Sealing
@@ -62,6 +63,7 @@ class Front:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
+    :ivar brake: While it is pulled, requests wait; ``None`` when there is none.
     """
 
     store: IObjectStore
@@ -83,6 +85,7 @@ class Front:
     default_key: str = ""
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    brake: Brake | None = None
 
     @property
     def shown_region(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from kypello.interfaces import Assemble, Condition, Describe, IBodySource
+from kypello.interfaces import Assemble, Condition, Describe, Guard, IBodySource
 from kypello.model import (
     NULL_VERSION,
     Assembly,
@@ -30,27 +30,27 @@ from kypello.store.quotas import LimitedBody, Quotas, Room
 @define(eq=False)
 class _Watch:
     """
-    A condition that sees what is current in the instant of a commit.
+    A condition, or a guard, that takes note of what it is given in the instant of a commit.
 
-    :ivar current: That.
+    :ivar seen: That.
     """
 
-    _condition: Condition | None
-    current: ObjectInfo | None = None
+    _check: Condition | Guard | None
+    seen: ObjectInfo | None = None
 
-    def __call__(self, current: ObjectInfo | None) -> None:
+    def __call__(self, seen: ObjectInfo | None) -> None:
         """
-        Look, and check.
+        Take note, and check.
         """
-        self.current = current
-        if self._condition is not None:
-            self._condition(current)
+        self.seen = seen
+        if self._check is not None:
+            self._check(seen)
 
     def settle(self, room: Room, made: ObjectInfo) -> None:
         """
-        Tell what a version has taken, and what it has taken the place of.
+        Tell what a version has taken, and what it has taken the place of, as a condition saw it.
         """
-        current, removed = self.current, 0
+        current, removed = self.seen, 0
         if made.version_id == NULL_VERSION and current is not None:
             if current.version_id == NULL_VERSION:
                 removed = current.size
@@ -110,23 +110,23 @@ class LimitedStore(LayoutStore):
             body.close()
 
     async def delete(
-        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or a version, and tell how much room there is more.
         """
         room = self.quotas.watch(await self.bucket(bucket))
         if room is None:
-            return await super().delete(bucket, key, condition, version_id)
-        watch = _Watch(condition)
-        deletion = await super().delete(bucket, key, watch, version_id)
-        current = watch.current
-        if version_id and (current is None or current.version_id != version_id):
-            room.doubt()
-        elif current is not None and (version_id or not deletion.marker):
-            room.settle(removed=current.size)
-        elif deletion.marker:
-            room.doubt()
+            return await super().delete(bucket, key, condition, version_id, guard)
+        watch = _Watch(guard)
+        deletion = await super().delete(bucket, key, condition, version_id, watch)
+        if watch.seen is not None:
+            room.settle(removed=watch.seen.size)
         return deletion
 
     async def put_part(
