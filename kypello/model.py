@@ -9,7 +9,7 @@ attrs three times as long to make a frozen one.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -22,8 +22,8 @@ NULL_VERSION = "null"
 _NOTHING: Mapping[str, str] = {}
 
 #: The modes of a retention: one that some may bypass, and one that nobody may.
-GOVERNANCE = "GOVERNANCE"
-COMPLIANCE = "COMPLIANCE"
+GOVERNANCE: Final = "GOVERNANCE"
+COMPLIANCE: Final = "COMPLIANCE"
 
 
 @frozen

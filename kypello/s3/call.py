@@ -121,13 +121,21 @@ class Call:
         return self.authenticated.head
 
     async def may(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> bool:
         """
         Whether whoever sent the request may do something.
 
         :param bucket: Where, with *key*; empty for what the request is about.
         :param tags: Those that a new object is to have, when they are not in a header.
+        :param lock: The lock that an object is to have, when it is not in headers; see
+            :class:`RequestValues`.
         """
         settings, version_id = self.settings, ""
         if not bucket:
@@ -138,20 +146,26 @@ class Call:
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
-            self._values(tags),
+            self._values(tags, lock),
             partial(self._tags, bucket, key, version_id) if key else None,
         )
         return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
 
     async def require(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> None:
         """
         See that whoever sent the request may do something; as :meth:`may`.
 
         :raises Refused: ``AccessDenied``.
         """
-        if not await self.may(action, bucket, key, tags=tags):
+        if not await self.may(action, bucket, key, tags=tags, lock=lock):
             raise access_denied()
 
     async def require_key(self, action: str, key_id: str) -> None:
@@ -163,7 +177,7 @@ class Call:
         :raises Refused: ``AccessDenied``.
         """
         name = master_key_name(key_id) if key_id else self.front.default_key
-        question = Question(action, name, self._values(None))
+        question = Question(action, name, self._values())
         if not await self.front.authorizer.allows_key(self.authenticated.identity, question):
             raise access_denied()
 
@@ -177,10 +191,12 @@ class Call:
         if sealing is not None and sealing.algorithm == "aws:kms":
             await self.require_key("kms:Decrypt", sealing.key_id)
 
-    def _values(self, tags: Mapping[str, str] | None) -> RequestValues:
+    def _values(
+        self, tags: Mapping[str, str] | None = None, lock: Mapping[str, str] | None = None
+    ) -> RequestValues:
         front, sent = self.front, self.authenticated
         now = front.clock.seconds()
-        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags)
+        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock)
 
     async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:
@@ -191,6 +207,12 @@ class Call:
             # It is stored with a key of its client, and nobody vouches for its tags without.
             raise access_denied() from None
         return info.metadata.tags
+
+    def now(self) -> int:
+        """
+        The time, nanoseconds since the epoch.
+        """
+        return int(self.front.clock.seconds() * 1e9)
 
     async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
         """
