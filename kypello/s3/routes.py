@@ -67,6 +67,7 @@ from kypello.s3.settled import (
     put_ownership_controls,
     put_request_payment,
 )
+from kypello.s3.snowball import put_archive, wants_unpacking
 from kypello.s3.tagging import (
     delete_object_tagging,
     get_object_tagging,
@@ -312,6 +313,9 @@ _FORCED: Mapping[str, Operation] = {
 }
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
+#: What becomes of a PUT whose content is an archive of objects.
+_PUT_ARCHIVE = Operation("PutObjectExtract", "s3:PutObject", put_archive)
+
 #: Names the request that a function answers with ``WriteGetObjectResponse``.
 _LAMBDA = "x-amz-request-route"
 
@@ -342,7 +346,7 @@ def every_operation() -> Iterator[Operation]:
     for level in (SERVICE, BUCKET, OBJECT):
         for methods in level.routes.values():
             yield from methods.values()
-    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT)
+    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT, _PUT_ARCHIVE)
 
 
 def find_operation(level: Level, head: RequestHead) -> Operation:
@@ -389,6 +393,8 @@ def _variant(operation: Operation, head: RequestHead) -> Operation:
         raise not_implemented("x-minio-extract")
     if head.header(COPY_SOURCE) is not None:
         return _COPIES.get(operation.name, operation)
+    if wants_unpacking(head) and operation.name == "PutObject":
+        return _PUT_ARCHIVE
     if is_forced(head):
         return _FORCED.get(operation.name, operation)
     return operation
