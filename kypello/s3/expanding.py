@@ -58,13 +58,22 @@ class Expander(Protocol):
 
 
 @define
-class _Gzip:
+class Deflated:
     """
-    A decompressor for gzip that is called like the others.
+    A decompressor for zlib's formats that is called like the others.
+
+    :ivar _format: As zlib numbers them; gzip unless it is told.
     """
 
-    _stream: Any = field(factory=lambda: zlib.decompressobj(16 + zlib.MAX_WBITS))
-    _full: bool = False
+    _format: int = 16 + zlib.MAX_WBITS
+    _stream: Any = field(init=False)
+    _full: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Nothing has come yet.
+        """
+        self._stream = zlib.decompressobj(self._format)
 
     @property
     def eof(self) -> bool:
@@ -133,7 +142,7 @@ def _refusing(kind: str) -> Callable[[], Expander]:
 
 #: How content begins that is compressed in some way, and what decompresses it.
 _KINDS: tuple[tuple[bytes, Callable[[], Expander]], ...] = (
-    (b"\x1f\x8b", _Gzip),
+    (b"\x1f\x8b", Deflated),
     (b"BZh", _of_package("bzip2", "bz2", "BZ2Decompressor")),
     (b"\xfd7zXZ\x00", _of_package("xz", "lzma", "LZMADecompressor")),
     (b"\x28\xb5\x2f\xfd", _of_package("backports.zstd", "backports.zstd", "ZstdDecompressor")),

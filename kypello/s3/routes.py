@@ -11,6 +11,7 @@ of its level.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -48,7 +49,6 @@ from kypello.s3.extensions import (
     force_delete_bucket,
     force_delete_object,
     is_forced,
-    wants_extraction,
 )
 from kypello.s3.forms import post_object
 from kypello.s3.listings import list_objects
@@ -75,6 +75,7 @@ from kypello.s3.tagging import (
 )
 from kypello.s3.versioning import get_versioning, put_versioning
 from kypello.s3.versionlisting import list_versions
+from kypello.s3.zipped import get_inside, head_inside, leads_inside
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -313,6 +314,12 @@ _FORCED: Mapping[str, Operation] = {
 }
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
+#: What becomes of reads that lead into archives, which are authorized by themselves.
+_INSIDE: Mapping[str, Operation] = {
+    "GetObject": Operation("GetObjectInArchive", "", get_inside),
+    "HeadObject": Operation("HeadObjectInArchive", "", head_inside),
+}
+
 #: What becomes of a PUT whose content is an archive of objects.
 _PUT_ARCHIVE = Operation("PutObjectExtract", "s3:PutObject", put_archive)
 
@@ -347,6 +354,7 @@ def every_operation() -> Iterator[Operation]:
         for methods in level.routes.values():
             yield from methods.values()
     yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT, _PUT_ARCHIVE)
+    yield from _INSIDE.values()
 
 
 def find_operation(level: Level, head: RequestHead) -> Operation:
@@ -389,8 +397,8 @@ def _variant(operation: Operation, head: RequestHead) -> Operation:
     """
     What headers make of an operation.
     """
-    if wants_extraction(head) and head.method in ("GET", "HEAD"):
-        raise not_implemented("x-minio-extract")
+    if operation.name in _INSIDE and leads_inside(head, unquote(head.path)):
+        return _INSIDE[operation.name]
     if head.header(COPY_SOURCE) is not None:
         return _COPIES.get(operation.name, operation)
     if wants_unpacking(head) and operation.name == "PutObject":

@@ -26,7 +26,7 @@ MAX_ENTRIES = 100_000
 
 
 @define(eq=False)
-class _Pieces:
+class Pieces:
     """
     A source that is read in pieces of given sizes.
     """
@@ -79,7 +79,7 @@ class EntrySource:
     :ivar left: How many bytes of it were not read.
     """
 
-    _pieces: _Pieces
+    _pieces: Pieces
     size: int | None
     left: int
 
@@ -110,7 +110,7 @@ class Archive:
     :ivar content: Of the last entry; what nobody has read of it is passed over.
     """
 
-    _pieces: _Pieces
+    _pieces: Pieces
     content: EntrySource = field(init=False)
     _always: Mapping[str, str] = field(init=False, factory=dict)
     _entries: int = field(init=False, default=0)
@@ -120,7 +120,7 @@ class Archive:
         """
         Begin to read an archive.
         """
-        return cls(_Pieces(source))
+        return cls(Pieces(source))
 
     def __attrs_post_init__(self) -> None:
         """

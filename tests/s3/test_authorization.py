@@ -18,7 +18,7 @@ from tests.s3.rules import Rule
 _KMS = {"x-amz-server-side-encryption": "aws:kms"}
 
 #: Operations that ask for each thing that they touch.
-_BY_THEMSELVES = {"DeleteObjects", "ListBuckets"}
+_BY_THEMSELVES = {"DeleteObjects", "GetObjectInArchive", "HeadObjectInArchive", "ListBuckets"}
 
 
 class RoutingTests(SyncCase):
