@@ -1,17 +1,20 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Archives whose entries become objects, as ``minio-py`` sends them to a real server of two workers.
+Archives whose entries become objects, as ``minio-py`` sends them to a real server of two workers,
+and archives that ``mc`` reads in.
 """
 
 import hashlib
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from kypello.crypto.dare import encrypted_size
 from tests.integration.server import ACCESS_KEY, SECRET_KEY
+from tests.integration.test_everyday import MCCase
 from tests.integration.test_quotas import set_quota
 from tests.integration.test_workers import WorkersCase
 
@@ -103,3 +106,28 @@ class SnowballTests(WorkersCase):
             lines = Path(f"/proc/{worker}/status").read_text(encoding="ascii").splitlines()
             (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
             self.assertLess(int(peak), 200_000)
+
+
+class ZipTests(MCCase):
+    """
+    ``mc`` within zip archives.
+    """
+
+    def test_zip(self) -> None:
+        """
+        ``cat``, ``ls`` and ``cp`` with ``--zip`` read and list what is in an archive.
+        """
+        path = self.work / "a.zip"
+        content = os.urandom(300_000)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/one", content)
+            archive.writestr("two.txt", "2" * 1000)
+        self.mc("cp", path, f"{self.bucket}/a.zip")
+        self.assertEqual(self.mc("cat", "--zip", f"{self.bucket}/a.zip/two.txt"), b"2" * 1000)
+        listed = self.told("ls", "--zip", "-r", f"{self.bucket}/a.zip/")
+        self.assertEqual(
+            {each["key"]: each["size"] for each in listed},
+            {"folder/one": 300_000, "two.txt": 1000},
+        )
+        self.mc("cp", "--zip", f"{self.bucket}/a.zip/folder/one", self.work / "one")
+        self.assertEqual((self.work / "one").read_bytes(), content)
