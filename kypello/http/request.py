@@ -137,6 +137,16 @@ class StreamingRequest(Request):
         """
         return self.channel is not None and self.channel.isSecure()
 
+    @property
+    def tls_version(self) -> str:
+        """
+        The version of TLS that the connection has, such as ``1.3``; empty without TLS.
+        """
+        if self.channel is None or not self.isSecure():
+            return ""
+        handle = getattr(self.channel.transport, "getHandle", None)
+        return "" if handle is None else handle().get_protocol_version_name().removeprefix("TLSv")
+
     def getCookie(self, key: bytes) -> bytes | None:
         """
         Give the value of a cookie, for resources that use them.

@@ -6,6 +6,7 @@ What an operation gets: the front that all requests share, and the one request.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from attrs import define, evolve, frozen
@@ -103,6 +104,7 @@ class Call:
     :ivar bucket: Empty for the service itself.
     :ivar key: Empty for a bucket.
     :ivar settings: Of the bucket, as of when the request came; none when there is no bucket.
+    :ivar told: What a document tells that conditions of policies can ask, by condition key.
     """
 
     front: Front
@@ -112,6 +114,7 @@ class Call:
     request_id: str
     settings: Mapping[str, bytes]
     _body: IBodySource
+    told: Mapping[str, str] = MappingProxyType({})
 
     @property
     def head(self) -> RequestHead:
@@ -196,7 +199,9 @@ class Call:
     ) -> RequestValues:
         front, sent = self.front, self.authenticated
         now = front.clock.seconds()
-        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock)
+        return RequestValues(
+            sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock, self.told
+        )
 
     async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:

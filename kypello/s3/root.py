@@ -18,6 +18,7 @@ from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import BUCKET_POLICY
+from kypello.s3.acl import check_public_list
 from kypello.s3.browsers import VARY, preflight, rules_of, tell_page
 from kypello.s3.call import Call, Front, settings_of
 from kypello.s3.cors import CORSRule
@@ -215,6 +216,7 @@ class _Exchange:
             if bucket and settings is None and operation.name != "CreateBucket":
                 raise NoSuchBucket(bucket)
             raise access_denied()
+        check_public_list(call.settings, counts.header("x-amz-acl"), counts)
         if identity is None and any(name.startswith(_OVERRIDES) for name, _value in counts.query):
             raise Refused(
                 "InvalidRequest",

@@ -141,7 +141,8 @@ _BUCKET: Mapping[str, _Methods] = {
     "": {
         "GET": Operation("ListObjects", "s3:ListBucket", list_objects),
         "HEAD": Operation("HeadBucket", "s3:ListBucket", head_bucket),
-        "PUT": Operation("CreateBucket", "s3:CreateBucket", create_bucket),
+        # A condition may ask where the bucket is to be, which the body tells.
+        "PUT": Operation("CreateBucket", "", create_bucket),
         "DELETE": Operation("DeleteBucket", "s3:DeleteBucket", delete_bucket),
     },
     "location": {
