@@ -111,6 +111,26 @@ class UserTests(AdminCase):
         self.admin("user", "remove", "k", "alice")
         self.admin("user", "info", "k", "alice", fails="does not exist")
 
+    def test_region(self) -> None:
+        """
+        A policy may tell in which region buckets are made.
+        """
+        self.admin("user", "add", "k", "alice", "alice-secret")
+        self.alias("alice", "alice", "alice-secret")
+        condition = {"StringEquals": {"s3:LocationConstraint": "eu-west-1"}}
+        statement = {
+            "Effect": "Allow",
+            "Action": ["s3:CreateBucket"],
+            "Resource": ["arn:aws:s3:::*"],
+            "Condition": condition,
+        }
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        self.admin("policy", "create", "k", "making", self.document("making.json", document))
+        self.admin("policy", "attach", "k", "making", "--user", "alice")
+        self.mc("mb", "alice/other", fails=True)
+        self.mc("mb", "--region", "us-west-2", "alice/other", fails=True)
+        self.mc("mb", "--region", "eu-west-1", "alice/other")
+
     def test_told(self) -> None:
         """
         Users, groups and policies are told as they were made.
