@@ -19,6 +19,7 @@ from kypello.admin.root import AdminResource
 from kypello.admin.tracing import Tracer
 from kypello.config import Config
 from kypello.http.balance import Balance
+from kypello.http.brake import Brake
 from kypello.http.framing import BadRequest
 from kypello.http.fronts import Belongs, Fronts, below
 from kypello.http.request import StreamingRequest
@@ -31,6 +32,7 @@ from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.health import Health
 from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
@@ -92,6 +94,12 @@ class _Observer:
         """
         self._requests.named(before, after)
 
+    def about(self, operation: str, subject: str) -> None:
+        """
+        Called when it is known which bucket a request is about.
+        """
+        self._requests.about(operation, subject)
+
     def ended(self, request: StreamingRequest) -> None:
         """
         Called when a request is over.
@@ -123,6 +131,8 @@ def make_site(
     tally: Tally,
     broadcast: Broadcast,
     services: Mapping[str, Callable[[], object]],
+    buckets: BucketTally,
+    brake: Brake,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -131,12 +141,14 @@ def make_site(
     :param disk: The parts below *store*.
     :param services: Ends the whole server, after the requests that are under way (``stop``), or
         has its workers replaced (``restart``).
+    :param buckets: What is counted of single buckets.
+    :param brake: Pulled and released by who may, and obeyed by S3.
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests, usage = RequestTally(tally), Usage(disk.index)
+    requests, usage = RequestTally(tally, buckets), Usage(disk.index)
     over = make_over(store, config.scanner)
     tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
     authenticator = Authenticator(
@@ -167,6 +179,7 @@ def make_site(
         proxies=proxies,
         cors_origins=config.cors_origins,
         calendar=over.calendar,
+        brake=brake,
     )
     administration = AdminResource(
         AdminFront(
@@ -183,7 +196,7 @@ def make_site(
             version=version("kypello"),
             usage=usage,
             over=over,
-            services=services,
+            services={**services, "freeze": brake.pull, "unfreeze": brake.release},
             identity=config.identity,
             proxies=proxies,
             host_id=_HOST_ID,
@@ -204,6 +217,7 @@ def make_site(
     metrics = MetricsResource(
         MetricsFront(
             tally=tally,
+            buckets=buckets,
             health=health,
             storage=Storage(store, usage, config.directory, disk.lanes, reactor),
             bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),

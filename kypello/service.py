@@ -29,6 +29,7 @@ from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
 from kypello.fronts import make_site, make_tally, node_name
 from kypello.http.balance import Balance
+from kypello.http.brake import Brake
 from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
@@ -42,6 +43,7 @@ from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.keycalls import CountedKMS
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
@@ -231,6 +233,7 @@ class Server(MultiService):
             worker=place.worker,
             workers=place.workers,
             changes=place.changes,
+            quotas=place.quotas,
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
@@ -258,6 +261,7 @@ class Server(MultiService):
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)
+        self._brake = Brake(reactor, place.brake)
         self._listener = Listener(
             reactor,
             make_site(
@@ -273,6 +277,8 @@ class Server(MultiService):
                 tally,
                 self._broadcast,
                 {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
+                BucketTally(tally.layout, place.worker, place.workers, place.buckets),
+                self._brake,
             ),
             prepared.config.host,
             prepared.config.port,
@@ -361,6 +367,7 @@ class Server(MultiService):
             self._reloading.stop()
         # Requests that end only with the server.
         self._broadcast.end()
+        self._brake.end()
         await self._listener.stop(GRACE)
         await stop_all(self)
 

@@ -51,7 +51,8 @@ class AdminFront:
     :ivar version: Of the server, for people.
     :ivar usage: What buckets hold.
     :ivar over: What of it is over.
-    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+    :ivar services: How the server is stopped (``stop``), started again (``restart``), or requests
+        wait (``freeze``, ``unfreeze``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
     :ivar identity: Who else says who somebody is.

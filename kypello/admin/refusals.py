@@ -16,7 +16,6 @@ _SET_AT_START = (
     "The configuration is set on the command line and in the environment (KYPELLO_..., MINIO_...)"
     " and holds from the next start: see kypello server --help."
 )
-_QUOTAS = "There are no quotas for buckets."
 _REPLICATION = "Objects are not replicated to other servers."
 _SITES = "Accounts and buckets are not replicated between sites."
 _TIERS = "There is no other storage that objects could move to."
@@ -61,7 +60,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " DELETE clear-config-history-kv, PUT restore-config-history-kv",
         _SET_AT_START,
     ),
-    **_admin("PUT set-bucket-quota", _QUOTAS),
     **_admin(
         "PUT set-remote-target, DELETE remove-remote-target, POST replication/diff,"
         " GET replication/mrf, GET bandwidth",

@@ -20,6 +20,7 @@ from kypello.admin import (
     nothing,
     policies,
     providers,
+    quotas,
     server,
     serviceaccounts,
     settings,
@@ -169,6 +170,9 @@ ROUTES: tuple[Route, ...] = (
     _route("GET help-config-kv", _CONFIG, settings.help_config),
     _route("GET config", _CONFIG, settings.export_config),
     _route("GET idp-config/*", _CONFIG, providers.providers),
+    # Buckets
+    _route("GET get-bucket-quota", "admin:GetBucketQuota", quotas.get_quota),
+    _route("PUT set-bucket-quota", "admin:SetBucketQuota", quotas.set_quota),
     # Keys
     _asking("POST kms/status", "admin:KMSKeyStatus", kms.status),
     _asking("GET kms/status", "admin:KMSKeyStatus", kms.status),
@@ -179,7 +183,6 @@ ROUTES: tuple[Route, ...] = (
     _asking(f"GET {KMS}key/list", "kms:ListKeys", kms.list_keys),
     _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
     # What there is none of
-    _route("GET get-bucket-quota", "admin:GetBucketQuota", nothing.quota),
     _route("GET list-remote-targets", "admin:GetBucketTarget", nothing.remote_targets),
     _route("GET site-replication/info", "admin:SiteReplicationInfo", nothing.replication),
     _route("GET site-replication/status", "admin:SiteReplicationInfo", nothing.replication_status),

@@ -29,8 +29,12 @@ from kypello.scanner.usage import BucketUsage, Total
 _BACKEND = "FS"
 _BACKEND_NUMBER = 1
 
-_SERVICE_ACTIONS = {"restart": "admin:ServiceRestart", "stop": "admin:ServiceStop"}
-_FREEZING = frozenset({"freeze", "unfreeze"})
+_SERVICE_ACTIONS = {
+    "restart": "admin:ServiceRestart",
+    "stop": "admin:ServiceStop",
+    "freeze": "admin:ServiceFreeze",
+    "unfreeze": "admin:ServiceFreeze",
+}
 
 
 @frozen
@@ -158,12 +162,9 @@ async def account_info(call: Call) -> Response:
 
 async def service(call: Call) -> Response:
     """
-    Stop the server, or start it again.
+    Stop the server, start it again, or let requests of S3 wait (``freeze``) and go on.
     """
     action, front = call.parameter("action"), call.front
-    if action in _FREEZING:
-        await call.require("admin:ServiceFreeze")
-        raise not_offered("Requests cannot be frozen: stop the server to end them all.")
     needed = _SERVICE_ACTIONS.get(action)
     if needed is None:
         raise invalid_argument("There is no such action.")

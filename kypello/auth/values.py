@@ -80,6 +80,7 @@ class RequestValues:
     :ivar lock: The words of a lock that a document brings, by what follows
         ``x-amz-object-lock-`` in headers; ``None`` to look at these.
     :ivar proxies: Whose word about the client's address is taken.
+    :ivar told: What else a document tells, by condition key.
     """
 
     head: RequestHead
@@ -89,6 +90,7 @@ class RequestValues:
     proxies: Sequence[Network] = ()
     tags: Mapping[str, str] | None = None
     lock: Mapping[str, str] | None = None
+    told: Mapping[str, str] = MappingProxyType({})
 
     def __call__(self, name: str) -> Sequence[str] | None:
         """
@@ -99,6 +101,8 @@ class RequestValues:
         compute = _COMPUTED.get(name)
         if compute is not None:
             value = compute(self)
+        elif name in self.told:
+            value = self.told[name]
         elif name in _PARAMETERS:
             value = self.head.parameter(_PARAMETERS[name])
         elif name in _RENAMED:
@@ -150,6 +154,7 @@ _COMPUTED: Mapping[str, Callable[[RequestValues], str | None]] = MappingProxyTyp
     {
         "aws:sourceip": lambda values: source_address(values.head, values.proxies),
         "aws:securetransport": lambda values: "true" if values.head.secure else "false",
+        "s3:tlsversion": lambda values: values.head.tls_version or None,
         "aws:currenttime": lambda values: _moment(values.now),
         "aws:epochtime": lambda values: str(int(values.now)),
         "s3:signatureversion": lambda values: values.signature or None,

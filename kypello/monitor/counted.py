@@ -113,6 +113,11 @@ def request_series(tally: Tally) -> list[Family]:
             "Requests that are none of S3: administration, tokens, health, metrics.",
             sums[layout.single("others")],
         ),
+        counter(
+            "kypello_bucket_requests_uncounted_total",
+            "Requests that are not counted by bucket, as there are too many buckets.",
+            sums[layout.single("uncounted")],
+        ),
         by_label(
             "kypello_authentication_failures_total",
             "counter",

@@ -19,6 +19,8 @@ from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import ILanes
 from kypello.monitor.bearer import Bearers
+from kypello.monitor.bucketcounted import bucket_series
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.counted import key_series, request_series
 from kypello.monitor.health import Health
 from kypello.monitor.processes import machine_series, process_series
@@ -44,6 +46,7 @@ class MetricsFront:
     """
 
     tally: Tally
+    buckets: BucketTally
     health: Health
     storage: Storage
     bearers: Bearers | None
@@ -60,7 +63,7 @@ class MetricsFront:
         if kind == "cluster":
             return [*await self._cluster(), *key_series(self.tally)]
         if kind == "bucket":
-            return await self.storage.buckets()
+            return await self._buckets()
         return await self._node() if kind == "node" else await self._resource()
 
     async def _cluster(self) -> list[Family]:
@@ -69,6 +72,10 @@ class MetricsFront:
         text = "Whether an endpoint of the KMS answers."
         families.append(gauge("minio_cluster_kms_online", text, int(online)))
         return [*families, *request_series(self.tally)]
+
+    async def _buckets(self) -> list[Family]:
+        infos = await self.storage.infos()
+        return [*await self.storage.buckets(), *bucket_series(self.buckets, infos)]
 
     async def _node(self) -> list[Family]:
         version = Family(

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.errors import StorageFailed
 from kypello.interfaces import ILanes, IObjectStore
+from kypello.model import BucketInfo
 from kypello.monitor.text import Family, by_label, gauge
 from kypello.scanner.usage import BucketUsage, Usage
 
@@ -150,6 +151,12 @@ class Storage:
                 )
             ),
         ]
+
+    async def infos(self) -> Sequence[BucketInfo]:
+        """
+        All buckets.
+        """
+        return await self._store.buckets()
 
     async def buckets(self) -> list[Family]:
         """

@@ -6,6 +6,7 @@ What an operation gets: the front that all requests share, and the one request.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -16,6 +17,7 @@ from kypello.auth.request import RequestHead
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.http.brake import Brake
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
 from kypello.lifecycle.fates import Calendar
@@ -64,6 +66,7 @@ class Front:
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
     :ivar calendar: How the days of lifecycles are counted.
+    :ivar brake: While it is pulled, requests wait; ``None`` when there is none.
     """
 
     store: IObjectStore
@@ -86,6 +89,7 @@ class Front:
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
     calendar: Calendar = field(factory=Calendar)
+    brake: Brake | None = None
 
     @property
     def shown_region(self) -> str:
@@ -103,6 +107,7 @@ class Call:
     :ivar bucket: Empty for the service itself.
     :ivar key: Empty for a bucket.
     :ivar settings: Of the bucket, as of when the request came; none when there is no bucket.
+    :ivar told: What a document tells that conditions of policies can ask, by condition key.
     """
 
     front: Front
@@ -112,6 +117,7 @@ class Call:
     request_id: str
     settings: Mapping[str, bytes]
     _body: IBodySource
+    told: Mapping[str, str] = MappingProxyType({})
 
     @property
     def head(self) -> RequestHead:
@@ -196,7 +202,9 @@ class Call:
     ) -> RequestValues:
         front, sent = self.front, self.authenticated
         now = front.clock.seconds()
-        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock)
+        return RequestValues(
+            sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock, self.told
+        )
 
     async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:

@@ -33,6 +33,7 @@ from kypello.errors import (
     NoSuchVersion,
     NotAuthentic,
     PreconditionFailed,
+    QuotaExceeded,
     Refused,
     StorageFailed,
     StorageFull,
@@ -162,6 +163,9 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
         "PreconditionFailed",
         "At least one of the pre-conditions you specified did not hold",
         {"Condition": error.condition},
+    ),
+    QuotaExceeded: lambda error: Refused(
+        "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", {"BucketName": error.bucket}
     ),
     StorageFull: lambda error: Refused(
         "XMinioStorageFull",

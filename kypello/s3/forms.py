@@ -21,6 +21,7 @@ from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, EncryptionRequest, Lock, ObjectInfo, ObjectMetadata
+from kypello.s3.acl import check_public_list
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
@@ -129,6 +130,8 @@ async def post_object(call: Call) -> Response:
     if tags:
         await put.require("s3:PutObjectTagging", tags=tags)
     await require_lock(put, form.lock)
+    canned = file.fields.get("acl", file.fields.get("x-amz-acl"))
+    check_public_list(put.settings, canned, put.head)
     await check_encryption(put, form.encryption)
 
     def describe(size: int) -> ObjectMetadata:

@@ -11,6 +11,7 @@ of its level.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -48,7 +49,6 @@ from kypello.s3.extensions import (
     force_delete_bucket,
     force_delete_object,
     is_forced,
-    wants_extraction,
 )
 from kypello.s3.forms import post_object
 from kypello.s3.lifecycle import LIFECYCLE, get_lifecycle, put_lifecycle
@@ -68,6 +68,7 @@ from kypello.s3.settled import (
     put_ownership_controls,
     put_request_payment,
 )
+from kypello.s3.snowball import put_archive, wants_unpacking
 from kypello.s3.tagging import (
     delete_object_tagging,
     get_object_tagging,
@@ -75,6 +76,7 @@ from kypello.s3.tagging import (
 )
 from kypello.s3.versioning import get_versioning, put_versioning
 from kypello.s3.versionlisting import list_versions
+from kypello.s3.zipped import get_inside, head_inside, leads_inside
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -140,7 +142,8 @@ _BUCKET: Mapping[str, _Methods] = {
     "": {
         "GET": Operation("ListObjects", "s3:ListBucket", list_objects),
         "HEAD": Operation("HeadBucket", "s3:ListBucket", head_bucket),
-        "PUT": Operation("CreateBucket", "s3:CreateBucket", create_bucket),
+        # A condition may ask where the bucket is to be, which the body tells.
+        "PUT": Operation("CreateBucket", "", create_bucket),
         "DELETE": Operation("DeleteBucket", "s3:DeleteBucket", delete_bucket),
     },
     "location": {
@@ -319,6 +322,15 @@ _FORCED: Mapping[str, Operation] = {
 }
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
+#: What becomes of reads that lead into archives, which are authorized by themselves.
+_INSIDE: Mapping[str, Operation] = {
+    "GetObject": Operation("GetObjectInArchive", "", get_inside),
+    "HeadObject": Operation("HeadObjectInArchive", "", head_inside),
+}
+
+#: What becomes of a PUT whose content is an archive of objects.
+_PUT_ARCHIVE = Operation("PutObjectExtract", "s3:PutObject", put_archive)
+
 #: Names the request that a function answers with ``WriteGetObjectResponse``.
 _LAMBDA = "x-amz-request-route"
 
@@ -349,7 +361,8 @@ def every_operation() -> Iterator[Operation]:
     for level in (SERVICE, BUCKET, OBJECT):
         for methods in level.routes.values():
             yield from methods.values()
-    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT)
+    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT, _PUT_ARCHIVE)
+    yield from _INSIDE.values()
 
 
 def find_operation(level: Level, head: RequestHead) -> Operation:
@@ -392,10 +405,12 @@ def _variant(operation: Operation, head: RequestHead) -> Operation:
     """
     What headers make of an operation.
     """
-    if wants_extraction(head) and head.method in ("GET", "HEAD"):
-        raise not_implemented("x-minio-extract")
+    if operation.name in _INSIDE and leads_inside(head, unquote(head.path)):
+        return _INSIDE[operation.name]
     if head.header(COPY_SOURCE) is not None:
         return _COPIES.get(operation.name, operation)
+    if wants_unpacking(head) and operation.name == "PutObject":
+        return _PUT_ARCHIVE
     if is_forced(head):
         return _FORCED.get(operation.name, operation)
     return operation

@@ -17,8 +17,9 @@ from kypello.store.changes import Changes
 from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
-from kypello.store.layout import LayoutStore
+from kypello.store.limited import LimitedStore
 from kypello.store.probe import DiskProbe
+from kypello.store.quotaledger import Ledger
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
@@ -48,6 +49,7 @@ class DiskStore(Service):
         worker: int = 0,
         workers: int = 1,
         changes: int = -1,
+        quotas: int = -1,
     ) -> None:
         """
         Put the parts together.
@@ -56,6 +58,7 @@ class DiskStore(Service):
         :param worker: The number of this process, from 0, of those that share the directory.
         :param workers: How many there are.
         :param changes: The descriptor of the table in which they tell each other what changes.
+        :param quotas: The same, of how full buckets with quotas are.
         """
         self._reactor = reactor
         self._directory = directory
@@ -63,7 +66,10 @@ class DiskStore(Service):
         self._database = SQLiteIndex(directory.index, self.lanes)
         self.index = RememberingIndex(self._database, changes=Changes(worker, workers, changes))
         blobs = FileBlobs(directory.blobs, self.lanes)
-        self.store = LayoutStore(self.index, blobs, reactor, os.urandom, worker, workers)
+        ledger = Ledger(worker, workers, quotas)
+        self.store = LimitedStore(
+            self.index, blobs, reactor, os.urandom, worker, workers, ledger=ledger
+        )
         self._sweeper = Sweeper(self.index, blobs, self.store.intents)
         self.probe = DiskProbe(
             self._database, blobs, directory.path / f"probe-{worker}", self.lanes
@@ -101,6 +107,7 @@ class DiskStore(Service):
             sweeping.cancel()
             with suppress(CancelledError):
                 await sweeping
+        self.store.quotas.stop()
         await self._database.close()
         await self.lanes.stop()
         self._directory.close()

@@ -111,6 +111,8 @@ class AdminCase(SyncCase):
             services={
                 "stop": lambda: self.services.append("stop"),
                 "restart": lambda: self.services.append("restart"),
+                "freeze": lambda: self.services.append("freeze"),
+                "unfreeze": lambda: self.services.append("unfreeze"),
             },
         )
         self.harness = Harness(AdminResource(self.front), access_log=False)

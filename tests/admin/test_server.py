@@ -150,8 +150,12 @@ class ServerTests(AdminCase):
         self.assertEqual(self.services, ["stop"])
         self.send("POST", "service?action=restart")
         self.assertEqual(self.services, ["stop", "restart"])
-        answer = self.send("POST", "service?action=freeze", status=501)
-        self.refused(answer, "NotImplemented")
+        user = self.make_user("other", policy("admin:ServiceFreeze"))
+        for action in ("freeze", "unfreeze"):
+            self.send("POST", f"service?action={action}&dry-run=true", by=user)
+            self.send("POST", f"service?action={action}&dry-run=false", by=user)
+            self.assertEqual(self.services[2:], [action])
+            self.services.pop()
         answer = self.send("POST", "service?action=odd", status=400)
         self.refused(answer, "XMinioAdminInvalidArgument")
 
@@ -160,15 +164,47 @@ class ServerTests(AdminCase):
         What clients ask for as a matter of course, and there is none of, is told so.
         """
         self.fill("bucket")
-        quota = self.told("get-bucket-quota?bucket=bucket")
-        self.assertEqual(quota["quota"], 0)
         self.assertIsNone(self.told("list-remote-targets?bucket=bucket"))
-        self.send("GET", "get-bucket-quota?bucket=nothing", status=404)
         self.assertEqual(self.told("site-replication/info?api-version=1"), {"enabled": False})
         self.assertEqual(self.told("site-replication/status"), {"Enabled": False})
         self.assertIsNone(self.told("tier"))
         self.assertEqual(self.told("list-jobs?jobType="), {"jobs": None})
         self.assertEqual(self.told_secretly("idp-config/openid"), [])
+
+    def test_quota(self) -> None:
+        """
+        A quota is set, told, changed and removed; what cannot be limited is refused, and changes
+        nothing.
+        """
+        self.fill("bucket")
+        call = "get-bucket-quota?bucket=bucket"
+        nothing = {"quota": 0, "size": 0, "rate": 0, "requests": 0}
+        self.assertEqual(self.told(call), nothing)
+        for asked, size in (
+            ({"quota": 7, "quotatype": "hard"}, 7),
+            ({"size": 8}, 8),
+            ({"quota": 9, "size": 9, "rate": 0, "requests": 0}, 9),
+        ):
+            self.send("PUT", "set-bucket-quota?bucket=bucket", json.dumps(asked).encode())
+            told = {**nothing, "quota": size, "size": size, "quotatype": "hard"}
+            self.assertEqual(self.told(call), told)
+        for asked in (
+            {"quota": 1, "quotatype": "fifo"},
+            {"quota": 1, "size": 2},
+            {"quota": -1},
+            {"quota": 1, "rate": 1},
+            {"requests": 1},
+        ):
+            answer = self.send(
+                "PUT", "set-bucket-quota?bucket=bucket", json.dumps(asked).encode(), status=400
+            )
+            self.refused(answer, "XMinioAdminInvalidArgument")
+        self.send("PUT", "set-bucket-quota?bucket=bucket", b"[]", status=400)
+        self.assertEqual(self.told(call)["quota"], 9)
+        self.send("PUT", "set-bucket-quota?bucket=bucket", b'{"quota": 0}')
+        self.assertEqual(self.told(call), nothing)
+        self.send("GET", "get-bucket-quota?bucket=nothing", status=404)
+        self.send("PUT", "set-bucket-quota?bucket=nothing", b'{"quota": 1}', status=404)
 
     def test_heal(self) -> None:
         """
@@ -189,7 +225,6 @@ class ServerTests(AdminCase):
         """
         for method, call in (
             ("PUT", "set-config-kv"),
-            ("PUT", "set-bucket-quota?bucket=b"),
             ("GET", "trace?s3=true"),
             ("POST", "tier/name"),
         ):

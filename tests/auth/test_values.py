@@ -88,6 +88,24 @@ class ValueTests(SyncCase):
         self.assertEqual({name: list(ask(name) or ()) for name in expected}, expected)
         self.assertEqual(values(head())("aws:securetransport"), ("false",))
 
+    def test_tls(self) -> None:
+        """
+        A request over TLS has the version of that; no other one has any.
+        """
+        asked = RequestHead("GET", "/", secure=True, tls_version="1.3")
+        self.assertEqual(values(asked)("s3:tlsversion"), ("1.3",))
+        self.assertIsNone(values(head())("s3:tlsversion"))
+
+    def test_told(self) -> None:
+        """
+        What a document tells is told, and takes the place of nothing that the server knows.
+        """
+        told = {"s3:locationconstraint": "eu-west-1", "aws:sourceip": "192.0.2.9"}
+        ask = RequestValues(head(), 0.0, "", "", told=told)
+        self.assertEqual(ask("s3:locationconstraint"), ("eu-west-1",))
+        self.assertEqual(ask("aws:sourceip"), ("192.0.2.1",))
+        self.assertIsNone(values(head())("s3:locationconstraint"))
+
     def test_signature_age(self) -> None:
         """
         A presigned request has an age, in milliseconds.

@@ -55,8 +55,7 @@ _TAIL = """
 | operation | what it is |
 |---|---|
 {extensions}
-A request for a file within an archive (`x-minio-extract`) is answered `NotImplemented`; an archive
-that is to be unpacked (`X-Amz-Meta-Snowball-Auto-Extract`) is stored as it is.
+[archives.md](archives.md) tells what is taken out of archives.
 
 ## Browsers
 
@@ -122,6 +121,9 @@ _EXTENSIONS: Mapping[str, str] = {
     "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it,"
     " unless it has object lock.",
     "ForceDeleteObject": "The same for all keys below one.",
+    "GetObjectInArchive": "MinIO's `x-minio-extract`: a file within a zip archive.",
+    "HeadObjectInArchive": "The same, without its content.",
+    "PutObjectExtract": "`X-Amz-Meta-Snowball-Auto-Extract`: objects of the entries of an archive.",
 }
 
 
