@@ -24,6 +24,7 @@ from kypello.model import (
     DataKey,
     Deletion,
     EncryptionRequest,
+    Event,
     Identity,
     KeyInfo,
     KMSStatus,
@@ -526,6 +527,32 @@ class IBlobs(Interface):
     async def names(after: str, limit: int) -> Sequence[str]:
         """
         Up to *limit* names that follow *after* in byte order, complete blobs and leftovers.
+        """
+
+
+class IEventSink(Interface):
+    """
+    Who is told what has happened to buckets and objects.
+    """
+
+    def wanted(settings: Mapping[str, bytes]) -> bool:
+        """
+        Whether anybody may want to hear of a bucket.  That nobody does is known at once; who asks
+        first need not make events in vain.
+
+        :param settings: Of the bucket.
+        """
+
+    async def tell(event: Event, settings: Mapping[str, bytes]) -> None:
+        """
+        Tell an event, after the commit of what it tells and before that is acknowledged.
+
+        When this returns, the event is kept durably for every target that the bucket is configured
+        to have it sent to; nobody waits until it is sent.  What cannot be kept is logged and
+        counted: it is no failure of what it tells.  Never raises; whoever is cancelled while they
+        wait does not undo it.
+
+        :param settings: Of the bucket; they say who wants to hear of it.
         """
 
 

@@ -254,6 +254,35 @@ class Deletion:
 
 
 @frozen
+class Event:
+    """
+    Something that has happened to a bucket or an object, for those who want to hear of it.
+
+    :ivar name: As MinIO calls it, such as ``s3:ObjectCreated:Put``.
+    :ivar time: When, in nanoseconds since the epoch.
+    :ivar key: Empty for what happens to a bucket.
+    :ivar version_id: Of what was removed, or of the delete marker that was made; empty in a bucket
+        that never had versions.
+    :ivar info: The object, where there still is one.
+    :ivar principal: Whose request it was: an access key; empty for a stranger.
+    :ivar source: The address that the request came from; empty for what the server does by itself.
+    :ivar agent: What the client calls itself.
+    :ivar request_id: Of the request; empty for what the server does by itself.
+    """
+
+    name: str
+    bucket: str
+    time: int
+    key: str = ""
+    version_id: str = ""
+    info: ObjectInfo | None = None
+    principal: str = ""
+    source: str = ""
+    agent: str = ""
+    request_id: str = ""
+
+
+@frozen
 class ListQuery:
     """
     Which page of a listing is wanted.

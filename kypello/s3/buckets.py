@@ -105,6 +105,7 @@ async def create_bucket(call: Call) -> Response:
     if settings:
         await call.require("s3:PutBucketTagging")
     await call.front.store.create_bucket(name, settings)
+    await call.announce("s3:BucketCreated:*")
     return Response(200, (("Location", f"/{name}"),))
 
 
@@ -121,6 +122,7 @@ async def delete_bucket(call: Call) -> Response:
     Remove an empty bucket.
     """
     await call.front.store.delete_bucket(call.bucket)
+    await call.announce("s3:BucketRemoved:*")
     return Response(204)
 
 

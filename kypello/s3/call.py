@@ -13,12 +13,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
-from kypello.model import Question, Sealing
+from kypello.interfaces import IAuthorizer, IBodySource, IEventSink, ILanes, IObjectStore
+from kypello.model import Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
@@ -62,6 +63,7 @@ class Front:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
+    :ivar events: Told what happens; ``None`` when nobody is.
     """
 
     store: IObjectStore
@@ -83,6 +85,7 @@ class Front:
     default_key: str = ""
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    events: IEventSink | None = None
 
     @property
     def shown_region(self) -> str:
@@ -173,6 +176,35 @@ class Call:
         """
         if sealing is not None and sealing.algorithm == "aws:kms":
             await self.require_key("kms:Decrypt", sealing.key_id)
+
+    async def announce(
+        self, name: str, info: ObjectInfo | None = None, *, key: str = "", version_id: str = ""
+    ) -> None:
+        """
+        Tell those who want to hear of it what has been done in the bucket of the request.
+
+        :param name: Of the event, such as ``s3:ObjectCreated:Put``.
+        :param info: The object; ``None`` for what is no more, or a bucket.
+        :param key: Of what is no more.
+        :param version_id: Of that.
+        """
+        front = self.front
+        if front.events is None or not front.events.wanted(self.settings):
+            return
+        identity, head = self.authenticated.identity, self.head
+        event = Event(
+            name,
+            self.bucket,
+            int(front.clock.seconds() * 1e9),
+            key if info is None else info.key,
+            version_id if info is None else info.version_id,
+            info,
+            "" if identity is None else identity.access_key,
+            source_address(head, front.proxies),
+            (head.header("user-agent") or "").encode("latin-1").decode("utf-8", "replace"),
+            self.request_id,
+        )
+        await front.events.tell(event, self.settings)
 
     def _values(self, tags: Mapping[str, str] | None) -> RequestValues:
         front, sent = self.front, self.authenticated

@@ -13,6 +13,7 @@ from kypello.errors import BucketNotEmpty
 from kypello.http.response import Response
 from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
 from kypello.s3.call import Call
+from kypello.s3.objects import announce_removal
 from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
@@ -62,6 +63,7 @@ async def force_delete_bucket(call: Call) -> Response:
             await store.delete_bucket(call.bucket)
         except BucketNotEmpty:
             continue
+        await call.announce("s3:BucketRemoved:*")
         return Response(204)
     raise BucketNotEmpty(call.bucket)
 
@@ -119,7 +121,8 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         info = version.info
         if each:
             await call.require("s3:DeleteObject", bucket, info.key)
-        await store.delete(bucket, info.key, None, info.version_id)
+        deletion = await store.delete(bucket, info.key, None, info.version_id)
+        await announce_removal(call, info.key, deletion)
 
     following: tuple[str, str] | None = ("", "")
     while following is not None:

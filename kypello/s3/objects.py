@@ -12,7 +12,7 @@ from kypello.auth.request import RequestHead
 from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
-from kypello.model import CustomerKey, EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import CustomerKey, Deletion, EncryptionRequest, ObjectInfo, ObjectMetadata
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition, is_not_modified, write_condition
@@ -87,6 +87,7 @@ async def put_object(call: Call) -> Response:
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
     )
+    await call.announce("s3:ObjectCreated:Put", info)
     sealing = sealing_headers(info.metadata.sealing, context=True)
     headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
     return Response(200, [*headers, *version_headers(call.settings, info.version_id)])
@@ -125,10 +126,16 @@ async def get_object(call: Call) -> Response:
             return _not_modified(call, info)
         wanted = wanted_range(head, info)
         headers = overridden(_answer_headers(call, info), get.overrides)
-        if wanted is None:
-            return Response(200, headers, await opened.read(None))
-        headers.append(content_range(wanted, info.size))
-        return Response(206, headers, await opened.read(wanted))
+        if wanted is not None:
+            headers.append(content_range(wanted, info.size))
+        source = await opened.read(wanted)
+        try:
+            await call.announce("s3:ObjectAccessed:Get", info)
+        except BaseException:
+            # The client has gone, and nobody else will read.
+            source.close()
+            raise
+        return Response(200 if wanted is None else 206, headers, source)
     finally:
         opened.close()
 
@@ -144,6 +151,7 @@ async def head_object(call: Call) -> Response:
         return _not_modified(call, info)
     wanted = wanted_range(head, info)
     headers = overridden(_answer_headers(call, info), get.overrides)
+    await call.announce("s3:ObjectAccessed:Head", info)
     if wanted is None:
         return Response(200, [*headers, ("Content-Length", str(info.size))])
     length = ("Content-Length", str(wanted.size))
@@ -156,7 +164,16 @@ async def delete_object(call: Call) -> Response:
     """
     condition, version_id = await call.check(partial(_read_delete, call.head))
     deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id)
+    await announce_removal(call, call.key, deletion)
     return Response(204, list(deletion_headers(call.settings, deletion)))
+
+
+async def announce_removal(call: Call, key: str, deletion: Deletion) -> None:
+    """
+    Tell what was removed, or hidden under a delete marker.
+    """
+    kind = "DeleteMarkerCreated" if deletion.marker else "Delete"
+    await call.announce(f"s3:ObjectRemoved:{kind}", key=key, version_id=deletion.version_id)
 
 
 def _read_put(call: Call) -> _Put:
