@@ -549,8 +549,8 @@ class IEventSink(Interface):
 
         When this returns, the event is kept durably for every target that the bucket is configured
         to have it sent to; nobody waits until it is sent.  What cannot be kept is logged and
-        counted: it is no failure of what it tells.  Never raises; whoever is cancelled while they
-        wait does not undo it.
+        counted: it is no failure of what it tells.  Never raises, and a cancellation meanwhile does
+        not reach it.
 
         :param settings: Of the bucket; they say who wants to hear of it.
         """

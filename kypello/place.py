@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from kypello.admin.broadcast import Inboxes, shared_inboxes
+from kypello.events.broadcast import Inboxes, shared_inboxes
 from kypello.http.balance import shared_counts
 from kypello.monitor.tally import shared_tally
 from kypello.store.changes import shared_table
@@ -31,7 +31,7 @@ class Place:
     :ivar changes: What records change; see ``store/changes.py``.
     :ivar counts: How many connections each has; see ``http/balance.py``.
     :ivar tally: What each has counted; see ``monitor/tally.py``.
-    :ivar inboxes: Where each hears of what happens; see ``admin/broadcast.py``.
+    :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
 
     worker: int = 0

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
@@ -17,6 +17,8 @@ from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.eventconfig import EventSettings
+from kypello.events.broadcast import Broadcast
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, IEventSink, ILanes, IObjectStore
 from kypello.model import Event, ObjectInfo, Question, Sealing
@@ -64,6 +66,8 @@ class Front:
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
     :ivar events: Told what happens; ``None`` when nobody is.
+    :ivar broadcast: Tells it to those who listen; ``None`` when nobody can.
+    :ivar targets: Where it can be sent.
     """
 
     store: IObjectStore
@@ -86,6 +90,8 @@ class Front:
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
     events: IEventSink | None = None
+    broadcast: Broadcast | None = None
+    targets: EventSettings = field(factory=EventSettings)
 
     @property
     def shown_region(self) -> str:
@@ -93,6 +99,12 @@ class Front:
         The region as clients learn it.
         """
         return self.region or "us-east-1"
+
+    def target(self, arn: str) -> str | None:
+        """
+        The name of the target of events that an ARN names; ``None`` when there is none.
+        """
+        return self.targets.target(arn, self.region)
 
 
 @define(eq=False)
