@@ -37,7 +37,9 @@ class Target:
         uri = URI.fromBytes(self._endpoint.encode("ascii"))
         endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=PATIENCE)
         try:
-            protocol = await endpoint.connect(Factory.forProtocol(Protocol))
+            factory = Factory.forProtocol(Protocol)
+            factory.noisy = False
+            protocol = await endpoint.connect(factory)
         except (ConnectError, DNSLookupError):
             return False
         protocol.transport.abortConnection()  # type: ignore[attr-defined]  # it is a Protocol

@@ -8,17 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import implementer
 
 from kypello.errors import KypelloError
 from kypello.eventconfig import WebhookSettings
@@ -103,9 +106,8 @@ class Webhook:
         if self._client is not None and certificate == self._certificate:
             return
         present = None if certificate is None else _presenting(*certificate)
-        agent = Agent(
-            self._reactor, self._policy(present), connectTimeout=_CONNECT, pool=self._pool
-        )
+        endpoints = _Endpoints(self._reactor, self._policy(present))
+        agent = Agent.usingEndpointFactory(self._reactor, endpoints, pool=self._pool)
         if self._client is not None:
             # What is open shows the certificate before.
             await self._pool.closeCachedConnections()
@@ -161,6 +163,44 @@ class Webhook:
             # There are many ways not to reach somebody; none of them is a mistake of ours.
             raise Undelivered(_words(error)) from None
         return status
+
+
+@implementer(IAgentEndpointFactory)
+@frozen(eq=False)
+class _Endpoints:
+    """
+    Where webhooks are.
+    """
+
+    _reactor: Any
+    _policy: IPolicyForHTTPS
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """
+        Called by Twisted for each connection.
+        """
+        endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=_CONNECT)
+        if uri.scheme == b"https":
+            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        quiet: IStreamClientEndpoint = _Quiet(endpoint)
+        return quiet
+
+
+@implementer(IStreamClientEndpoint)
+@frozen(eq=False)
+class _Quiet:
+    """
+    An endpoint whose connections are not worth lines of the log.
+    """
+
+    _endpoint: IStreamClientEndpoint
+
+    def connect(self, factory: Any) -> "Deferred[IProtocol]":
+        """
+        Called by Twisted.
+        """
+        factory.noisy = False
+        return self._endpoint.connect(factory)
 
 
 def _read_both(*paths: Path) -> tuple[bytes, ...]:

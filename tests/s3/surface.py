@@ -78,7 +78,6 @@ object (`x-amz-acl`) is accepted and means nothing; a list can be set to what it
 else is refused as `AccessControlListNotSupported`.
 """
 
-_NO_EVENTS = "No event can be sent yet."
 _NO_LIFECYCLE = "Nothing expires yet."
 _NO_LOCK = "Nothing can be locked yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
@@ -91,12 +90,6 @@ NOTES: Mapping[tuple[str, ...], str] = {
     ("PutBucketAccelerateConfiguration",): "There is nothing to accelerate with.",
     ("GetBucketAcl", "GetObjectAcl", "PutBucketAcl", "PutObjectAcl"): _LISTS,
     ("GetBucketLogging", "PutBucketLogging"): "Off; the access log is the server's.",
-    (
-        "GetBucketNotification",
-        "GetBucketNotificationConfiguration",
-        "PutBucketNotification",
-        "PutBucketNotificationConfiguration",
-    ): _NO_EVENTS,
     (
         "DeleteBucketOwnershipControls",
         "GetBucketOwnershipControls",
@@ -126,12 +119,16 @@ NOTES: Mapping[tuple[str, ...], str] = {
 #: What else is to be said of operations that are offered.
 REMARKS: Mapping[str, str] = {
     "CreateBucket": "Without object lock; tags may be in the document.",
+    "PutBucketNotificationConfiguration": "Queues that are webhooks; see [events.md](events.md).",
     "GetBucketEncryption": "`ServerSideEncryptionConfigurationNotFoundError` unless it was set.",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
     "PutBucketEncryption": "Without `aws:kms:dsse`.",
 }
 
 _EXTENSIONS: Mapping[str, str] = {
+    "ListenBucketNotification": "MinIO's `?events=`: what happens in a bucket, as it happens"
+    " (`mc watch`).",
+    "ListenNotification": "The same of all buckets.",
     "PostObject": "Forms of browsers, signed with version 4 or 2.",
     "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it.",
     "ForceDeleteObject": "The same for all keys below one.",
