@@ -9,11 +9,11 @@ when the server dies between the two.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,7 +21,7 @@ from kypello.errors import Damaged, KypelloError, NotAuthentic
 from kypello.events.counts import TargetCounts
 from kypello.events.queue import Queue
 from kypello.events.sealing import Kept, Sealer, unpack
-from kypello.events.webhook import AT_ONCE, Undelivered, Webhook
+from kypello.events.webhook import AT_ONCE, Undelivered
 from kypello.model import Write
 
 #: How often it is looked whether something waits, in seconds; that is a look at shared memory.
@@ -39,6 +39,37 @@ _PAGE = 200
 _log = Logger()
 
 
+class Sends(Protocol):
+    """
+    A target (:class:`kypello.events.webhook.Webhook`).
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        What it is called.
+        """
+
+    async def prepare(self) -> None:
+        """
+        Get ready to send.
+
+        :raises Undelivered: It cannot be.
+        """
+
+    async def send(self, message: bytes) -> None:
+        """
+        Send an event.
+
+        :raises Undelivered: It may have arrived all the same.
+        """
+
+    async def close(self) -> None:
+        """
+        Close what is open.
+        """
+
+
 @define(eq=False)
 class Delivery:
     """
@@ -48,7 +79,7 @@ class Delivery:
     :ivar _pause: What ends the current pause.
     """
 
-    _webhook: Webhook
+    _target: Sends
     _queue: Queue
     _sealer: Sealer
     _counts: TargetCounts
@@ -61,7 +92,7 @@ class Delivery:
         """
         What the target is called.
         """
-        return self._webhook.settings.name
+        return self._target.name
 
     async def run(self) -> None:
         """
@@ -80,7 +111,7 @@ class Delivery:
                 if self._stopping and (wait or not self._counts.waiting):
                     return
         finally:
-            await self._webhook.close()
+            await self._target.close()
 
     def stop(self) -> None:
         """
@@ -115,7 +146,7 @@ class Delivery:
         :return: How long to wait until the next one; none when all was sent.
         """
         try:
-            await self._webhook.prepare()
+            await self._target.prepare()
             refused = await self._round()
         except CancelledError:
             raise
@@ -184,6 +215,9 @@ class Delivery:
         workers = [Deferred.fromCoroutine(sending.work()) for _ in range(AT_ONCE)]
         try:
             await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            # Whoever cancels wants to see that.
+            error.subFailure.raiseException()
         finally:
             for worker in workers:
                 worker.cancel()
@@ -208,7 +242,7 @@ class Delivery:
         except KypelloError as error:
             raise Undelivered(str(error)) from error
         try:
-            await self._webhook.send(content)
+            await self._target.send(content)
         except Undelivered:
             self._counts.add("failed")
             raise

@@ -89,6 +89,13 @@ class Webhook:
         # Servers close what is idle, many of them after five seconds: it has to be us.
         self._pool.cachedConnectionTimeout = _IDLE
 
+    @property
+    def name(self) -> str:
+        """
+        What it is called.
+        """
+        return self.settings.name
+
     async def prepare(self) -> None:
         """
         Read the certificate that we show, which may be another one than before.
