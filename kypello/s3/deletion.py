@@ -114,7 +114,7 @@ async def _remove(call: Call, entry: _Entry) -> Deletion:
     await call.require(action, call.bucket, entry.key)
     condition = delete_condition(entry.etag)
     deletion = await call.front.store.delete(call.bucket, entry.key, condition, entry.version_id)
-    await announce_removal(call, entry.key, deletion)
+    await announce_removal(call, entry.key, entry.version_id, deletion)
     return deletion
 
 

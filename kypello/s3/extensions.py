@@ -122,7 +122,7 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         if each:
             await call.require("s3:DeleteObject", bucket, info.key)
         deletion = await store.delete(bucket, info.key, None, info.version_id)
-        await announce_removal(call, info.key, deletion)
+        await announce_removal(call, info.key, info.version_id, deletion)
 
     following: tuple[str, str] | None = ("", "")
     while following is not None:

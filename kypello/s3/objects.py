@@ -159,15 +159,17 @@ async def delete_object(call: Call) -> Response:
     """
     condition, version_id = await call.check(partial(_read_delete, call.head))
     deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id)
-    await announce_removal(call, call.key, deletion)
+    await announce_removal(call, call.key, version_id, deletion)
     return Response(204, list(deletion_headers(call.settings, deletion)))
 
 
-async def announce_removal(call: Call, key: str, deletion: Deletion) -> None:
+async def announce_removal(call: Call, key: str, version_id: str, deletion: Deletion) -> None:
     """
     Tell what was removed, or hidden under a delete marker.
+
+    :param version_id: Of what was to be removed; empty for the object.
     """
-    kind = "DeleteMarkerCreated" if deletion.marker else "Delete"
+    kind = "DeleteMarkerCreated" if deletion.marker and not version_id else "Delete"
     await call.announce(f"s3:ObjectRemoved:{kind}", key=key, version_id=deletion.version_id)
 
 
