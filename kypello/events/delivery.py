@@ -149,7 +149,9 @@ class Delivery:
             await self._target.prepare()
             refused = await self._round()
         except CancelledError:
-            raise
+            if self._stopping:
+                raise
+            trouble = "a request was given up"
         except (Undelivered, KypelloError) as error:
             trouble = str(error)
         except Exception:

@@ -69,6 +69,7 @@ class Webhook:
     A server that takes events.
 
     :ivar _lane: Where files are read.
+    :ivar _deadline: How long a request may take, in seconds.
     :ivar _certificate: Certificate and key as they were read last.
     """
 
@@ -76,6 +77,7 @@ class Webhook:
     _reactor: Any
     _policy: MakePolicy
     _lane: ILane
+    _deadline: float = DEADLINE
     _pool: HTTPConnectionPool = field(init=False, repr=False)
     _client: HTTPClient | None = field(init=False, default=None, repr=False)
     _certificate: tuple[bytes, bytes] | None = field(init=False, default=None, repr=False)
@@ -127,11 +129,11 @@ class Webhook:
         :raises Undelivered: It may have arrived all the same.
         """
         sending = Deferred.fromCoroutine(self._send(message))
-        sending.addTimeout(DEADLINE, self._reactor)
+        sending.addTimeout(self._deadline, self._reactor)
         try:
             status = await sending
         except DeferredTimeout:
-            raise Undelivered(f"no answer within {DEADLINE:g} s") from None
+            raise Undelivered(f"no answer within {self._deadline:g} s") from None
         if not 200 <= status < 300:
             raise Undelivered(f"it answers {status}", status in _OF_THE_EVENT)
 
