@@ -16,6 +16,7 @@ from attrs import field, frozen
 from kypello.accessconfig import AccessSettings, read_access
 from kypello.environment import Environment, ReadText
 from kypello.errors import ConfigurationError
+from kypello.eventconfig import EventSettings, read_events
 from kypello.identityconfig import IdentitySettings, read_identity
 from kypello.kmsconfig import (
     AUTO_ENCRYPTION,
@@ -95,6 +96,7 @@ class Config:
     :ivar identity: Who else says who somebody is.
     :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
     :ivar scanner: What happens in the background.
+    :ivar events: Where events are sent.
     """
 
     directory: Path
@@ -118,6 +120,7 @@ class Config:
     cors_origins: tuple[str, ...] = ("*",)
     passphrase_file: Path | None = None
     scanner: ScannerSettings = field(factory=ScannerSettings)
+    events: EventSettings = field(factory=EventSettings)
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -132,6 +135,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     directory = _directory(arguments.directories, environment)
     host, port = _address(arguments.address, environment)
     identity = read_identity(environment)
+    events = read_events(environment)
     kms = read_kms(environment)
     passphrase_file = read_passphrase_file(environment, variables, kms)
     scanner = read_scanner(environment)
@@ -157,6 +161,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         cors_origins=_cors_origins(environment),
         passphrase_file=passphrase_file,
         scanner=scanner,
+        events=events,
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

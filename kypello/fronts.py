@@ -8,16 +8,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from socket import gethostname
 from typing import Any
 
 from attrs import define
 
-from kypello.admin.broadcast import Broadcast
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
 from kypello.admin.tracing import Tracer
 from kypello.config import Config
+from kypello.events.broadcast import Broadcast
 from kypello.http.balance import Balance
 from kypello.http.brake import Brake
 from kypello.http.framing import BadRequest
@@ -29,7 +28,7 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
-from kypello.interfaces import IObjectStore
+from kypello.interfaces import IEventSink, IObjectStore
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.buckettally import BucketTally
@@ -38,6 +37,7 @@ from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
 from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Layout, Tally
+from kypello.notifying import HOST_ID, make_targets, node_name
 from kypello.objects.canary import GuardedKMS
 from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
@@ -50,8 +50,6 @@ from kypello.scanner.upkeep import make_over
 from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
-
-_HOST_ID = "kypello"
 
 
 def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
@@ -70,13 +68,6 @@ def for_server(belongs: Belongs, domains: Sequence[str]) -> Belongs:
         return not bucket_of_host(host, domains)
 
     return tell
-
-
-def node_name(config: Config) -> str:
-    """
-    What the server is called where it tells of itself.
-    """
-    return f"{config.host or gethostname()}:{config.port}"
 
 
 @define(eq=False)
@@ -108,14 +99,15 @@ class _Observer:
         self._tracer.ended(request)
 
 
-def make_tally(worker: int, workers: int, descriptor: int) -> Tally:
+def make_tally(worker: int, workers: int, descriptor: int, further: tuple[str, ...] = ()) -> Tally:
     """
     What a process counts.
 
     :param descriptor: Of what all of them share; ``-1`` for one that serves alone.
+    :param further: The names of numbers that others than these fronts count.
     """
     names = {operation.name for operation in every_operation()}
-    return Tally(Layout(tuple(sorted(names))), worker, workers, descriptor)
+    return Tally(Layout(tuple(sorted(names)), further), worker, workers, descriptor)
 
 
 def make_site(
@@ -130,6 +122,7 @@ def make_site(
     balance: Balance | None,
     tally: Tally,
     broadcast: Broadcast,
+    events: IEventSink,
     services: Mapping[str, Callable[[], object]],
     buckets: BucketTally,
     brake: Brake,
@@ -146,6 +139,7 @@ def make_site(
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
+    :param events: Takes what happens to objects.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests, usage = RequestTally(tally, buckets), Usage(disk.index)
@@ -169,7 +163,7 @@ def make_site(
         region=region,
         clock=reactor,
         encrypts=True,
-        host_id=_HOST_ID,
+        host_id=HOST_ID,
         domains=domains,
         account_id=config.account_id,
         storage_classes=config.storage_classes,
@@ -180,6 +174,9 @@ def make_site(
         cors_origins=config.cors_origins,
         calendar=over.calendar,
         brake=brake,
+        events=events,
+        broadcast=broadcast,
+        targets=config.events,
     )
     administration = AdminResource(
         AdminFront(
@@ -199,9 +196,10 @@ def make_site(
             services={**services, "freeze": brake.pull, "unfreeze": brake.release},
             identity=config.identity,
             proxies=proxies,
-            host_id=_HOST_ID,
+            host_id=HOST_ID,
             broadcast=broadcast,
             node=node_name(config),
+            targets=make_targets(reactor, config),
         )
     )
     tokens = make_token_service(
@@ -225,6 +223,7 @@ def make_site(
             clock=reactor,
             server=node_name(config),
             version=version("kypello"),
+            webhooks=config.events.webhooks,
             main=os.getpid() if balance is None else os.getppid(),
         )
     )
@@ -234,7 +233,7 @@ def make_site(
         Count what is no request, and answer it.
         """
         requests.invalid()
-        return refuse_framing(error, request_id, host_id=_HOST_ID)
+        return refuse_framing(error, request_id, host_id=HOST_ID)
 
     return StreamingSite(
         Fronts(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from kypello.admin.broadcast import Inboxes, shared_inboxes
+from kypello.events.broadcast import Inboxes, shared_inboxes
 from kypello.http.balance import shared_counts
 from kypello.http.brake import shared_brake
 from kypello.monitor.buckettally import shared_bucket_tally
@@ -38,7 +38,7 @@ class Place:
     :ivar quotas: How full buckets with quotas are; see ``store/quotaledger.py``.
     :ivar buckets: What each has counted of single buckets; see ``monitor/buckettally.py``.
     :ivar brake: Whether requests wait; see ``http/brake.py``.
-    :ivar inboxes: Where each hears of what happens; see ``admin/broadcast.py``.
+    :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
 
     worker: int = 0

@@ -22,12 +22,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kypello.admin.broadcast import Broadcast
 from kypello.admin.tracing import LogFeed
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.fronts import make_site, make_tally, node_name
+from kypello.events.broadcast import Broadcast
+from kypello.fronts import make_site, make_tally
 from kypello.http.balance import Balance
 from kypello.http.brake import Brake
 from kypello.http.listener import Listener
@@ -45,6 +45,7 @@ from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
 from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.keycalls import CountedKMS
+from kypello.notifying import make_notifying, node_name, numbers
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
@@ -134,7 +135,9 @@ def prepare(config: Config, place: Place = ALONE) -> Prepared:
 
     certs_dir = config.certs_dir or default_certs_dir()
     tls_files = _tls_files(certs_dir, config)
-    authorities = attempt(load_authorities, config.identity, certs_dir / "CAs")
+    authorities = attempt(
+        load_authorities, config.identity, certs_dir / "CAs", bool(config.events.webhooks)
+    )
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
     if isinstance(kms, KESSettings):
@@ -237,9 +240,11 @@ class Server(MultiService):
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
-        tally = make_tally(place.worker, place.workers, place.tally)
-        counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
-        kms = GuardedKMS(counted, disk.index, reactor)
+        counted = numbers(prepared.config.events.webhooks)
+        tally = make_tally(place.worker, place.workers, place.tally, counted)
+        kms = GuardedKMS(
+            CountedKMS(self._make_kms(reactor, disk), tally, reactor), disk.index, reactor
+        )
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
@@ -254,6 +259,18 @@ class Server(MultiService):
             os.urandom,
             bucket_policies_for_all=prepared.config.access.policies_for_all,
         )
+        notifying = make_notifying(
+            reactor,
+            prepared.config,
+            disk,
+            keys,
+            tally,
+            self._broadcast,
+            prepared.authorities,
+            place.worker,
+        )
+        if notifying.deliveries is not None:
+            notifying.deliveries.setServiceParent(self)
         if not place.worker:
             SessionSweeper(accounts, reactor).setServiceParent(self)
             settings = prepared.config.scanner
@@ -276,6 +293,7 @@ class Server(MultiService):
                 balance,
                 tally,
                 self._broadcast,
+                notifying.sink,
                 {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
                 BucketTally(tally.layout, place.worker, place.workers, place.buckets),
                 self._brake,

@@ -13,7 +13,6 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
-from kypello.admin.broadcast import Broadcast
 from kypello.admin.errors import access_denied, invalid_argument
 from kypello.admin.sealer import Sealer
 from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_response
@@ -22,6 +21,8 @@ from kypello.auth.sigv4 import ALGORITHM
 from kypello.auth.values import RequestValues
 from kypello.crypto.payload import PayloadCipher
 from kypello.errors import NotAuthentic
+from kypello.events.broadcast import Broadcast
+from kypello.events.target import Target
 from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
@@ -59,6 +60,7 @@ class AdminFront:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
+    :ivar targets: Where events are sent.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -82,6 +84,7 @@ class AdminFront:
     host_id: str = "kypello"
     broadcast: Broadcast | None = None
     node: str = ""
+    targets: Sequence[Target] = ()
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

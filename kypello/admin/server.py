@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
 
 from kypello.admin.call import AdminFront, Call
 from kypello.admin.errors import invalid_argument, not_offered, text_of
@@ -76,6 +77,7 @@ async def info(call: Call) -> Response:
             "region": front.shown_region,
             **counted,
             "services": await _services(front),
+            "sqsARN": [target.arn for target in front.targets],
             "backend": {"backendType": _BACKEND, "onlineDisks": 1, "offlineDisks": 0},
             "servers": [
                 {
@@ -213,16 +215,24 @@ def _backend() -> dict[str, Any]:
 
 async def _services(front: AdminFront) -> dict[str, Any]:
     """
-    The services that the server uses: that of its keys.
+    The services that the server uses: that of its keys, and where it sends events.
     """
+    asked = [Deferred.fromCoroutine(target.reachable()) for target in front.targets]
+    states: list[bool] = await gatherResults(asked, consumeErrors=True)
+    told = [
+        {target.name: {"status": "online" if state else "offline"}}
+        for target, state in zip(front.targets, states, strict=True)
+    ]
+    services: dict[str, Any] = {"notifications": [{"webhook": told}]} if told else {}
     if front.kms is None:
-        return {}
+        return services
     try:
         endpoints = tell_status(await front.kms.status())["endpoints"]
     except KypelloError as error:
         # The rest is to be told all the same.
         endpoints = {text_of(error): "offline"}
-    return {"kmsStatus": [{"status": state, "endpoint": url} for url, state in endpoints.items()]}
+    services["kmsStatus"] = [{"status": state, "endpoint": url} for url, state in endpoints.items()]
+    return services
 
 
 async def _drive(front: AdminFront) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 The resource that Prometheus reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 
 from kypello.errors import KypelloError, Refused, StorageFailed
+from kypello.eventconfig import WebhookSettings
 from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
@@ -23,6 +24,7 @@ from kypello.monitor.bucketcounted import bucket_series
 from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.counted import key_series, request_series
 from kypello.monitor.health import Health
+from kypello.monitor.notifications import event_series
 from kypello.monitor.processes import machine_series, process_series
 from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Tally
@@ -42,6 +44,7 @@ class MetricsFront:
 
     :ivar bearers: Who may read; ``None`` for everybody.
     :ivar server: What the label of this name says.
+    :ivar webhooks: Where events are sent.
     :ivar main: The process id of the supervisor, or of the only process.
     """
 
@@ -55,13 +58,15 @@ class MetricsFront:
     server: str
     version: str
     main: int
+    webhooks: Sequence[WebhookSettings] = ()
 
     async def families(self, kind: str) -> list[Family]:
         """
         The series of one of the paths.
         """
         if kind == "cluster":
-            return [*await self._cluster(), *key_series(self.tally)]
+            events = event_series(self.tally, self.webhooks)
+            return [*await self._cluster(), *key_series(self.tally), *events]
         if kind == "bucket":
             return await self._buckets()
         return await self._node() if kind == "node" else await self._resource()

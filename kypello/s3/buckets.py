@@ -115,6 +115,7 @@ async def create_bucket(call: Call) -> Response:
         await call.require("s3:PutBucketObjectLockConfiguration")
         await call.require("s3:PutBucketVersioning")
     await call.front.store.create_bucket(name, {**tags, **lock})
+    await call.announce("s3:BucketCreated:*")
     return Response(200, (("Location", f"/{name}"),))
 
 
@@ -131,6 +132,7 @@ async def delete_bucket(call: Call) -> Response:
     Remove an empty bucket.
     """
     await call.front.store.delete_bucket(call.bucket)
+    await call.announce("s3:BucketRemoved:*")
     return Response(204)
 
 

@@ -14,14 +14,17 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
+from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.eventconfig import EventSettings
+from kypello.events.broadcast import Broadcast
 from kypello.http.brake import Brake
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
+from kypello.interfaces import IAuthorizer, IBodySource, IEventSink, ILanes, IObjectStore
 from kypello.lifecycle.fates import Calendar
-from kypello.model import Question, Sealing
+from kypello.model import Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
@@ -67,6 +70,9 @@ class Front:
         one ``*`` at most.
     :ivar calendar: How the days of lifecycles are counted.
     :ivar brake: While it is pulled, requests wait; ``None`` when there is none.
+    :ivar events: Told what happens; ``None`` when nobody is.
+    :ivar broadcast: Tells it to those who listen; ``None`` when nobody can.
+    :ivar targets: Where it can be sent.
     """
 
     store: IObjectStore
@@ -90,6 +96,9 @@ class Front:
     cors_origins: tuple[str, ...] = ("*",)
     calendar: Calendar = field(factory=Calendar)
     brake: Brake | None = None
+    events: IEventSink | None = None
+    broadcast: Broadcast | None = None
+    targets: EventSettings = field(factory=EventSettings)
 
     @property
     def shown_region(self) -> str:
@@ -97,6 +106,12 @@ class Front:
         The region as clients learn it.
         """
         return self.region or "us-east-1"
+
+    def target(self, arn: str) -> str | None:
+        """
+        The name of the target of events that an ARN names; ``None`` when there is none.
+        """
+        return self.targets.target(arn, self.region)
 
 
 @define(eq=False)
@@ -196,6 +211,35 @@ class Call:
         """
         if sealing is not None and sealing.algorithm == "aws:kms":
             await self.require_key("kms:Decrypt", sealing.key_id)
+
+    async def announce(
+        self, name: str, info: ObjectInfo | None = None, *, key: str = "", version_id: str = ""
+    ) -> None:
+        """
+        Tell those who want to hear of it what has been done in the bucket of the request.
+
+        :param name: Of the event, such as ``s3:ObjectCreated:Put``.
+        :param info: The object; ``None`` for what is no more, or a bucket.
+        :param key: Of what is no more.
+        :param version_id: Of that.
+        """
+        front = self.front
+        if front.events is None or not front.events.wanted(self.settings):
+            return
+        identity, head = self.authenticated.identity, self.head
+        event = Event(
+            name,
+            self.bucket,
+            int(front.clock.seconds() * 1e9),
+            key if info is None else info.key,
+            version_id if info is None else info.version_id,
+            info,
+            "" if identity is None else identity.access_key,
+            source_address(head, front.proxies),
+            (head.header("user-agent") or "").encode("latin-1").decode("utf-8", "replace"),
+            self.request_id,
+        )
+        await front.events.tell(event, self.settings)
 
     def _values(
         self, tags: Mapping[str, str] | None = None, lock: Mapping[str, str] | None = None

@@ -160,6 +160,7 @@ async def _copy(call: Call, copy: _Copy) -> Response:
         )
     finally:
         opened.close()
+    await call.announce("s3:ObjectCreated:Copy", info)
     metadata = info.metadata
     content = (
         f"<LastModified>{xml_date(info.modified)}</LastModified>"

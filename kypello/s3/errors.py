@@ -86,6 +86,7 @@ STATUSES: Mapping[str, int] = {
     "ServerSideEncryptionConfigurationNotFoundError": 404,
     "ServiceUnavailable": 503,
     "SignatureDoesNotMatch": 403,
+    "SlowDown": 503,
     "XMinioObjectTampered": 500,
     "XMinioStorageFull": 507,
 }

@@ -15,6 +15,7 @@ from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
 from kypello.objectlock import SETTING
 from kypello.s3.call import Call
 from kypello.s3.locking import removal_guard
+from kypello.s3.objects import announce_removal
 from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
@@ -69,6 +70,7 @@ async def force_delete_bucket(call: Call) -> Response:
             await store.delete_bucket(call.bucket)
         except BucketNotEmpty:
             continue
+        await call.announce("s3:BucketRemoved:*")
         return Response(204)
     raise BucketNotEmpty(call.bucket)
 
@@ -128,7 +130,8 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
             await call.require("s3:DeleteObject", bucket, info.key)
         # The bucket may have got a lock meanwhile.
         guard = await removal_guard(call, info.key, info.version_id)
-        await store.delete(bucket, info.key, None, info.version_id, guard)
+        deletion = await store.delete(bucket, info.key, None, info.version_id, guard)
+        await announce_removal(call, info.key, info.version_id, deletion)
 
     following: tuple[str, str] | None = ("", "")
     while following is not None:

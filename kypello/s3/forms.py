@@ -143,6 +143,7 @@ async def post_object(call: Call) -> Response:
     info = await put.front.store.put(
         put.bucket, put.key, _Content(form.payload), describe, form.encryption
     )
+    await put.announce("s3:ObjectCreated:Post", info)
     return _answer(call, file.fields, info)
 
 

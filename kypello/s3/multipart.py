@@ -168,6 +168,7 @@ async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | N
         write_condition(head, call.bucket, call.key),
         key,
     )
+    await call.announce("s3:ObjectCreated:CompleteMultipartUpload", info)
     metadata = info.metadata
     kind = f"<ChecksumType>{metadata.checksum_type}</ChecksumType>" if metadata.checksums else ""
     content = (

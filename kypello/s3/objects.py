@@ -15,6 +15,7 @@ from kypello.interfaces import Condition
 from kypello.model import (
     NO_LOCK,
     CustomerKey,
+    Deletion,
     EncryptionRequest,
     Lock,
     ObjectInfo,
@@ -105,6 +106,7 @@ async def put_object(call: Call) -> Response:
     info = await call.front.store.put(
         call.bucket, call.key, put.payload, describe, put.encryption, put.condition
     )
+    await call.announce("s3:ObjectCreated:Put", info)
     sealing = sealing_headers(info.metadata.sealing, context=True)
     headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
     headers.extend(expiration_headers(call, info))
@@ -144,10 +146,11 @@ async def get_object(call: Call) -> Response:
             return _not_modified(call, info)
         wanted = wanted_range(head, info)
         headers = overridden(await _answer_headers(call, info), get.overrides)
-        if wanted is None:
-            return Response(200, headers, await opened.read(None))
-        headers.append(content_range(wanted, info.size))
-        return Response(206, headers, await opened.read(wanted))
+        if wanted is not None:
+            headers.append(content_range(wanted, info.size))
+        source = await opened.read(wanted)
+        await call.announce("s3:ObjectAccessed:Get", info)
+        return Response(200 if wanted is None else 206, headers, source)
     finally:
         opened.close()
 
@@ -163,6 +166,7 @@ async def head_object(call: Call) -> Response:
         return _not_modified(call, info)
     wanted = wanted_range(head, info)
     headers = overridden(await _answer_headers(call, info), get.overrides)
+    await call.announce("s3:ObjectAccessed:Head", info)
     if wanted is None:
         return Response(200, [*headers, ("Content-Length", str(info.size))])
     length = ("Content-Length", str(wanted.size))
@@ -176,7 +180,18 @@ async def delete_object(call: Call) -> Response:
     condition, version_id = await call.check(partial(_read_delete, call.head))
     guard = await removal_guard(call, call.key, version_id)
     deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id, guard)
+    await announce_removal(call, call.key, version_id, deletion)
     return Response(204, list(deletion_headers(call.settings, deletion)))
+
+
+async def announce_removal(call: Call, key: str, version_id: str, deletion: Deletion) -> None:
+    """
+    Tell what was removed, or hidden under a delete marker.
+
+    :param version_id: Of what was to be removed; empty for the object.
+    """
+    kind = "DeleteMarkerCreated" if deletion.marker and not version_id else "Delete"
+    await call.announce(f"s3:ObjectRemoved:{kind}", key=key, version_id=deletion.version_id)
 
 
 def _read_put(call: Call) -> _Put:

@@ -52,8 +52,10 @@ from kypello.s3.extensions import (
 )
 from kypello.s3.forms import post_object
 from kypello.s3.lifecycle import LIFECYCLE, get_lifecycle, put_lifecycle
+from kypello.s3.listening import listen
 from kypello.s3.listings import list_objects
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
+from kypello.s3.notification import get_notification, put_notification
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
 from kypello.s3.retention import (
@@ -64,7 +66,6 @@ from kypello.s3.retention import (
 )
 from kypello.s3.settled import (
     put_logging,
-    put_notification,
     put_ownership_controls,
     put_request_payment,
 )
@@ -136,6 +137,7 @@ def _configuration(
 
 _SERVICE: Mapping[str, _Methods] = {
     "": {"GET": Operation("ListBuckets", "", list_buckets)},
+    "events": {"GET": Operation("ListenNotification", "s3:ListenNotification", listen)},
 }
 
 _BUCKET: Mapping[str, _Methods] = {
@@ -183,9 +185,13 @@ _BUCKET: Mapping[str, _Methods] = {
         ),
     },
     "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus"), put=put_logging),
-    "notification": _configuration(
-        "BucketNotification", fixed("NotificationConfiguration"), put=put_notification
-    ),
+    "notification": {
+        "GET": Operation("GetBucketNotification", "s3:GetBucketNotification", get_notification),
+        "PUT": Operation("PutBucketNotification", "s3:PutBucketNotification", put_notification),
+    },
+    "events": {
+        "GET": Operation("ListenBucketNotification", "s3:ListenBucketNotification", listen),
+    },
     "object-lock": {
         "GET": Operation(
             "GetObjectLockConfiguration", "s3:GetBucketObjectLockConfiguration", LOCK.get

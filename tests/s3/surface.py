@@ -77,7 +77,6 @@ object (`x-amz-acl`) is accepted and means nothing; a list can be set to what it
 else is refused as `AccessControlListNotSupported`.
 """
 
-_NO_EVENTS = "No event can be sent yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
 _NO_WEBSITE = "Web sites have an endpoint of their own in S3; use a web server in front."
 _LISTS = "Policies decide; see below."
@@ -88,12 +87,6 @@ NOTES: Mapping[tuple[str, ...], str] = {
     ("PutBucketAccelerateConfiguration",): "There is nothing to accelerate with.",
     ("GetBucketAcl", "GetObjectAcl", "PutBucketAcl", "PutObjectAcl"): _LISTS,
     ("GetBucketLogging", "PutBucketLogging"): "Off; the access log is the server's.",
-    (
-        "GetBucketNotification",
-        "GetBucketNotificationConfiguration",
-        "PutBucketNotification",
-        "PutBucketNotificationConfiguration",
-    ): _NO_EVENTS,
     (
         "DeleteBucketOwnershipControls",
         "GetBucketOwnershipControls",
@@ -108,6 +101,7 @@ NOTES: Mapping[tuple[str, ...], str] = {
 #: What else is to be said of operations that are offered.
 REMARKS: Mapping[str, str] = {
     "CreateBucket": "Tags may be in the document.",
+    "PutBucketNotificationConfiguration": "Queues that are webhooks; see [events.md](events.md).",
     "GetBucketEncryption": "`ServerSideEncryptionConfigurationNotFoundError` unless it was set.",
     "GetObjectLockConfiguration": "`ObjectLockConfigurationNotFoundError` unless it was set; see"
     " [object-lock.md](object-lock.md).",
@@ -117,6 +111,9 @@ REMARKS: Mapping[str, str] = {
 }
 
 _EXTENSIONS: Mapping[str, str] = {
+    "ListenBucketNotification": "MinIO's `?events=`: what happens in a bucket, as it happens"
+    " (`mc watch`).",
+    "ListenNotification": "The same of all buckets.",
     "PostObject": "Forms of browsers, signed with version 4 or 2.",
     "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it,"
     " unless it has object lock.",

@@ -115,7 +115,7 @@ class RouteTests(FrontCase):
         What is known and not offered is never taken for anything else.
         """
         bucket = (
-            "abac", "analytics", "events", "intelligent-tiering", "inventory",
+            "abac", "analytics", "intelligent-tiering", "inventory",
             "metadataConfiguration", "metadataTable", "metrics", "session",
         )  # fmt: skip
         for name in bucket:

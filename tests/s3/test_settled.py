@@ -124,7 +124,7 @@ class SettledTests(FrontCase):
                 "notification",
                 b"<NotificationConfiguration><QueueConfiguration/></NotificationConfiguration>",
                 400,
-                "InvalidArgument",
+                "MalformedXML",
             ),
         ):
             self.refused("PUT", f"/bucket?{name}", status, code, body=body)
