@@ -274,7 +274,9 @@ class Server(MultiService):
         if not place.worker:
             SessionSweeper(accounts, reactor).setServiceParent(self)
             settings = prepared.config.scanner
-            make_scanner(store, disk.index, reactor, settings).setServiceParent(self)
+            make_scanner(store, disk.index, reactor, settings, notifying.sink).setServiceParent(
+                self
+            )
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)

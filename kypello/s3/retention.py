@@ -44,6 +44,7 @@ async def get_object_retention(call: Call) -> Response:
         raise _not_set()
     content = f"<Mode>{lock.mode}</Mode><RetainUntilDate>{xml_date(lock.until)}</RetainUntilDate>"
     headers = [CONTENT_TYPE, *version_headers(call.settings, info.version_id)]
+    await call.announce("s3:ObjectAccessed:GetRetention", info)
     return Response(200, headers, document("Retention", content))
 
 
@@ -57,6 +58,7 @@ async def get_object_legal_hold(call: Call) -> Response:
         raise _not_set()
     headers = [CONTENT_TYPE, *version_headers(call.settings, info.version_id)]
     content = f"<Status>{hold_word(hold)}</Status>"
+    await call.announce("s3:ObjectAccessed:GetLegalHold", info)
     return Response(200, headers, document("LegalHold", content))
 
 
@@ -75,7 +77,7 @@ async def put_object_retention(call: Call) -> Response:
         check_retention(lock, wanted, call.now(), bypass=bypass)
         return evolve(info.metadata, lock=evolve(wanted, hold=lock.hold))
 
-    return await _change(call, change)
+    return await _change(call, change, "PutRetention")
 
 
 async def put_object_legal_hold(call: Call) -> Response:
@@ -90,7 +92,7 @@ async def put_object_legal_hold(call: Call) -> Response:
         """
         return evolve(info.metadata, lock=evolve(info.metadata.lock, hold=wanted.hold))
 
-    return await _change(call, change)
+    return await _change(call, change, "PutLegalHold")
 
 
 async def _read(call: Call, action: str, read: Callable[[Call, bytes], Lock]) -> Lock:
@@ -111,10 +113,18 @@ async def _read(call: Call, action: str, read: Callable[[Call, bytes], Lock]) ->
     return wanted
 
 
-async def _change(call: Call, change: Callable[[ObjectInfo], ObjectMetadata]) -> Response:
+async def _change(
+    call: Call, change: Callable[[ObjectInfo], ObjectMetadata], kind: str
+) -> Response:
+    """
+    Change a version, and tell of it.
+
+    :param kind: Of the event.
+    """
     version_id = await call.check(partial(read_version, call.head))
     await _check_bucket(call, version_id)
     info = await call.front.store.change_version(call.bucket, call.key, version_id, change)
+    await call.announce(f"s3:ObjectCreated:{kind}", info)
     return Response(200, list(version_headers(call.settings, info.version_id)))
 
 

@@ -250,7 +250,8 @@ async def _store(one: Call, put: _Put, source: IBodySource) -> None:
         """
         return with_lock(one, put.lock, put.headers.describe(body.md5, {}))
 
-    await one.front.store.put(one.bucket, one.key, body, describe, put.encryption)
+    info = await one.front.store.put(one.bucket, one.key, body, describe, put.encryption)
+    await one.announce("s3:ObjectCreated:Put", info)
 
 
 def _key(prefix: str, entry: Entry) -> str:
