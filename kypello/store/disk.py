@@ -32,7 +32,7 @@ _log = Logger()
 
 class DiskStore(Service):
     """
-    A store in a data directory, swept while it runs.
+    A store in a data directory, swept while it runs; its buckets hold no more than their quotas.
 
     :ivar lanes: Threads for everybody.
     :ivar index: Where records are, for what belongs to no bucket.
@@ -74,7 +74,9 @@ class DiskStore(Service):
         self.probe = DiskProbe(
             self._database, blobs, directory.path / f"probe-{worker}", self.lanes
         )
+        self._first = not worker
         self._sweeping: Deferred[None] | None = None
+        self._counting: Deferred[None] | None = None
 
     def startService(self) -> None:
         """
@@ -83,6 +85,8 @@ class DiskStore(Service):
         Service.startService(self)
         self.lanes.start()
         self._sweeping = Deferred.fromCoroutine(self._sweep())
+        if self._first:
+            self._counting = Deferred.fromCoroutine(self._count())
 
     def stopService(self) -> "Deferred[None]":
         """
@@ -101,12 +105,25 @@ class DiskStore(Service):
                 _log.failure("sweeping failed, and is tried again")
             await deferLater(self._reactor, SWEEP)
 
+    async def _count(self) -> None:
+        """
+        Count the buckets with quotas before somebody waits for that.
+        """
+        try:
+            for info in await self.store.buckets():
+                await self.store.quotas.used(info)
+        except CancelledError:
+            raise
+        except Exception:
+            _log.failure("buckets with quotas are not counted before somebody writes to them")
+
     async def _stop(self) -> None:
-        sweeping, self._sweeping = self._sweeping, None
-        if sweeping is not None:
-            sweeping.cancel()
-            with suppress(CancelledError):
-                await sweeping
+        for running in (self._sweeping, self._counting):
+            if running is not None:
+                running.cancel()
+                with suppress(CancelledError):
+                    await running
+        self._sweeping = self._counting = None
         self.store.quotas.stop()
         await self._database.close()
         await self.lanes.stop()
