@@ -95,7 +95,7 @@ class VerifyCase(SyncCase):
         Run the command: exit code, the objects that it prints, and errors.
         """
         done = subprocess.run(
-            self.command("--json", *arguments),
+            self.command(*arguments, "--json"),
             env={**base_environment(), "MINIO_KMS_SECRET_KEY": STATIC_KEY, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -216,10 +216,9 @@ class FoundTests(VerifyCase):
 
         def flip(content: bytes) -> bytes:
             """
-            Change a bit in the middle.
+            Change a bit of the content, which comes first.
             """
-            at = len(content) // 2
-            return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+            return content[:20] + bytes([content[20] ^ 1]) + content[21:]
 
         self.change(self.blob("s3"), flip)
         self.change(self.blob("parts", 1), flip)
