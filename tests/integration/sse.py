@@ -23,7 +23,7 @@ _DEFAULT_KEY = "arn:aws:kms:kypello-default-key"
 _KMS = {"ServerSideEncryption": "aws:kms"}
 
 #: The key of a client.
-CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"a key of 32 bytes for the client"}
+CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "a key of 32 bytes for the client"}
 
 
 @frozen
