@@ -196,7 +196,7 @@ to do with it. It is forgotten with the request.
 - **Content** is cut into packages of 64 KiB, each encrypted with AES-256-GCM and authenticated with
   its place: no package can be changed, moved, left out or taken from another object. Before a byte
   of a package leaves the server, all of the package is authenticated. If one is damaged, a client
-  gets the content up to there, and then the connection is cut.
+  gets an error, or at most the content up to there, and then the connection is cut.
 - **An object key** is bound to bucket and key of its object. A stored object that is given another
   name, or another object's metadata, does not open.
 - **Metadata** (ETag, checksums, headers, user metadata, tags) is sealed under a key of the bucket,

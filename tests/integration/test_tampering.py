@@ -12,15 +12,12 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 from attrs import frozen
 from awscrt.checksums import crc32c
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 
-from kypello.store.records import (
-    ObjectRecord,
-    object_key,
-    unpack,
-)
+from kypello.store.records import META, ObjectRecord, SpaceRecord, object_key, pack, unpack
 from tests.cases import SyncCase
 from tests.integration.server import STATIC_KEY, ServerProcess
 from tests.integration.test_clients import boto3_client
@@ -186,6 +183,18 @@ class TamperCase(SyncCase):
             return bytes(content), "cut"
         return bytes(content), ""
 
+    def record_of(self, key: str, bucket: str) -> tuple[Path, ObjectRecord]:
+        """
+        The record of an object, with its database.
+        """
+        for path, value in self.records(key):
+            with closing(sqlite3.connect(path)) as connection:
+                query = "SELECT value FROM records WHERE key = ?"
+                ((space,),) = connection.execute(query, (META,))
+            if unpack(SpaceRecord, space).bucket == bucket:
+                return path, unpack(ObjectRecord, value)
+        raise AssertionError(f"there is no {key} in {bucket}")
+
     def records(self, key: str) -> list[tuple[Path, bytes]]:
         """
         The records of a key, with their databases.
@@ -223,8 +232,9 @@ class ContentTests(TamperCase):
 
     def test_packages(self) -> None:
         """
-        A client gets what comes before the first bad package, and not a byte of that; the
-        connection is cut, and the log says so and why.  Ranges of good packages are served.
+        A client gets at most what comes before the first bad package, and not a byte of that:
+        it is told so, or the connection is cut, and the log says that, why, and of which object.
+        Ranges of good packages are served.
         """
         wrong: list[str] = []
         for kind in _KINDS:
@@ -256,8 +266,6 @@ class ContentTests(TamperCase):
                 wrong.append(f"{len(got)} bytes came, and not those that were stored")
             if end != ("cut" if got else "XMinioObjectTampered"):
                 wrong.append(f"it ended: {end!r}")
-            if good and len(got) != good:
-                wrong.append(f"{len(got)} bytes came instead of {good}")
             if good:
                 last = self.got("bucket", key, kind, f"bytes={good - 10}-{good - 1}")
                 if last != (content[good - 10 : good], ""):
@@ -265,8 +273,9 @@ class ContentTests(TamperCase):
             bad = self.got("bucket", key, kind, f"bytes={good}-{good + 1}")
             if bad != (b"", "XMinioObjectTampered"):
                 wrong.append(f"a range of the bad package: {bad}")
-            wait_until(lambda: self.lines(start, "NotAuthentic"))
-            if got:
+            wait_until(lambda: self.lines(start, f"for '/bucket/{key}': NotAuthentic"))
+            if end == "cut":
+                wait_until(lambda: self.lines(start, f"for '/bucket/{key}' failed"))
                 wait_until(lambda: self.lines(start, "GetObject", "aborted"))
         finally:
             put_content(path, before)
@@ -280,3 +289,208 @@ def packages(content: bytes) -> list[bytes]:
     The packages of a stream.
     """
     return [content[at : at + _PACKAGE] for at in range(0, len(content), _PACKAGE)]
+
+
+@frozen
+class Exchange:
+    """
+    A change of what is kept of an object.
+
+    :ivar change: Is given it, and what is kept of another object, in the same bucket.
+    :ivar kinds: Where there is something to change.
+    """
+
+    name: str
+    change: Callable[[ObjectRecord, ObjectRecord], ObjectRecord]
+    kinds: tuple[str, ...] = tuple(_KINDS)
+
+
+def entry(*names: str) -> Callable[[ObjectRecord, ObjectRecord], ObjectRecord]:
+    """
+    Take over entries of the other object.
+    """
+
+    def change(mine: ObjectRecord, other: ObjectRecord) -> ObjectRecord:
+        """
+        Do it.
+        """
+        theirs = other.metadata.internal
+        taken = {_PREFIX + name: theirs[_PREFIX + name] for name in names}
+        return entries(mine, {**mine.metadata.internal, **taken})
+
+    return change
+
+
+def entries(record: ObjectRecord, changed: Mapping[str, str]) -> ObjectRecord:
+    """
+    A record with other entries.
+    """
+    metadata = msgspec.structs.replace(record.metadata, internal=dict(changed))
+    return msgspec.structs.replace(record, metadata=metadata)
+
+
+def without_context(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Forget what the data key is bound to.
+    """
+    kept = mine.metadata.internal.items()
+    return entries(mine, {name: value for name, value in kept if not name.endswith("Context")})
+
+
+def other_context(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Bind the data key to something else.
+    """
+    context = b64encode(b'{"team":"red"}').decode()
+    return entries(mine, {**mine.metadata.internal, f"{_PREFIX}Context": context})
+
+
+def other_kind(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Pass SSE-S3 off as SSE-KMS, and the other way round.
+    """
+    renamed = {"S3-Sealed-Key": "Kms-Sealed-Key", "Kms-Sealed-Key": "S3-Sealed-Key"}
+    long = {_PREFIX + old: _PREFIX + new for old, new in renamed.items()}
+    kept = mine.metadata.internal.items()
+    return entries(mine, {long.get(name, name): value for name, value in kept})
+
+
+def other_metadata(mine: ObjectRecord, other: ObjectRecord) -> ObjectRecord:
+    """
+    Take over what is sealed of the other object.
+    """
+    metadata = msgspec.structs.replace(mine.metadata, sealed=other.metadata.sealed)
+    return msgspec.structs.replace(mine, metadata=metadata)
+
+
+def other_parts(mine: ObjectRecord, other: ObjectRecord) -> ObjectRecord:
+    """
+    Take over the content of the other object.
+    """
+    return msgspec.structs.replace(mine, parts=other.parts)
+
+
+def truncated(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Forget the last package; the blob is cut by the test.
+    """
+    last = mine.parts[-1]
+    cut = last.size % _PACKAGE
+    parts = (*mine.parts[:-1], msgspec.structs.replace(last, size=last.size - cut))
+    return msgspec.structs.replace(mine, size=mine.size - cut, parts=parts)
+
+
+EXCHANGES = (
+    Exchange("truncated", truncated),
+    Exchange("key of the customer", entry("Sealed-Key"), ("customer",)),
+    Exchange("key of s3", entry("S3-Sealed-Key"), ("s3",)),
+    Exchange("key of kms", entry("Kms-Sealed-Key"), ("kms",)),
+    Exchange("key and iv of the customer", entry("Sealed-Key", "Iv"), ("customer",)),
+    Exchange("key and iv of s3", entry("S3-Sealed-Key", "Iv"), ("s3",)),
+    Exchange("data key", entry("S3-Kms-Sealed-Key"), ("kms",)),
+    Exchange("iv", entry("Iv")),
+    Exchange("no context", without_context, ("kms",)),
+    Exchange("other context", other_context, ("kms",)),
+    Exchange("kind", other_kind, ("s3", "kms")),
+    Exchange("sealed metadata", other_metadata),
+    Exchange("content", other_parts),
+    Exchange("moved", lambda _, other: other),
+    Exchange("in clear", lambda mine, _: entries(mine, {})),
+)
+
+
+class MetadataTests(TamperCase):
+    """
+    Records that were changed on the disk.
+    """
+
+    def test_records(self) -> None:
+        """
+        What belongs to another object, kind or context, also under the same key in another
+        bucket, gives nothing at all; the log says why and of which object.  That an object is not
+        encrypted can be claimed, but gives no plaintext.
+        """
+        cells = self.fill()
+        self.assertEqual(self.server.stop(), 0)
+        for exchange, kind, parts in cells:
+            key = name_of(exchange.name, kind, parts)
+            path, mine = self.record_of(key, "bucket")
+            _, other = self.record_of(f"{kind}{parts}", "bucket")
+            self.assertEqual(len(mine.parts), 1 + parts)
+            if exchange.change is truncated:
+                blob = self.blob(key)
+                put_content(blob, b"".join(packages(blob_content(blob))[:-1]))
+            self.write(path, key, exchange.change(mine, other))
+        for kind in _KINDS:
+            path, _ = self.record_of(kind, "other")
+            _, mine = self.record_of(f"{kind}False", "bucket")
+            self.write(path, kind, mine)
+        self.serve()
+        wrong = []
+        for exchange, kind, parts in cells:
+            key = name_of(exchange.name, kind, parts)
+            wrong += [f"{key}: {why}" for why in self.refused("bucket", key, kind)]
+        for kind in _KINDS:
+            wrong += [f"other, {kind}: {why}" for why in self.refused("other", kind, kind)]
+            for parts in (False, True):
+                key = f"{kind}{parts}"
+                if self.got("bucket", key, kind) != (self.contents[key], ""):
+                    wrong.append(f"{key} was not changed, and is not read")
+        self.assertEqual("\n".join(wrong), "")
+
+    def fill(self) -> list[tuple[Exchange, str, bool]]:
+        """
+        Store an object for each exchange, kind and shape, and one of each kind and shape that is
+        left as it is, and one of each kind in another bucket.
+        """
+        self.contents: dict[str, bytes] = {}
+        for kind in _KINDS:
+            self.store("other", kind, kind, False)
+            for parts in (False, True):
+                self.contents[f"{kind}{parts}"] = self.store(
+                    "bucket", f"{kind}{parts}", kind, parts
+                )
+        cells = [
+            (exchange, kind, parts)
+            for exchange in EXCHANGES
+            for kind in exchange.kinds
+            for parts in (False, True)
+        ]
+        for exchange, kind, parts in cells:
+            key = name_of(exchange.name, kind, parts)
+            self.contents[key] = self.store("bucket", key, kind, parts)
+        return cells
+
+    def write(self, path: Path, key: str, record: ObjectRecord) -> None:
+        """
+        Replace the record of an object.
+        """
+        with closing(sqlite3.connect(path)) as connection, connection:
+            done = connection.execute(
+                "UPDATE records SET value = ? WHERE key = ?", (pack(record), object_key(key))
+            )
+            self.assertEqual(done.rowcount, 1)
+
+    def refused(self, bucket: str, key: str, kind: str) -> list[str]:
+        """
+        See that nothing of an object is given.
+
+        :return: What is wrong.
+        """
+        start = len(self.server.log)
+        got, end = self.got(bucket, key, kind)
+        if key.startswith("in clear") and kind != "customer":
+            # What lies there is encrypted all the same.
+            return ["it is what was stored"] if got == self.contents[key] else []
+        if got or end not in ("XMinioObjectTampered", "AccessDenied", "InvalidRequest"):
+            return [f"{len(got)} bytes came, and it ended: {end!r}"]
+        if end == "XMinioObjectTampered":
+            wait_until(lambda: self.lines(start, f"for '/{bucket}/{key}': NotAuthentic"))
+        return []
+
+
+def name_of(exchange: str, kind: str, parts: bool) -> str:
+    """
+    The key of the object that is changed so.
+    """
+    return f"{exchange}, {kind}{', parts' * parts}"
