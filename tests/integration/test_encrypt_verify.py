@@ -20,6 +20,7 @@ from kypello.store.records import ObjectRecord, unpack
 from tests.cases import SyncCase
 from tests.integration.server import STATIC_KEY, ServerProcess, base_environment
 from tests.integration.test_clients import boto3_client
+from tests.integration.test_faults import KeyServerCase
 from tests.integration.test_store_check import record_of, tree
 
 _WAIT = 60.0
@@ -298,3 +299,67 @@ class InterruptionTests(VerifyCase):
         figures = told["summary"]
         self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 9, 1))
         self.assertFalse(file.exists())
+
+
+class KeyServiceTests(KeyServerCase):
+    """
+    Keys that come from elsewhere.
+    """
+
+    def verify(self, **environment: str) -> tuple[int, str, str]:
+        """
+        Run the command: exit code, output and errors.
+        """
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "kypello.cli", "encrypt", "verify"),
+                str(self.folder / "data"),
+                *("--resume", str(self.folder / "progress")),
+            ],
+            env={**base_environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_WAIT,
+            check=False,
+        )
+        self.assertNotIn(b"Traceback", done.stderr)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def fill(self, server: ServerProcess) -> None:
+        """
+        Store an object with a key of the KMS.
+        """
+        s3 = boto3_client(server)
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="k", Body=_BIG, **_KMS)
+        s3.close()
+
+    def test_key_server(self) -> None:
+        """
+        An original key server opens the keys, beside the server; while none answers, it cannot be
+        verified, which can go on later.
+        """
+        kes = self.original()
+        server = self.object_server(kes.port)
+        self.fill(server)
+        settings = dict(server.environment)
+        code, out, err = self.verify(**settings)
+        self.assertEqual((code, err), (0, ""), out)
+        self.assertIn("Opened        1 are", out)
+        kes.end()
+        code, out, err = self.verify(**settings)
+        self.assertEqual((code, out), (2, ""))
+        self.assertIn("no key server answers", err)
+        self.assertTrue((self.folder / "progress").exists())
+
+    def test_inside(self) -> None:
+        """
+        The keys of a key server inside are found beside the data.
+        """
+        server = ServerProcess(self.folder / "data")
+        server.start()
+        self.addCleanup(server.stop)
+        self.fill(server)
+        code, out, err = self.verify()
+        self.assertEqual((code, err), (0, ""), out)
+        self.assertIn("Opened        1 are", out)
