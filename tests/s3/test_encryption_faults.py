@@ -13,6 +13,7 @@ from attrs import frozen
 
 from tests.s3.front import read_xml, signed, texts
 from tests.s3.secure import SOURCE_SSE, SSE, SecureCase, customer
+from tests.s3.test_forms import FormCase, exactly, sign
 
 Headers: TypeAlias = Mapping[str, str]
 
@@ -307,3 +308,60 @@ class ReadingTests(FaultCase):
                         expected,
                         f"{method} {kind}{query} {dict(headers)}",
                     )
+
+    def test_tags(self) -> None:
+        """
+        Tags, which need no key, are given with none of the faults all the same.
+        """
+        for fault in FAULTS:
+            for kind in self.uploads:
+                target, what = f"/bucket/{kind}?tagging", f"{fault.name}, tags of {kind}"
+                self.ends("GET", target, fault.headers, fault.reading, what)
+
+
+class CompletionTests(FaultCase):
+    """
+    The end of an upload, for which clients repeat what they began it with.
+    """
+
+    def test_faults(self) -> None:
+        """
+        Every fault is refused, another kind of encryption, too; and the upload stays.
+        """
+        asking: Mapping[str, Headers] = {"s3": _S3, "kms": _KMS}
+        for kind, upload in self.uploads.items():
+            key = _CUSTOMER if kind == "c" else {}
+            etag = self.send("PUT", self.part(kind), b"x", key, status=200).header("ETag")
+            body = (
+                "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
+                f"<ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+            ).encode()
+            target = f"/bucket/up-{kind}?uploadId={upload}"
+            wrong = [
+                (fault.headers, fault.writing) for fault in FAULTS if fault.name != "key unknown"
+            ]
+            wrong += [(headers, _INVALID) for other, headers in asking.items() if other != kind]
+            wrong.append((_SOURCE, _REQUEST))
+            for headers, (status, code) in wrong:
+                self.refused("POST", target, status, code, body=body, headers=headers)
+            self.send("HEAD", f"/bucket/up-{kind}", headers=key, status=404)
+            self.send("POST", target, body, key, status=200)
+            self.send("HEAD", f"/bucket/up-{kind}", headers=key, status=200)
+
+
+class FormTests(SecureCase, FormCase):
+    """
+    Forms, which ask in their fields.
+    """
+
+    def test_faults(self) -> None:
+        """
+        Every fault is refused, and nothing is stored.
+        """
+        for fault in (*FAULTS, Fault("source", _SOURCE)):
+            fields = {"key": "new", **fault.headers}
+            answer = self.post(sign(fields, exactly(fields)))
+            status, code = fault.writing
+            self.assertEqual(answer.status, status, f"{fault.name}: {answer.body!r}")
+            self.assert_refused(answer, status, code)
+        self.assert_nothing()
