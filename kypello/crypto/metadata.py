@@ -109,6 +109,15 @@ def write_entries(record: KeyRecord) -> dict[str, str]:
     return entries
 
 
+def replace_entries(entries: Mapping[str, str], record: KeyRecord) -> dict[str, str]:
+    """
+    The entries of an object whose key is sealed anew: those of *record*, and what *entries* tell
+    beside the encryption.
+    """
+    others = {name: value for name, value in entries.items() if name not in _NAMES}
+    return {**others, **write_entries(record)}
+
+
 def read_entries(entries: Mapping[str, str]) -> KeyRecord:
     """
     The record that *entries* make; other entries are ignored.

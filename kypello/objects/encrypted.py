@@ -90,7 +90,9 @@ class EncryptedStore:
         """
         No metadata key is open yet.
         """
-        self._bucket_keys = None if self._keys is None else BucketKeys(self._store, self._keys)
+        self._bucket_keys = (
+            None if self._keys is None else BucketKeys(self._store, self._keys, self._random)
+        )
         object_keys = ObjectKeys(self._keys, self._random)
         self._access = Access(self._store, object_keys, self._bucket_keys)
         self._uploads = EncryptedUploads(self._store, self._access, self._random)
