@@ -52,6 +52,7 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
 And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
   KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
+  KYPELLO_BLOCKED_ENCRYPTION_TYPES         SSE-C: new buckets take no keys of clients at first
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
   MINIO_PROMETHEUS_AUTH_TYPE               jwt (default), or public: who may read the metrics
   KYPELLO_WORKERS                          for --workers

@@ -28,7 +28,7 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
-from kypello.interfaces import IObjectStore
+from kypello.interfaces import IObjectStore, IRewrapping
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.health import Health
@@ -121,6 +121,7 @@ def make_site(
     tally: Tally,
     broadcast: Broadcast,
     services: Mapping[str, Callable[[], object]],
+    rewrapping: IRewrapping,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -132,6 +133,7 @@ def make_site(
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
+    :param rewrapping: Seals keys below *store* anew.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests = RequestTally(tally)
@@ -163,6 +165,8 @@ def make_site(
         default_key=kms.default_key,
         proxies=proxies,
         cors_origins=config.cors_origins,
+        rewrapping=rewrapping,
+        blocks_customer_keys=config.blocks_customer_keys,
     )
     administration = AdminResource(
         AdminFront(

@@ -47,6 +47,7 @@ from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
+from kypello.objects.rewrapping import Rewrapping
 from kypello.place import ALONE, Place
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
@@ -270,6 +271,7 @@ class Server(MultiService):
                 tally,
                 self._broadcast,
                 {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
+                Rewrapping(disk.store, keys, os.urandom),
             ),
             prepared.config.host,
             prepared.config.port,

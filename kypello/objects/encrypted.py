@@ -16,7 +16,7 @@ from zope.interface import implementer
 from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
-from kypello.crypto.sse import SETTING, encryption_for
+from kypello.crypto.sse import encryption_for
 from kypello.interfaces import (
     Assemble,
     Change,
@@ -152,7 +152,7 @@ class EncryptedStore:
         """
         try:
             info = await self._store.bucket(bucket)
-            wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+            wanted = encryption_for(encryption, info.settings, self._auto_encryption)
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
                 return await self._put_encrypted(info, key, body, describe, condition, new)
@@ -256,7 +256,7 @@ class EncryptedStore:
         :raises KypelloError: As :meth:`put`.
         """
         info = await self._store.bucket(bucket)
-        wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+        wanted = encryption_for(encryption, info.settings, self._auto_encryption)
         if wanted is not None:
             return await self._uploads.create(info, key, metadata, checksum, wanted)
         return await self._store.create_upload(bucket, key, plainly(metadata), checksum)

@@ -7,9 +7,10 @@ Operations on buckets as a whole.
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from kypello.crypto.sse import BLOCKED
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import BucketInfo
+from kypello.model import SSE_C, BucketInfo
 from kypello.s3.buckettags import read_new_tags
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
@@ -104,6 +105,8 @@ async def create_bucket(call: Call) -> Response:
     settings = _read_settings(call, await read_small(call.payload(), _MAX_CONFIGURATION))
     if settings:
         await call.require("s3:PutBucketTagging")
+    if call.front.blocks_customer_keys:
+        settings = {**settings, BLOCKED: SSE_C.encode()}
     await call.front.store.create_bucket(name, settings)
     return Response(200, (("Location", f"/{name}"),))
 

@@ -17,7 +17,7 @@ from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
 from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore
+from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore, IRewrapping
 from kypello.model import Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.errors import access_denied
@@ -62,6 +62,9 @@ class Front:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
+        are told to.
     """
 
     store: IObjectStore
@@ -83,6 +86,8 @@ class Front:
     default_key: str = ""
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    rewrapping: IRewrapping | None = None
+    blocks_customer_keys: bool = False
 
     @property
     def shown_region(self) -> str:

@@ -54,6 +54,7 @@ from kypello.s3.listings import list_objects
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
+from kypello.s3.reencryption import update_object_encryption
 from kypello.s3.settled import (
     put_logging,
     put_notification,
@@ -254,6 +255,11 @@ _OBJECT: Mapping[str, _Methods] = {
             "s3:GetObjectAttributes",
             get_object_attributes,
             versions=True,
+        ),
+    },
+    "encryption": {
+        "PUT": Operation(
+            "UpdateObjectEncryption", "s3:UpdateObjectEncryption", update_object_encryption
         ),
     },
     "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
