@@ -17,12 +17,9 @@ from kypello.accessconfig import Network
 from kypello.auth.dates import parse_timestamp
 from kypello.auth.request import RequestHead
 from kypello.auth.source import source_address
-from kypello.crypto.sse import master_key_name
-from kypello.errors import Refused
 
 _REQUEST_TAG = "s3:requestobjecttag/"
 _TAGGING = "x-amz-tagging"
-_KMS_KEY = "s3:x-amz-server-side-encryption-aws-kms-key-id"
 
 #: Condition keys that are headers of the same name.
 _HEADERS = frozenset(
@@ -38,6 +35,7 @@ _HEADERS = frozenset(
         "x-amz-metadata-directive",
         "x-amz-object-ownership",
         "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-aws-kms-key-id",
         "x-amz-server-side-encryption-customer-algorithm",
         "x-amz-storage-class",
         "x-amz-website-redirect-location",
@@ -103,8 +101,6 @@ class RequestValues:
             value = self.head.header(_RENAMED[name])
         elif name.startswith(_REQUEST_TAG):
             value = self._tags().get(name.removeprefix(_REQUEST_TAG))
-        elif name == _KMS_KEY:
-            return _spellings(self.head.header(name.removeprefix("s3:")))
         elif name == "s3:requestobjecttagkeys":
             return tuple(self._tags()) or None
         else:
@@ -117,20 +113,6 @@ class RequestValues:
         if self.tags is not None:
             return self.tags
         return dict(parse_qsl(self.head.header(_TAGGING) or "", keep_blank_values=True))
-
-
-def _spellings(key_id: str | None) -> Sequence[str] | None:
-    """
-    A master key as the client has named it, and in the other forms that any policy may name it in:
-    who denies one denies it in each.
-    """
-    if key_id is None:
-        return None
-    try:
-        name = master_key_name(key_id)
-    except Refused:
-        return (key_id,)
-    return tuple(dict.fromkeys((key_id, name, f"arn:aws:kms:{name}")))
 
 
 def _moment(seconds: float) -> str:

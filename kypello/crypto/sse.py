@@ -134,6 +134,18 @@ def master_key_name(key_id: str) -> str:
     return found["name"]
 
 
+def key_spellings(key_id: str) -> tuple[str, ...]:
+    """
+    A master key as a client has named it, and in the other forms in which a policy may name it:
+    who denies a key denies it in each.
+    """
+    try:
+        name = master_key_name(key_id)
+    except Refused:
+        return (key_id,)
+    return tuple(dict.fromkeys((key_id, name, f"arn:aws:kms:{name}")))
+
+
 def no_customer_key() -> Refused:
     """
     The refusal of what needs the key of a client and came without.

@@ -15,11 +15,19 @@ from kypello.accessconfig import Network
 from kypello.auth.request import RequestHead
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
-from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.errors import (
+    IsDeleteMarker,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchUpload,
+    NoSuchVersion,
+    Refused,
+)
 from kypello.iam.authenticate import Authenticated, Authenticator
 from kypello.interfaces import IAuthorizer, IBodySource, ILanes, IObjectStore, IRewrapping
 from kypello.model import Question, Sealing
 from kypello.s3.announced import without_checksums
+from kypello.s3.asked import AskedValues, of_upload
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 
@@ -137,13 +145,24 @@ class Call:
             version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
+        values = AskedValues(self._values(tags))
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
-            self._values(tags),
+            values,
             partial(self._tags, bucket, key, version_id) if key else None,
         )
-        return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
+        authorizer, identity = self.front.authorizer, self.authenticated.identity
+        allowed = await authorizer.allows(identity, question, settings)
+        upload_id = self.head.parameter("uploadId")
+        if not (values.wants_upload and upload_id and (bucket, key) == (self.bucket, self.key)):
+            return allowed
+        try:
+            upload = await self.front.store.upload(bucket, key, upload_id)
+        except (NoSuchBucket, NoSuchUpload):
+            return allowed
+        values = AskedValues(self._values(tags), of_upload(upload.metadata.sealing))
+        return await authorizer.allows(identity, evolve(question, values=values), settings)
 
     async def require(
         self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
