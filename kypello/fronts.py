@@ -187,6 +187,7 @@ def make_site(
             host_id=_HOST_ID,
             broadcast=broadcast,
             node=node_name(config),
+            rewrapping=rewrapping,
         )
     )
     tokens = make_token_service(

@@ -27,7 +27,7 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
-from kypello.interfaces import IKMS, ILanes, IObjectStore
+from kypello.interfaces import IKMS, ILanes, IObjectStore, IRewrapping
 from kypello.model import Identity, Kind, Question
 
 _Document = TypeVar("_Document")
@@ -54,6 +54,7 @@ class AdminFront:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -75,6 +76,7 @@ class AdminFront:
     host_id: str = "kypello"
     broadcast: Broadcast | None = None
     node: str = ""
+    rewrapping: IRewrapping | None = None
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

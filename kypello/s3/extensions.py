@@ -12,8 +12,8 @@ from kypello.auth.request import RequestHead
 from kypello.errors import BucketNotEmpty
 from kypello.http.response import Response
 from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
-from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
 _FORCE = "x-minio-force-delete"
