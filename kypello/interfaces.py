@@ -53,8 +53,12 @@ Describe: TypeAlias = Callable[[int], ObjectMetadata]
 #: to refuse the write.  May be called more than once.
 Condition: TypeAlias = Callable[[ObjectInfo | None], None]
 
+#: Called in the instant of a commit with the version that it removes for good, or ``None`` when
+#: that is a delete marker, or nothing; raises to refuse.  May be called more than once.
+Guard: TypeAlias = Callable[[ObjectInfo | None], None]
+
 #: Called in the instant of a commit with a version; gives the metadata that it shall have, which
-#: differ in tags only, or raises to refuse.  May be called more than once.
+#: differ in tags and lock only, or raises to refuse.  May be called more than once.
 Change: TypeAlias = Callable[[ObjectInfo], ObjectMetadata]
 
 #: Called, also in the instant of a commit, with a version; gives the encryption whose keys it shall
@@ -263,7 +267,11 @@ class IObjectStore(Interface):
         """
 
     async def delete(
-        bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or hide it under a delete marker, or remove a version for good; what
@@ -273,13 +281,17 @@ class IObjectStore(Interface):
 
         :param condition: Given what is current, whichever version is removed.
         :param version_id: Of a version or delete marker; empty to remove the object.
+        :param guard: Given what is removed for good: the version of *version_id*, the object of a
+            bucket without versions, or the version ``null`` that a delete marker takes the place
+            of.  It needs no key: of a version whose metadata cannot be opened now it sees what a
+            listing would tell.
         :raises NoSuchBucket:
-        :raises KypelloError: Whatever *condition* raises.
+        :raises KypelloError: Whatever *condition* and *guard* raise.
         """
 
     async def change_version(bucket: str, key: str, version_id: str, change: Change) -> ObjectInfo:
         """
-        Replace tags of a version at once, and nothing else; its content is not touched.
+        Replace tags and lock of a version at once, and nothing else; its content is not touched.
 
         :param version_id: Empty for the current version.
         :return: The version as it is now; of one that has a key of its client, what can be told

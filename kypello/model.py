@@ -9,7 +9,7 @@ attrs three times as long to make a frozen one.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -20,6 +20,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 NULL_VERSION = "null"
 
 _NOTHING: Mapping[str, str] = {}
+
+#: The modes of a retention: one that some may bypass, and one that nobody may.
+GOVERNANCE: Final = "GOVERNANCE"
+COMPLIANCE: Final = "COMPLIANCE"
 
 
 @frozen
@@ -117,6 +121,25 @@ class Sealing:
     customer_md5: str = ""
 
 
+@frozen
+class Lock:
+    """
+    What keeps a version from being removed for good.
+
+    :ivar mode: Of the retention, :data:`GOVERNANCE` or :data:`COMPLIANCE`; empty for none.
+    :ivar until: When the retention ends, nanoseconds since the epoch; 0 for none.
+    :ivar hold: Whether there is a legal hold; ``None`` when it was never said.
+    """
+
+    mode: str = ""
+    until: int = 0
+    hold: bool | None = None
+
+
+#: Of a version that may be removed.
+NO_LOCK = Lock()
+
+
 @define
 class ObjectMetadata:
     """
@@ -139,6 +162,7 @@ class ObjectMetadata:
         (``X-Minio-Internal-Server-Side-Encryption-...``).  Never comes from a client, never
         goes to one.
     :ivar sealed: The first group under the bucket's metadata key; empty for a plain object.
+    :ivar lock: What keeps it from being removed, which has to be known without any key.
     """
 
     etag: str = ""
@@ -152,6 +176,7 @@ class ObjectMetadata:
     storage_class: str = "STANDARD"
     internal: Mapping[str, str] = _NOTHING
     sealed: bytes = b""
+    lock: Lock = NO_LOCK
 
 
 @define

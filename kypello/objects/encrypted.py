@@ -22,6 +22,7 @@ from kypello.interfaces import (
     Change,
     Condition,
     Describe,
+    Guard,
     IBodySource,
     IObjectStore,
     IOpenObject,
@@ -47,7 +48,7 @@ from kypello.objects.access import Access, New, Opened, plainly, with_etag
 from kypello.objects.bodies import CheckedSource, encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.changing import Resealing
-from kypello.objects.conditions import checking, known_object
+from kypello.objects.conditions import checking, guarding, known_object
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
@@ -197,19 +198,26 @@ class EncryptedStore:
             raise
 
     async def delete(
-        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or a version; without condition no key is needed.
         """
         checked = await self._checked(bucket, condition)
-        return await self._store.delete(bucket, key, checked, version_id)
+        if guard is not None:
+            guard = guarding(guard, (await self._access.try_bucket_key(bucket))[0])
+        return await self._store.delete(bucket, key, checked, version_id, guard)
 
     async def change_version(
         self, bucket: str, key: str, version_id: str, change: Change
     ) -> ObjectInfo:
         """
-        Replace tags of a version, whose metadata are sealed anew.
+        Replace tags and lock of a version, whose metadata are sealed anew if need be.
 
         :raises KypelloError: As :meth:`head`; but no key of a client is needed.
         """

@@ -11,6 +11,7 @@ from kypello.crypto.sse import BLOCKED
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, BucketInfo
+from kypello.s3.bucketlock import read_lock_of_bucket
 from kypello.s3.buckettags import read_new_tags
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
@@ -95,19 +96,15 @@ async def create_bucket(call: Call) -> Response:
         raise not_implemented(_NAMESPACE)
     if namespace != "global":
         raise invalid_argument(_NAMESPACE, namespace, f"Invalid {_NAMESPACE}")
-    lock = (head.header("x-amz-bucket-object-lock-enabled") or "false").lower()
-    if lock == "true":
-        raise not_implemented("x-amz-bucket-object-lock-enabled")
-    if lock != "false":
-        raise invalid_argument(
-            "x-amz-bucket-object-lock-enabled", lock, "The value must be true or false"
-        )
-    settings = _read_settings(call, await read_small(call.payload(), _MAX_CONFIGURATION))
-    if settings:
+    lock = read_lock_of_bucket(head)
+    tags = _read_settings(call, await read_small(call.payload(), _MAX_CONFIGURATION))
+    if tags:
         await call.require("s3:PutBucketTagging")
-    if call.front.blocks_customer_keys:
-        settings = {**settings, BLOCKED: SSE_C.encode()}
-    await call.front.store.create_bucket(name, settings)
+    if lock:
+        await call.require("s3:PutBucketObjectLockConfiguration")
+        await call.require("s3:PutBucketVersioning")
+    blocked = {BLOCKED: SSE_C.encode()} if call.front.blocks_customer_keys else {}
+    await call.front.store.create_bucket(name, {**tags, **lock, **blocked})
     return Response(200, (("Location", f"/{name}"),))
 
 

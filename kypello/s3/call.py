@@ -131,13 +131,21 @@ class Call:
         return self.authenticated.head
 
     async def may(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> bool:
         """
         Whether whoever sent the request may do something.
 
         :param bucket: Where, with *key*; empty for what the request is about.
         :param tags: Those that a new object is to have, when they are not in a header.
+        :param lock: The lock that an object is to have, when it is not in headers; see
+            :class:`RequestValues`.
         """
         settings, version_id = self.settings, ""
         if not bucket:
@@ -145,7 +153,7 @@ class Call:
             version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
-        values = AskedValues(self._values(tags))
+        values = AskedValues(self._values(tags, lock))
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
@@ -161,18 +169,24 @@ class Call:
             upload = await self.front.store.upload(bucket, key, upload_id)
         except (NoSuchBucket, NoSuchUpload):
             return allowed
-        values = AskedValues(self._values(tags), of_upload(upload.metadata.sealing))
+        values = AskedValues(self._values(tags, lock), of_upload(upload.metadata.sealing))
         return await authorizer.allows(identity, evolve(question, values=values), settings)
 
     async def require(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> None:
         """
         See that whoever sent the request may do something; as :meth:`may`.
 
         :raises Refused: ``AccessDenied``.
         """
-        if not await self.may(action, bucket, key, tags=tags):
+        if not await self.may(action, bucket, key, tags=tags, lock=lock):
             raise access_denied()
 
     async def require_key(self, action: str, key_id: str) -> None:
@@ -184,7 +198,7 @@ class Call:
         :raises Refused: ``AccessDenied``.
         """
         name = master_key_name(key_id) if key_id else self.front.default_key
-        question = Question(action, name, self._values(None))
+        question = Question(action, name, self._values())
         if not await self.front.authorizer.allows_key(self.authenticated.identity, question):
             raise access_denied()
 
@@ -198,10 +212,12 @@ class Call:
         if sealing is not None and sealing.algorithm == "aws:kms":
             await self.require_key("kms:Decrypt", sealing.key_id)
 
-    def _values(self, tags: Mapping[str, str] | None) -> RequestValues:
+    def _values(
+        self, tags: Mapping[str, str] | None = None, lock: Mapping[str, str] | None = None
+    ) -> RequestValues:
         front, sent = self.front, self.authenticated
         now = front.clock.seconds()
-        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags)
+        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock)
 
     async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:
@@ -212,6 +228,12 @@ class Call:
             # It is stored with a key of its client, and nobody vouches for its tags without.
             raise access_denied() from None
         return info.metadata.tags
+
+    def now(self) -> int:
+        """
+        The time, nanoseconds since the epoch.
+        """
+        return int(self.front.clock.seconds() * 1e9)
 
     async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
         """

@@ -16,7 +16,7 @@ from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
-from kypello.model import CustomerKey, EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import CustomerKey, EncryptionRequest, Lock, ObjectInfo, ObjectMetadata
 from kypello.s3.announced import read_algorithm
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
@@ -33,6 +33,7 @@ from kypello.s3.headers import (
     read_placement,
     read_replaced,
 )
+from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.objects import check_early
 from kypello.s3.patience import answer_patiently
 from kypello.s3.reencryption import exchange_key
@@ -69,6 +70,7 @@ class _Copy:
     replaced: tuple[Mapping[str, str], Mapping[str, str]] | None
     tags: Mapping[str, str] | None
     algorithm: str
+    lock: Lock
     encryption: EncryptionRequest | None
     condition: Condition | None
     changes: bool
@@ -153,6 +155,7 @@ async def _copy(call: Call, copy: _Copy) -> Response:
             await call.require(action, source.bucket, source.key)
         if source.metadata.tags if copy.tags is None else copy.tags:
             await call.require("s3:PutObjectTagging")
+        await require_lock(call, copy.lock)
         copy.check(call.bucket, call.key, source, front.max_part)
         await check_encryption(call, copy.encryption)
         await check_early(call, copy.condition)
@@ -166,11 +169,18 @@ async def _copy(call: Call, copy: _Copy) -> Response:
                 copy.algorithms(source.metadata),
                 want_md5=not is_opaque(copy.encryption),
             )
+
+            def describe(size: int) -> ObjectMetadata:
+                """
+                The metadata with the lock that counts from now on.
+                """
+                return with_lock(call, copy.lock, copy.describe(source.metadata, body, size))
+
             info = await front.store.put(
                 call.bucket,
                 call.key,
                 body,
-                partial(copy.describe, source.metadata, body),
+                describe,
                 copy.encryption,
                 copy.condition,
             )
@@ -200,6 +210,7 @@ def _read_copy(call: Call) -> _Copy:
     )
     replaces, replaces_tags = (_replaces(head, name) for name in _DIRECTIVES)
     redirect, storage_class = read_placement(head, front.storage_classes)
+    lock = read_lock(call)
     algorithm = head.header(_ALGORITHM)
     source = read_source(head)
     asked = (replaces, replaces_tags, source.version_id, redirect, algorithm, encryption)
@@ -210,6 +221,7 @@ def _read_copy(call: Call) -> _Copy:
         replaced=read_replaced(head) if replaces else None,
         tags=read_tagging_header(head) if replaces_tags else None,
         algorithm=read_algorithm(algorithm) if algorithm else "",
+        lock=lock,
         encryption=encryption,
         condition=write_condition(head, call.bucket, call.key),
         changes=any(asked),

@@ -15,6 +15,7 @@ from kypello.objects.workers import for_each
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import not_implemented, translate
+from kypello.s3.locking import removal_guard
 from kypello.s3.names import check_key
 from kypello.s3.xml import (
     CONTENT_TYPE,
@@ -111,8 +112,10 @@ async def _remove(call: Call, entry: _Entry) -> Deletion:
         raise NoSuchVersion(call.bucket, entry.key, entry.version_id)
     action = "s3:DeleteObjectVersion" if entry.version_id else "s3:DeleteObject"
     await call.require(action, call.bucket, entry.key)
-    condition = delete_condition(entry.etag)
-    return await call.front.store.delete(call.bucket, entry.key, condition, entry.version_id)
+    guard = await removal_guard(call, entry.key, entry.version_id)
+    return await call.front.store.delete(
+        call.bucket, entry.key, delete_condition(entry.etag), entry.version_id, guard
+    )
 
 
 def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:

@@ -17,6 +17,7 @@ from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition, IRewrapping
 from kypello.model import SSE_C, CustomerKey, EncryptionRequest, ObjectInfo, Sealing
+from kypello.objectlock import is_protected
 from kypello.s3.call import Call
 from kypello.s3.versions import read_version
 from kypello.s3.xml import malformed, read_document
@@ -68,8 +69,14 @@ async def update_object_encryption(call: Call) -> Response:
 
     def choose(info: ObjectInfo) -> EncryptionRequest:
         """
-        See that it is still what the client may have changed.
+        See that it is still what the client may have changed, and not protected.
         """
+        if is_protected(info.metadata.lock, call.now()):
+            raise Refused(
+                "AccessDenied",
+                "The encryption type for the specified object can't be updated because that object"
+                " is protected by S3 Object Lock.",
+            )
         if info.metadata.sealing != sealing:
             raise _aborted()
         return wanted.request(sealing)

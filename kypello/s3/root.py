@@ -255,7 +255,7 @@ class _Exchange:
         if operation.form:
             # Who sent it is in the body, which nobody has read.
             return True
-        action = operation.action_for(call.head)
+        action = "" if operation.asks else operation.action_for(call.head)
         if not action:
             # Strangers get nothing but what a bucket gives to everybody.
             return call.authenticated.identity is not None or BUCKET_POLICY in call.settings

@@ -28,6 +28,7 @@ from kypello.s3.bucketconfig import (
     get_encryption,
     put_encryption,
 )
+from kypello.s3.bucketlock import LOCK
 from kypello.s3.bucketpolicy import BLOCK, POLICY, get_policy_status
 from kypello.s3.buckets import (
     create_bucket,
@@ -55,6 +56,12 @@ from kypello.s3.multipart import abort_upload, complete_upload, create_upload, l
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
 from kypello.s3.reencryption import update_object_encryption
+from kypello.s3.retention import (
+    get_object_legal_hold,
+    get_object_retention,
+    put_object_legal_hold,
+    put_object_retention,
+)
 from kypello.s3.settled import (
     put_logging,
     put_notification,
@@ -83,6 +90,8 @@ class Operation:
     :ivar versions: Whether it is another action, of a version, when the request names one.
     :ivar settled: Whether it shows or accepts what is always the same.
     :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
+    :ivar asks: Whether the operation asks for its action by itself, as policies may ask for what
+        the body says.
     """
 
     name: str
@@ -91,6 +100,7 @@ class Operation:
     versions: bool = False
     form: bool = False
     settled: bool = False
+    asks: bool = False
 
     def action_for(self, head: RequestHead) -> str:
         """
@@ -121,8 +131,6 @@ def _configuration(
         methods["PUT"] = Operation(f"Put{name}", f"s3:Put{name}", put, settled=True)
     return methods
 
-
-_NO_LOCK = absent("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 _SERVICE: Mapping[str, _Methods] = {
     "": {"GET": Operation("ListBuckets", "", list_buckets)},
@@ -169,13 +177,14 @@ _BUCKET: Mapping[str, _Methods] = {
     "notification": _configuration(
         "BucketNotification", fixed("NotificationConfiguration"), put=put_notification
     ),
-    "object-lock": _configuration(
-        "BucketObjectLockConfiguration",
-        absent(
-            "ObjectLockConfigurationNotFoundError",
-            "Object Lock configuration does not exist for this bucket",
+    "object-lock": {
+        "GET": Operation(
+            "GetObjectLockConfiguration", "s3:GetBucketObjectLockConfiguration", LOCK.get
         ),
-    ),
+        "PUT": Operation(
+            "PutObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration", LOCK.put
+        ),
+    },
     "ownershipControls": _configuration(
         "BucketOwnershipControls",
         fixed(
@@ -262,8 +271,18 @@ _OBJECT: Mapping[str, _Methods] = {
             "UpdateObjectEncryption", "s3:UpdateObjectEncryption", update_object_encryption
         ),
     },
-    "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
-    "retention": _configuration("ObjectRetention", _NO_LOCK),
+    "legal-hold": {
+        "GET": Operation("GetObjectLegalHold", "s3:GetObjectLegalHold", get_object_legal_hold),
+        "PUT": Operation(
+            "PutObjectLegalHold", "s3:PutObjectLegalHold", put_object_legal_hold, asks=True
+        ),
+    },
+    "retention": {
+        "GET": Operation("GetObjectRetention", "s3:GetObjectRetention", get_object_retention),
+        "PUT": Operation(
+            "PutObjectRetention", "s3:PutObjectRetention", put_object_retention, asks=True
+        ),
+    },
     "tagging": {
         "GET": Operation(
             "GetObjectTagging",

@@ -10,7 +10,7 @@ from attrs import define, evolve
 
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import KeyNotFound, KMSUnavailable, NotAuthentic
-from kypello.model import EncryptionRequest, VersionQuery
+from kypello.model import EncryptionRequest, Lock, ObjectInfo, ObjectMetadata, VersionQuery
 from kypello.objects.rotation import Page, Plan, Rotation
 from kypello.versioning import SETTING, Versioning
 from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, SSE_S3, metadata
@@ -260,6 +260,31 @@ class RotationTests(RotationCase):
         page = await self.run_pages(plan)
         self.assertEqual((page.changed, page.plain), (0, 2))
         self.assertEqual(await self.get("k"), b"new")
+
+    async def test_locked(self) -> None:
+        """
+        Versions that are locked get other keys, too, as nothing of what is locked changes; what is
+        written again keeps its lock.
+        """
+        await self.prepare()
+        await self.version()
+        lock = Lock("COMPLIANCE", 2**62, hold=True)
+
+        def locked(info: ObjectInfo) -> ObjectMetadata:
+            """
+            Lock a version.
+            """
+            return evolve(info.metadata, lock=lock)
+
+        for key, kind in (("kms", SSE_S3), ("plain", None)):
+            await self.put(key, DATA, kind)
+            await self.store.change_version("b", key, "", locked)
+        page = await self.run_pages(evolve(TO_NEW, plain=True))
+        self.assertEqual((page.changed, page.plain, page.troubles), (2, 1, []))
+        store = await self.retire()
+        for key in ("kms", "plain"):
+            self.assertEqual((await store.head("b", key)).metadata.lock, lock)
+            self.assertEqual(await self.get(key, store=store), DATA)
 
     async def test_troubles(self) -> None:
         """

@@ -80,7 +80,6 @@ else is refused as `AccessControlListNotSupported`.
 
 _NO_EVENTS = "No event can be sent yet."
 _NO_LIFECYCLE = "Nothing expires yet."
-_NO_LOCK = "Nothing can be locked yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
 _NO_WEBSITE = "Web sites have an endpoint of their own in S3; use a web server in front."
 _LISTS = "Policies decide; see below."
@@ -112,28 +111,23 @@ NOTES: Mapping[tuple[str, ...], str] = {
     ): _NO_LIFECYCLE,
     ("DeleteBucketReplication", "GetBucketReplication", "PutBucketReplication"): _NO_REPLICATION,
     ("DeleteBucketWebsite", "GetBucketWebsite", "PutBucketWebsite"): _NO_WEBSITE,
-    (
-        "GetObjectLegalHold",
-        "GetObjectLockConfiguration",
-        "GetObjectRetention",
-        "PutObjectLegalHold",
-        "PutObjectLockConfiguration",
-        "PutObjectRetention",
-    ): _NO_LOCK,
     ("WriteGetObjectResponse",): "Objects are given as they are.",
 }
 
 #: What else is to be said of operations that are offered.
 REMARKS: Mapping[str, str] = {
-    "CreateBucket": "Without object lock; tags may be in the document.",
+    "CreateBucket": "Tags may be in the document.",
     "GetBucketEncryption": "`ServerSideEncryptionConfigurationNotFoundError` unless it was set.",
+    "GetObjectLockConfiguration": "`ObjectLockConfigurationNotFoundError` unless it was set; see"
+    " [object-lock.md](object-lock.md).",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
     "PutBucketEncryption": "Without `aws:kms:dsse`.",
 }
 
 _EXTENSIONS: Mapping[str, str] = {
     "PostObject": "Forms of browsers, signed with version 4 or 2.",
-    "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it.",
+    "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it,"
+    " unless it has object lock.",
     "ForceDeleteObject": "The same for all keys below one.",
 }
 

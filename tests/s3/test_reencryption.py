@@ -10,6 +10,7 @@ from zlib import crc32
 
 from twisted.internet.defer import Deferred
 
+from kypello.s3.dates import xml_date
 from kypello.testing.harness import Answer
 from tests.s3.front import NAMESPACE, FrontCase, presigned, presigned_plainly
 from tests.s3.secure import SSE, SecureCase, customer
@@ -161,6 +162,33 @@ class UpdateTests(SecureCase, ReencryptionCase):
             self.not_updated(status, code, kms("new-key"), _TARGET + query)
         self.not_updated(404, "NoSuchKey", kms("new-key"), "/bucket/absent?encryption")
         self.not_updated(404, "NoSuchBucket", kms("new-key"), "/absent/k?encryption")
+
+    def test_protected(self) -> None:
+        """
+        What a retention or a legal hold protects keeps its encryption until that ends, as in AWS.
+        """
+        locked = {"x-amz-bucket-object-lock-enabled": "true"}
+        self.send("PUT", "/locked", headers=locked, status=200)
+        hold = {"x-amz-object-lock-legal-hold": "ON"}
+        ends = xml_date(int(self.clock.seconds() + 100) * 10**9)
+        retention = {
+            "x-amz-object-lock-mode": "COMPLIANCE",
+            "x-amz-object-lock-retain-until-date": xml_date(
+                int(self.clock.seconds() + 100) * 10**9
+            ),
+        }
+        for key, lock in (("hold", hold), ("retention", retention)):
+            target = f"/locked/{key}?encryption"
+            self.send("PUT", f"/locked/{key}", b"content", {**_KMS, **lock}, status=200)
+            told = self.not_updated(403, "AccessDenied", kms("new-key"), target)
+            self.assertIn("Object Lock", told)
+        self.clock.advance(200)
+        self.update(kms("new-key"), "/locked/retention?encryption")
+        self.not_updated(403, "AccessDenied", kms("new-key"), "/locked/hold?encryption")
+        lifted = b"<LegalHold><Status>OFF</Status></LegalHold>"
+        target = "/locked/hold?legal-hold"
+        self.send("PUT", target, lifted, self.digest(lifted), status=200)
+        self.update(kms("new-key"), "/locked/hold?encryption")
 
     def test_sources(self) -> None:
         """
