@@ -14,7 +14,7 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import account_cli, kes_cli, store_cli
+from kypello import account_cli, encrypt_cli, kes_cli, store_cli
 from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
+    if given[:1] == ["encrypt"]:
+        return encrypt_cli.main(given[1:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
     options = _parser().parse_args(given)
@@ -169,6 +171,9 @@ def _parser() -> ArgumentParser:
     commands.add_parser("kes", help="the key server: see kypello kes --help", add_help=False)
     commands.add_parser(
         "store", help="check a data directory: see kypello store --help", add_help=False
+    )
+    commands.add_parser(
+        "encrypt", help="verify what is encrypted: see kypello encrypt --help", add_help=False
     )
     for name, purpose in GROUPS.items():
         commands.add_parser(name, help=purpose, add_help=False)

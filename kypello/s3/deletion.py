@@ -87,7 +87,7 @@ async def _result(call: Call, entry: _Entry, quiet: bool) -> str:
     try:
         deletion = await _remove(call, entry)
     except KypelloError as error:
-        refused = translate(error, call.request_id)
+        refused = translate(error, call.request_id, f"/{call.bucket}/{entry.key}")
         return (
             f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
             f"<Message>{escape_message(refused.message)}</Message></Error>"

@@ -228,9 +228,11 @@ class Subject:
     key: str = ""
 
 
-def translate(error: Exception, request_id: str) -> Refused:
+def translate(error: Exception, request_id: str, path: str) -> Refused:
     """
     The error in the vocabulary of S3; failures of the server's own are logged.
+
+    :param path: What it happened to, decoded.
 
     An exception that is no :class:`kypello.errors.KypelloError` is logged by who caught it.
     """
@@ -238,7 +240,12 @@ def translate(error: Exception, request_id: str) -> Refused:
     refused = _UNKNOWN if word is None else word(error)
     ours = isinstance(error, KypelloError) and not isinstance(error, Refused | KMSNotConfigured)
     if ours and status_of(refused) >= 500:
-        _log.error("request {request_id}: {error}", request_id=request_id, error=error)
+        _log.error(
+            "request {request_id} for {path!r}: {error}",
+            request_id=request_id,
+            path=path,
+            error=error,
+        )
     return refused
 
 
@@ -257,7 +264,7 @@ def error_response(
 
     :param bodiless: The request is a ``HEAD``: minio-go takes code and text from headers.
     """
-    refused = translate(error, request_id)
+    refused = translate(error, request_id, subject.path)
     headers = [CONTENT_TYPE, *_headers(refused), *_marker_headers(error)]
     if isinstance(error, KMSUnavailable):
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after)))))
