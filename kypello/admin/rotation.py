@@ -81,8 +81,7 @@ async def rotate_objects(call: Call) -> Response:
         after_version=wanted.after_version,
         limit=wanted.limit,
     )
-    rotation = Rotation(call.front.store, keys)
-    page = await rotation.page(wanted.bucket, query, plan, dry=wanted.dry_run)
+    page = await _rotation(call, keys).page(wanted.bucket, query, plan, dry=wanted.dry_run)
     return json_response(_told(page))
 
 
@@ -95,7 +94,7 @@ async def rotate_key(call: Call) -> Response:
     accounts, uploads = call.accounts, 0
     if wanted.bucket:
         name = await keys.master_key(wanted.bucket)
-        uploads = await Rotation(call.front.store, keys).uploads(wanted.bucket, plan)
+        uploads = await _rotation(call, keys).uploads(wanted.bucket, plan)
     else:
         name = await accounts.master_key()
     changed = bool(name) and plan.concerns(name)
@@ -133,6 +132,10 @@ def _keys(call: Call) -> IRewrapping:
     if call.front.rewrapping is None:
         raise KMSNotConfigured()
     return call.front.rewrapping
+
+
+def _rotation(call: Call, keys: IRewrapping) -> Rotation:
+    return Rotation(call.front.store, keys, call.front.lanes.lane())
 
 
 def _default_key(call: Call) -> str:

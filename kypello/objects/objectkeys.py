@@ -160,7 +160,11 @@ class ObjectKeys:
             self._random,
             old.object_key.iv,
         )
-        return replace_entries(entries, external.recorded(sealed, multipart=old.multipart))
+        opaque = sealed.domain is Domain.SSE_S3 and (
+            old.opaque or old.object_key.domain is not Domain.SSE_S3
+        )
+        record = external.recorded(sealed, multipart=old.multipart, opaque=opaque)
+        return replace_entries(entries, record)
 
     def opening(self, bucket: str, key: str, entries: Mapping[str, str]) -> "Opening":
         """

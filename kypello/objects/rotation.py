@@ -26,7 +26,7 @@ from kypello.errors import (
     StorageFailed,
     StorageFull,
 )
-from kypello.interfaces import IObjectStore, IRewrapping
+from kypello.interfaces import ILane, IObjectStore, IRewrapping
 from kypello.model import (
     SSE_C,
     EncryptionRequest,
@@ -36,6 +36,7 @@ from kypello.model import (
     UploadQuery,
     VersionQuery,
 )
+from kypello.objects.rewriting import Rewritten
 from kypello.objects.workers import for_each
 
 #: What fails for all objects when it fails for one.
@@ -158,10 +159,12 @@ class Rotation:
 
     :ivar _store: As clients see it.
     :ivar _keys: What seals keys below that.
+    :ivar _lane: Where content is digested that is written again.
     """
 
     _store: IObjectStore
     _keys: IRewrapping
+    _lane: ILane
 
     async def page(self, bucket: str, query: VersionQuery, plan: Plan, *, dry: bool) -> Page:
         """
@@ -232,12 +235,12 @@ class Rotation:
         if not dry:
             opened = await self._store.open(info.bucket, info.key, None, info.version_id)
             try:
-                metadata = opened.info.metadata
+                body = Rewritten(await opened.read(None), opened.info, self._lane)
                 made = await self._store.put(
                     info.bucket,
                     info.key,
-                    await opened.read(None),
-                    lambda _size: metadata,
+                    body,
+                    body.describe,
                     plan.for_plain(),
                     partial(_see_the_same, info),
                 )

@@ -5,13 +5,17 @@ Tests for ``kypello.objects.rotation``.
 """
 
 import os
+from hashlib import md5
+from zlib import crc32
 
 from attrs import define, evolve
 
+from kypello.crypto.checksums import encode
 from kypello.crypto.masterkey import MasterKey
-from kypello.errors import KeyNotFound, KMSUnavailable, NotAuthentic
+from kypello.errors import Damaged, KeyNotFound, KMSUnavailable, NotAuthentic
 from kypello.model import EncryptionRequest, Lock, ObjectInfo, ObjectMetadata, VersionQuery
 from kypello.objects.rotation import Page, Plan, Rotation
+from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.versioning import SETTING, Versioning
 from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, SSE_S3, metadata
 from tests.objects.keyservice import MemoryKMS
@@ -61,7 +65,7 @@ class RotationCase(RewrappingCase):
         Have what gives them other keys.
         """
         await super().prepare()
-        self.rotation = Rotation(self.store, self.rewrapping)
+        self.rotation = Rotation(self.store, self.rewrapping, InlineLane())
 
     async def run_pages(self, plan: Plan, *, dry: bool = False, limit: int = 2) -> Page:
         """
@@ -77,6 +81,14 @@ class RotationCase(RewrappingCase):
                 return whole
             query = evolve(query, after_key=page.next[0], after_version=page.next[1])
         raise AssertionError("no end")
+
+    async def put_plain(self, key: str, data: bytes) -> ObjectInfo:
+        """
+        Store an object that is not encrypted, with the checksum that it has.
+        """
+        checksum = encode(crc32(data).to_bytes(4, "big"))
+        known = evolve(metadata(data), checksums={"crc32": checksum})
+        return await self.store.put("b", key, BytesSource([data]), lambda _size: known)
 
     async def version(self) -> None:
         """
@@ -176,7 +188,7 @@ class RotationTests(RotationCase):
         await self.fill()
         self.kms = VersionedKMS(keys={"my-key": fresh_key()}, earlier=self.kms.keys["my-key"])
         self.store, self.rewrapping = self.process(), self.rewrapper()
-        self.rotation = Rotation(self.store, self.rewrapping)
+        self.rotation = Rotation(self.store, self.rewrapping, InlineLane())
         self.assertEqual((await self.run_pages(Plan("my-key"))).changed, 0)
         self.assertEqual((await self.run_pages(Plan("my-key", again=True))).changed, 4)
         await self.rewrapping.rewrap_bucket("b", "my-key")
@@ -226,7 +238,7 @@ class RotationTests(RotationCase):
         otherwise it is counted.
         """
         await self.prepare()
-        old = await self.put("k", DATA, None)
+        old = await self.put_plain("k", DATA)
         page = await self.run_pages(TO_NEW)
         self.assertEqual((page.changed, page.plain), (0, 1))
         self.assertEqual(await self.store.head("b", "k"), old)
@@ -238,9 +250,52 @@ class RotationTests(RotationCase):
         new = await self.store.head("b", "k")
         assert new.metadata.sealing is not None
         self.assertEqual(new.metadata.sealing.key_id, "new-key")
-        self.assertEqual(evolve(new.metadata, sealing=None), metadata(DATA))
+        self.assertEqual(evolve(new.metadata, sealing=None), old.metadata)
         self.assertNotIn(DATA[:100], (await self.raw("k"))[1])
         self.assertEqual(await self.get("k"), DATA)
+
+    async def test_plain_parts(self) -> None:
+        """
+        What was uploaded in parts becomes one piece, with the ETag and the checksums of that.
+        """
+        await self.prepare()
+        began = await self.upload({1: DATA, 2: b"end"}, None, checksum="crc32")
+        await self.complete(began, (1, 2))
+        await self.run_pages(evolve(TO_NEW, plain=True))
+        info = await self.store.head("b", "k")
+        self.assertEqual(info.parts, ())
+        self.assertEqual(info.etag, md5(DATA + b"end").hexdigest())
+        checksum = encode(crc32(DATA + b"end").to_bytes(4, "big"))
+        self.assertEqual(info.metadata.checksums, {"crc32": checksum})
+        self.assertEqual(await self.get("k"), DATA + b"end")
+
+    async def test_plain_damaged(self) -> None:
+        """
+        What is not what it was is not made to look sound.
+        """
+        await self.prepare()
+        await self.put("k", DATA, None)
+        page = await self.run_pages(evolve(TO_NEW, plain=True))
+        (trouble,) = page.troubles
+        self.assertEqual((page.changed, type(trouble.error)), (0, Damaged))
+        self.assertIsNone((await self.store.head("b", "k")).metadata.sealing)
+
+    async def test_opaque(self) -> None:
+        """
+        The ETag stays, also that of SSE-KMS, which says nothing of the content; that is marked
+        where it would be taken for one that does.
+        """
+        await self.prepare()
+        for key, kind in (("kms", KMS), ("s3", SSE_S3)):
+            await self.put(key, DATA, kind)
+        await self.run_pages(Plan("new-key", algorithm="AES256"))
+        await self.run_pages(Plan("my-key"))
+        opaque = []
+        for key in ("kms", "s3"):
+            sealing = (await self.process().head("b", key)).metadata.sealing
+            assert sealing is not None
+            opaque.append(sealing.opaque)
+        self.assertEqual(opaque, [True, False])
 
     async def test_plain_versions(self) -> None:
         """
@@ -250,7 +305,7 @@ class RotationTests(RotationCase):
         await self.prepare()
         await self.version()
         for content in (b"old", b"new"):
-            await self.put("k", content, None)
+            await self.put_plain("k", content)
         plan = evolve(TO_NEW, plain=True, algorithm="aws:kms")
         page = await self.run_pages(plan, limit=1)
         self.assertEqual((page.changed, page.encrypted, page.plain), (1, 1, 2))
@@ -276,8 +331,9 @@ class RotationTests(RotationCase):
             """
             return evolve(info.metadata, lock=lock)
 
-        for key, kind in (("kms", SSE_S3), ("plain", None)):
-            await self.put(key, DATA, kind)
+        await self.put("kms", DATA)
+        await self.put_plain("plain", DATA)
+        for key in ("kms", "plain"):
             await self.store.change_version("b", key, "", locked)
         page = await self.run_pages(evolve(TO_NEW, plain=True))
         self.assertEqual((page.changed, page.plain, page.troubles), (2, 1, []))
@@ -325,7 +381,7 @@ class RotationTests(RotationCase):
         await self.kms.create_key("third")
         self.store = self.process()
         self.rewrapping = self.rewrapper()
-        self.rotation = Rotation(self.store, self.rewrapping)
+        self.rotation = Rotation(self.store, self.rewrapping, InlineLane())
         page = await self.run_pages(Plan("third"))
         self.assertEqual((page.changed, [one.key for one in page.troubles]), (1, ["a"]))
 

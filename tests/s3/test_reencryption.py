@@ -173,9 +173,7 @@ class UpdateTests(SecureCase, ReencryptionCase):
         ends = xml_date(int(self.clock.seconds() + 100) * 10**9)
         retention = {
             "x-amz-object-lock-mode": "COMPLIANCE",
-            "x-amz-object-lock-retain-until-date": xml_date(
-                int(self.clock.seconds() + 100) * 10**9
-            ),
+            "x-amz-object-lock-retain-until-date": ends,
         }
         for key, lock in (("hold", hold), ("retention", retention)):
             target = f"/locked/{key}?encryption"
