@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
-    if given[:1] == ["encrypt"]:
+    if given[:1] == ["encrypt"] and given[1:2] != ["rotate"]:
         return encrypt_cli.main(given[1:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
@@ -171,9 +171,6 @@ def _parser() -> ArgumentParser:
     commands.add_parser("kes", help="the key server: see kypello kes --help", add_help=False)
     commands.add_parser(
         "store", help="check a data directory: see kypello store --help", add_help=False
-    )
-    commands.add_parser(
-        "encrypt", help="verify what is encrypted: see kypello encrypt --help", add_help=False
     )
     for name, purpose in GROUPS.items():
         commands.add_parser(name, help=purpose, add_help=False)

@@ -10,10 +10,12 @@ next one begins, so that nothing of it is kept between two calls.
 from collections.abc import Mapping
 from typing import Literal
 
+from attrs import evolve
+
 from kypello.admin.call import Call
 from kypello.admin.errors import invalid_argument, text_of
 from kypello.admin.wire import Document, json_response
-from kypello.crypto.sse import master_key_name
+from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured
 from kypello.http.response import Response
 from kypello.interfaces import IRewrapping
@@ -88,12 +90,16 @@ async def rotate_objects(call: Call) -> Response:
 async def rotate_key(call: Call) -> Response:
     """
     Have what seals the metadata of a bucket's objects, or the accounts, sealed anew.
+
+    It also tells the master key that is used for what is new, if that is none of the plan's.
     """
     wanted = call.read(_Plan)
     keys, plan = _keys(call), wanted.plan(_default_key(call))
     accounts, uploads = call.accounts, 0
+    default = _default_key(call)
     if wanted.bucket:
         name = await keys.master_key(wanted.bucket)
+        default = await _default_of(call, wanted.bucket)
         uploads = await _rotation(call, keys).uploads(wanted.bucket, plan)
     else:
         name = await accounts.master_key()
@@ -104,7 +110,13 @@ async def rotate_key(call: Call) -> Response:
         else:
             await accounts.rewrap(plan.key_name)
     return json_response(
-        {"keyName": plan.key_name, "before": name, "changed": changed, "uploads": uploads}
+        {
+            "keyName": plan.key_name,
+            "before": name,
+            "changed": changed,
+            "uploads": uploads,
+            "default": default if default and evolve(plan, again=False).concerns(default) else "",
+        }
     )
 
 
@@ -121,6 +133,15 @@ def _told(page: Page) -> Mapping[str, object]:
         ],
         "next": None if page.next is None else {"key": page.next[0], "versionId": page.next[1]},
     }
+
+
+async def _default_of(call: Call, bucket: str) -> str:
+    """
+    The name of the master key that the default encryption of a bucket names; empty for none.
+    """
+    stored = (await call.front.store.bucket(bucket)).settings.get(SETTING)
+    key_id = "" if stored is None else ServerSideEncryption.from_bytes(stored).key_id
+    return key_id and master_key_name(key_id)
 
 
 def _keys(call: Call) -> IRewrapping:
