@@ -20,6 +20,7 @@ from treq.client import HTTPClient
 from treq.content import collect
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
@@ -178,6 +179,18 @@ class AdminClient:
         if status // 100 != 2:
             raise _refusal(status, answer)
         return answer
+
+    def now(self) -> float:
+        """
+        Seconds since the epoch.
+        """
+        return self._clock.seconds()
+
+    async def wait(self, seconds: float) -> None:
+        """
+        Let some time pass.
+        """
+        await deferLater(self._clock, seconds)
 
     async def seal(self, value: object) -> bytes:
         """

@@ -55,6 +55,7 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
 And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
   KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
+  KYPELLO_BLOCKED_ENCRYPTION_TYPES         SSE-C: new buckets take no keys of clients at first
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
   MINIO_PROMETHEUS_AUTH_TYPE               jwt (default), or public: who may read the metrics
   KYPELLO_WORKERS                          for --workers
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
-    if given[:1] == ["encrypt"]:
+    if given[:1] == ["encrypt"] and given[1:2] != ["rotate"]:
         return encrypt_cli.main(given[1:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
@@ -173,9 +174,6 @@ def _parser() -> ArgumentParser:
     commands.add_parser("kes", help="the key server: see kypello kes --help", add_help=False)
     commands.add_parser(
         "store", help="check a data directory: see kypello store --help", add_help=False
-    )
-    commands.add_parser(
-        "encrypt", help="verify what is encrypted: see kypello encrypt --help", add_help=False
     )
     for name, purpose in GROUPS.items():
         commands.add_parser(name, help=purpose, add_help=False)

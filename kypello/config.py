@@ -25,7 +25,7 @@ from kypello.kmsconfig import (
     read_kms,
     read_passphrase_file,
 )
-from kypello.model import Identity
+from kypello.model import SSE_C, Identity
 from kypello.scannerconfig import ScannerSettings, read_scanner
 
 #: Where the server listens unless told otherwise: all addresses.
@@ -42,6 +42,7 @@ _DOMAINS = re.compile(rf"{_LABEL}(?:[.]{_LABEL})*")
 _SIGNATURE_V2 = "MINIO_API_SIGNATURE_V2"
 _LOOPBACK_KEYS = "MINIO_API_SSE_C_OVER_LOOPBACK_HTTP"
 _ACCOUNT_ID = "MINIO_ACCOUNT_ID"
+_BLOCKED_ENCRYPTION = "MINIO_BLOCKED_ENCRYPTION_TYPES"
 _CORS_ORIGINS = "MINIO_API_CORS_ALLOW_ORIGIN"
 _CORS_ORIGIN = re.compile(r"[!-)+-~]*\*?[!-)+-~]*")
 _WORKERS = "MINIO_WORKERS"
@@ -97,6 +98,8 @@ class Config:
     :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
     :ivar scanner: What happens in the background.
     :ivar events: Where events are sent.
+    :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
+        are told to.
     """
 
     directory: Path
@@ -121,6 +124,7 @@ class Config:
     passphrase_file: Path | None = None
     scanner: ScannerSettings = field(factory=ScannerSettings)
     events: EventSettings = field(factory=EventSettings)
+    blocks_customer_keys: bool = False
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -162,6 +166,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         passphrase_file=passphrase_file,
         scanner=scanner,
         events=events,
+        blocks_customer_keys=_blocks_customer_keys(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
@@ -274,6 +279,13 @@ def _account_id(environment: Environment) -> str | None:
     if account_id is not None and not _ACCOUNT_IDS.fullmatch(account_id):
         environment.mistakes.append("KYPELLO_ACCOUNT_ID must have 12 digits.")
     return account_id
+
+
+def _blocks_customer_keys(environment: Environment) -> bool:
+    text = environment.text(_BLOCKED_ENCRYPTION) or "NONE"
+    if text not in ("NONE", SSE_C):
+        environment.mistakes.append("KYPELLO_BLOCKED_ENCRYPTION_TYPES must be NONE or SSE-C.")
+    return text == SSE_C
 
 
 def _workers(given: str | None, environment: Environment) -> int | None:

@@ -28,7 +28,7 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
-from kypello.interfaces import IEventSink, IObjectStore
+from kypello.interfaces import IEventSink, IObjectStore, IRewrapping
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.buckettally import BucketTally
@@ -126,6 +126,7 @@ def make_site(
     services: Mapping[str, Callable[[], object]],
     buckets: BucketTally,
     brake: Brake,
+    rewrapping: IRewrapping,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -140,6 +141,7 @@ def make_site(
     :param tally: What is counted.
     :param broadcast: Tells what happens.
     :param events: Takes what happens to objects.
+    :param rewrapping: Seals keys below *store* anew.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests, usage = RequestTally(tally, buckets), Usage(disk.index)
@@ -177,6 +179,8 @@ def make_site(
         events=events,
         broadcast=broadcast,
         targets=config.events,
+        rewrapping=rewrapping,
+        blocks_customer_keys=config.blocks_customer_keys,
     )
     administration = AdminResource(
         AdminFront(
@@ -200,6 +204,7 @@ def make_site(
             broadcast=broadcast,
             node=node_name(config),
             targets=make_targets(reactor, config),
+            rewrapping=rewrapping,
         )
     )
     tokens = make_token_service(

@@ -112,6 +112,8 @@ class Sealing:
     :ivar bucket_key: Whether objects of the bucket share the data key.
     :ivar customer_md5: For :data:`SSE_C`: of the key that opened the object; empty when none
         did.
+    :ivar opaque: Whether the ETag is no digest of the content although ``AES256`` would have it so,
+        as it was given with another encryption.
     """
 
     algorithm: str
@@ -119,6 +121,7 @@ class Sealing:
     context: Mapping[str, str] = _NOTHING
     bucket_key: bool = False
     customer_md5: str = ""
+    opaque: bool = False
 
 
 @frozen

@@ -50,6 +50,7 @@ from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keywatch import KeyWatch
+from kypello.objects.rewrapping import Rewrapping
 from kypello.place import ALONE, Place
 from kypello.scanner.upkeep import make_scanner
 from kypello.store.directory import DataDirectory
@@ -299,6 +300,7 @@ class Server(MultiService):
                 {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
                 BucketTally(tally.layout, place.worker, place.workers, place.buckets),
                 self._brake,
+                Rewrapping(disk.store, keys, os.urandom),
             ),
             prepared.config.host,
             prepared.config.port,

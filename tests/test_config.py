@@ -326,6 +326,17 @@ class FrontTests(ConfigCase):
         self.assertEqual(self.parse(KYPELLO_ACCOUNT_ID="1" * 12).account_id, "1" * 12)
         self.assertIn("12 digits", self.mistakes(KYPELLO_ACCOUNT_ID="1" * 11))
 
+    def test_blocked_encryption(self) -> None:
+        """
+        New buckets may begin without keys of clients; what else is blocked is a mistake.
+        """
+        self.assertFalse(self.parse().blocks_customer_keys)
+        for text, blocks in (("SSE-C", True), ("NONE", False), ("", False)):
+            config = self.parse(KYPELLO_BLOCKED_ENCRYPTION_TYPES=text)
+            self.assertEqual(config.blocks_customer_keys, blocks)
+        mistakes = self.mistakes(KYPELLO_BLOCKED_ENCRYPTION_TYPES="sse-c")
+        self.assertIn("NONE or SSE-C", mistakes)
+
     def test_proxies(self) -> None:
         """
         Nobody is believed about the address of a client who is not named.

@@ -28,7 +28,7 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
-from kypello.interfaces import IKMS, ILanes, IObjectStore
+from kypello.interfaces import IKMS, ILanes, IObjectStore, IRewrapping
 from kypello.model import Identity, Kind, Question
 from kypello.scanner.over import Over
 from kypello.scanner.usage import Usage
@@ -61,6 +61,7 @@ class AdminFront:
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
     :ivar targets: Where events are sent.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -85,6 +86,7 @@ class AdminFront:
     broadcast: Broadcast | None = None
     node: str = ""
     targets: Sequence[Target] = ()
+    rewrapping: IRewrapping | None = None
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

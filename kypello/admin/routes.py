@@ -21,6 +21,7 @@ from kypello.admin import (
     policies,
     providers,
     quotas,
+    rotation,
     server,
     serviceaccounts,
     settings,
@@ -182,6 +183,8 @@ ROUTES: tuple[Route, ...] = (
     _asking(f"POST {KMS}key/create", "kms:CreateKey", kms.create_key),
     _asking(f"GET {KMS}key/list", "kms:ListKeys", kms.list_keys),
     _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
+    _route("POST encryption/rotate-objects", "admin:StartBatchJob", rotation.rotate_objects),
+    _route("POST encryption/rotate-key", "admin:StartBatchJob", rotation.rotate_key),
     # What there is none of
     _route("GET list-remote-targets", "admin:GetBucketTarget", nothing.remote_targets),
     _route("GET site-replication/info", "admin:SiteReplicationInfo", nothing.replication),

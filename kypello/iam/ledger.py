@@ -280,6 +280,31 @@ class Ledger:
                 return result
         raise _restless()
 
+    async def master_key(self) -> str:
+        """
+        The name of the master key that seals all records; empty when none does.
+        """
+        (stored,) = await self.raw((DATA_KEY,))
+        return "" if stored is None else self._boxes.master_key(stored)
+
+    async def rewrap(self, key_name: str) -> None:
+        """
+        Seal the data key of all records, if there is one, under another master key, or the same
+        anew.  The records stay as they are.
+        """
+        for _ in range(ATTEMPTS):
+            generation, stored = await self.raw((GENERATION, DATA_KEY))
+            if stored is None:
+                return
+            renewed = await self._boxes.rewrap(stored, key_name)
+            # Whoever remembers something sees by the generation whether the key still opens it.
+            writes = [Write(DATA_KEY, renewed), Write(GENERATION, self._random(16))]
+            expected = {GENERATION: generation, DATA_KEY: stored}
+            with suppress(Conflict):
+                await self._index.commit(SPACE, writes, expected, ())
+                return
+        raise _restless()
+
     async def _commit(self, draft: Draft) -> bool:
         """
         Commit a draft; whether all was as it expected.

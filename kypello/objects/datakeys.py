@@ -176,8 +176,7 @@ class DataKeys:
         Start without keys.
         """
         reuse = self._reuse
-        limit = max(reuse.opened_keys, 1)
-        self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, limit)
+        self.renew()
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
         self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
@@ -214,6 +213,14 @@ class DataKeys:
         key = await self._kms.generate_key(key_name or self._kms.default_key, context)
         self._opened.put((key.key_name, key.sealed, context), key.plaintext)
         return key
+
+    def renew(self) -> None:
+        """
+        Use no data key for new objects that was used for others before.
+        """
+        self._bucket_keys = _Recent(
+            self._clock, self._reuse.bucket_seconds, max(self._reuse.opened_keys, 1)
+        )
 
     async def open(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
         """

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
-from kypello.crypto.sse import SETTING, encryption_for
+from kypello.crypto.sse import encryption_for
 from kypello.interfaces import (
     Assemble,
     Change,
@@ -91,7 +91,9 @@ class EncryptedStore:
         """
         No metadata key is open yet.
         """
-        self._bucket_keys = None if self._keys is None else BucketKeys(self._store, self._keys)
+        self._bucket_keys = (
+            None if self._keys is None else BucketKeys(self._store, self._keys, self._random)
+        )
         object_keys = ObjectKeys(self._keys, self._random)
         self._access = Access(self._store, object_keys, self._bucket_keys)
         self._uploads = EncryptedUploads(self._store, self._access, self._random)
@@ -151,7 +153,7 @@ class EncryptedStore:
         """
         try:
             info = await self._store.bucket(bucket)
-            wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+            wanted = encryption_for(encryption, info.settings, self._auto_encryption)
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
                 return await self._put_encrypted(info, key, body, describe, condition, new)
@@ -262,7 +264,7 @@ class EncryptedStore:
         :raises KypelloError: As :meth:`put`.
         """
         info = await self._store.bucket(bucket)
-        wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+        wanted = encryption_for(encryption, info.settings, self._auto_encryption)
         if wanted is not None:
             return await self._uploads.create(info, key, metadata, checksum, wanted)
         return await self._store.create_upload(bucket, key, plainly(metadata), checksum)

@@ -9,9 +9,10 @@ from xml.etree.ElementTree import Element
 
 from attrs import evolve
 
+from kypello.crypto.sse import BLOCKED
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import BucketInfo
+from kypello.model import SSE_C, BucketInfo
 from kypello.s3.bucketlock import read_lock_of_bucket
 from kypello.s3.buckettags import read_new_tags
 from kypello.s3.call import Call
@@ -114,7 +115,8 @@ async def create_bucket(call: Call) -> Response:
     if lock:
         await call.require("s3:PutBucketObjectLockConfiguration")
         await call.require("s3:PutBucketVersioning")
-    await call.front.store.create_bucket(name, {**tags, **lock})
+    blocked = {BLOCKED: SSE_C.encode()} if call.front.blocks_customer_keys else {}
+    await call.front.store.create_bucket(name, {**tags, **lock, **blocked})
     await call.announce("s3:BucketCreated:*")
     return Response(200, (("Location", f"/{name}"),))
 

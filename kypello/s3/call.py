@@ -17,15 +17,30 @@ from kypello.auth.request import RequestHead
 from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
-from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.errors import (
+    IsDeleteMarker,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchUpload,
+    NoSuchVersion,
+    Refused,
+)
 from kypello.eventconfig import EventSettings
 from kypello.events.broadcast import Broadcast
 from kypello.http.brake import Brake
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IAuthorizer, IBodySource, IEventSink, ILanes, IObjectStore
+from kypello.interfaces import (
+    IAuthorizer,
+    IBodySource,
+    IEventSink,
+    ILanes,
+    IObjectStore,
+    IRewrapping,
+)
 from kypello.lifecycle.fates import Calendar
 from kypello.model import Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
+from kypello.s3.asked import AskedValues, of_upload
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 
@@ -73,6 +88,9 @@ class Front:
     :ivar events: Told what happens; ``None`` when nobody is.
     :ivar broadcast: Tells it to those who listen; ``None`` when nobody can.
     :ivar targets: Where it can be sent.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
+        are told to.
     """
 
     store: IObjectStore
@@ -99,6 +117,8 @@ class Front:
     events: IEventSink | None = None
     broadcast: Broadcast | None = None
     targets: EventSettings = field(factory=EventSettings)
+    rewrapping: IRewrapping | None = None
+    blocks_customer_keys: bool = False
 
     @property
     def shown_region(self) -> str:
@@ -164,13 +184,24 @@ class Call:
             version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
+        values = AskedValues(self._values(tags, lock))
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
-            self._values(tags, lock),
+            values,
             partial(self._tags, bucket, key, version_id) if key else None,
         )
-        return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
+        authorizer, identity = self.front.authorizer, self.authenticated.identity
+        allowed = await authorizer.allows(identity, question, settings)
+        upload_id = self.head.parameter("uploadId")
+        if not (values.wants_upload and upload_id and (bucket, key) == (self.bucket, self.key)):
+            return allowed
+        try:
+            upload = await self.front.store.upload(bucket, key, upload_id)
+        except (NoSuchBucket, NoSuchUpload):
+            return allowed
+        values = AskedValues(self._values(tags, lock), of_upload(upload.metadata.sealing))
+        return await authorizer.allows(identity, evolve(question, values=values), settings)
 
     async def require(
         self,

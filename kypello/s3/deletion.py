@@ -11,13 +11,13 @@ from attrs import frozen
 from kypello.errors import KypelloError, NoSuchVersion
 from kypello.http.response import Response
 from kypello.model import Deletion
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import not_implemented, translate
 from kypello.s3.locking import removal_guard
 from kypello.s3.names import check_key
 from kypello.s3.objects import announce_removal
-from kypello.s3.workers import for_each
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,

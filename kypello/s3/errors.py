@@ -79,6 +79,7 @@ STATUSES: Mapping[str, int] = {
     "NoSuchVersion": 404,
     "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
+    "OperationAborted": 409,
     "ObjectLockConfigurationNotFoundError": 404,
     "PreconditionFailed": 412,
     "ReplicationConfigurationNotFoundError": 404,

@@ -13,10 +13,10 @@ from kypello.errors import BucketNotEmpty, Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
 from kypello.objectlock import SETTING
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
 from kypello.s3.locking import removal_guard
 from kypello.s3.objects import announce_removal
-from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
 _FORCE = "x-minio-force-delete"

@@ -58,6 +58,7 @@ from kypello.s3.multipart import abort_upload, complete_upload, create_upload, l
 from kypello.s3.notification import get_notification, put_notification
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
+from kypello.s3.reencryption import update_object_encryption
 from kypello.s3.retention import (
     get_object_legal_hold,
     get_object_retention,
@@ -279,6 +280,11 @@ _OBJECT: Mapping[str, _Methods] = {
             "s3:GetObjectAttributes",
             get_object_attributes,
             versions=True,
+        ),
+    },
+    "encryption": {
+        "PUT": Operation(
+            "UpdateObjectEncryption", "s3:UpdateObjectEncryption", update_object_encryption
         ),
     },
     "legal-hold": {

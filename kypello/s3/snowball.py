@@ -21,6 +21,7 @@ from kypello.errors import KypelloError, Refused
 from kypello.http.response import Response
 from kypello.interfaces import IBodySource
 from kypello.model import Buffer, EncryptionRequest, Lock, ObjectMetadata
+from kypello.objects.workers import AT_ONCE
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.digests import digested
@@ -33,7 +34,6 @@ from kypello.s3.names import check_key
 from kypello.s3.payload import Payload
 from kypello.s3.tar import Entry, Kind
 from kypello.s3.unpacking import Archive
-from kypello.s3.workers import AT_ONCE
 
 _EXTRACT = "x-amz-meta-snowball-auto-extract"
 _OPTIONS = ("x-amz-meta-minio-snowball-", "x-amz-meta-snowball-")

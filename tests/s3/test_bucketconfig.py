@@ -262,6 +262,19 @@ class BlockedTests(SecureCase):
             self.send(remove[0], self.target, remove[1])
             self.send("GET", self.target, status=404)
 
+    def test_new_buckets(self) -> None:
+        """
+        The operator may have new buckets begin so; each can be told otherwise.
+        """
+        self.serve(blocks_customer_keys=True)
+        tree = read_xml(self.send("GET", self.target, status=200))
+        path = "Rule/BlockedEncryptionTypes/EncryptionType"
+        self.assertEqual(tree.findtext(path), "SSE-C")
+        self.refused("PUT", "/bucket/k", 403, "AccessDenied", headers=customer())
+        self.put("k")
+        self.send("PUT", self.target, configuration(blocking("NONE")), status=200)
+        self.send("PUT", "/bucket/k", b"", customer(), status=200)
+
     def test_without_kms(self) -> None:
         """
         It needs no KMS.

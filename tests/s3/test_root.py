@@ -122,7 +122,7 @@ class RouteTests(FrontCase):
             for method in ("GET", "PUT", "DELETE"):
                 self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
         for name in (
-            "annotation", "encryption", "renameObject", "restore", "select", "torrent",
+            "annotation", "renameObject", "restore", "select", "torrent",
             "select&select-type=2",
         ):  # fmt: skip
             for method in ("GET", "PUT", "POST", "DELETE"):
