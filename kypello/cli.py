@@ -57,6 +57,13 @@ And some of its own:
   KYPELLO_WORKERS                          for --workers
   KYPELLO_TRUSTED_PROXIES                  whose X-Forwarded-For counts, e.g. 10.0.0.0/8
   KYPELLO_BUCKET_POLICY_SCOPE              all (default), or anonymous as in MinIO
+  KYPELLO_KMS_BUCKET_KEY_TIME, KYPELLO_KMS_BUCKET_KEY_OBJECTS
+                                           how long, and for how many objects, a bucket uses a
+                                           data key (5m, 1000000); 0 for one per object
+  KYPELLO_KMS_CACHE_TIME, KYPELLO_KMS_CACHE_KEYS
+                                           how long, and how many, opened data keys are kept in
+                                           memory (5m, 10000); 0 for none
+  KYPELLO_KMS_CACHE_OUTAGE_TIME            how much longer while no key server answers (5m)
   KYPELLO_KMS_PASSPHRASE_FILE              what seals the keys of the key server inside
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """

@@ -19,10 +19,13 @@ from kypello.errors import ConfigurationError
 from kypello.identityconfig import IdentitySettings, read_identity
 from kypello.kmsconfig import (
     AUTO_ENCRYPTION,
+    USUAL,
     KESSettings,
+    Reuse,
     StaticKeySettings,
     read_kms,
     read_passphrase_file,
+    read_reuse,
 )
 from kypello.model import Identity
 
@@ -93,6 +96,7 @@ class Config:
     :ivar access: How requests are judged.
     :ivar identity: Who else says who somebody is.
     :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
+    :ivar reuse: How far data keys are used again.
     """
 
     directory: Path
@@ -115,6 +119,7 @@ class Config:
     identity: IdentitySettings = field(factory=IdentitySettings)
     cors_origins: tuple[str, ...] = ("*",)
     passphrase_file: Path | None = None
+    reuse: Reuse = USUAL
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -152,6 +157,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         identity=identity,
         cors_origins=_cors_origins(environment),
         passphrase_file=passphrase_file,
+        reuse=read_reuse(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

@@ -31,12 +31,14 @@ from kypello.identities import make_token_service
 from kypello.interfaces import IObjectStore
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
+from kypello.monitor.counted import key_calls
 from kypello.monitor.health import Health
 from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
 from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Layout, Tally
 from kypello.objects.canary import GuardedKMS
+from kypello.objects.keyusage import KeyUsage
 from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
 from kypello.s3.cors import default_rules
@@ -121,6 +123,7 @@ def make_site(
     tally: Tally,
     broadcast: Broadcast,
     services: Mapping[str, Callable[[], object]],
+    usage: KeyUsage,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -132,6 +135,7 @@ def make_site(
     :param balance: Told of connections; ``None`` for a process that serves alone.
     :param tally: What is counted.
     :param broadcast: Tells what happens.
+    :param usage: Counts what needs which master key.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests = RequestTally(tally)
@@ -183,6 +187,8 @@ def make_site(
             host_id=_HOST_ID,
             broadcast=broadcast,
             node=node_name(config),
+            key_usage=usage,
+            key_calls=partial(key_calls, tally),
         )
     )
     tokens = make_token_service(

@@ -33,6 +33,7 @@ from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
 from kypello.iam.authorities import Authorities
+from kypello.iam.ledger import accounts_key
 from kypello.iam.sweeper import SessionSweeper
 from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
@@ -46,7 +47,9 @@ from kypello.monitor.keycalls import CountedKMS
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyusage import KeyUsage
 from kypello.objects.keywatch import KeyWatch
+from kypello.objects.lossreport import LossReport
 from kypello.place import ALONE, Place
 from kypello.store.directory import DataDirectory
 from kypello.store.disk import DiskStore
@@ -235,12 +238,18 @@ class Server(MultiService):
         embedded = embed(reactor, prepared, self)
         tally = make_tally(place.worker, place.workers, place.tally)
         counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
-        kms = GuardedKMS(counted, disk.index, reactor)
+        usage = KeyUsage(
+            disk.store, disk.index, partial(accounts_key, disk.index), counted.default_key
+        )
+        losses = LossReport(reactor, usage)
+        if not place.worker:
+            losses.setServiceParent(self)
+        kms = GuardedKMS(counted, disk.index, reactor, losses.lost)
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor, hit=partial(tally.add, "key_hits"))
+        keys = DataKeys(kms, reactor, prepared.config.reuse, partial(tally.add, "key_hits"))
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -270,6 +279,7 @@ class Server(MultiService):
                 tally,
                 self._broadcast,
                 {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
+                usage,
             ),
             prepared.config.host,
             prepared.config.port,

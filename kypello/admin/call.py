@@ -29,6 +29,7 @@ from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
 from kypello.interfaces import IKMS, ILanes, IObjectStore
 from kypello.model import Identity, Kind, Question
+from kypello.objects.keyusage import KeyUsage
 
 _Document = TypeVar("_Document")
 _NO_SERVICES: Mapping[str, Callable[[], object]] = {}
@@ -54,6 +55,8 @@ class AdminFront:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
+    :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
+    :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -75,6 +78,8 @@ class AdminFront:
     host_id: str = "kypello"
     broadcast: Broadcast | None = None
     node: str = ""
+    key_usage: KeyUsage | None = None
+    key_calls: Callable[[], Mapping[str, object]] = dict
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

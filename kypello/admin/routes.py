@@ -15,6 +15,7 @@ from kypello.admin import (
     archives,
     entities,
     groups,
+    keyusage,
     kms,
     nothing,
     policies,
@@ -175,6 +176,10 @@ ROUTES: tuple[Route, ...] = (
     _asking(f"POST {KMS}key/create", "kms:CreateKey", kms.create_key),
     _asking(f"GET {KMS}key/list", "kms:ListKeys", kms.list_keys),
     _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
+    _asking(f"DELETE {KMS}key/delete", "kms:DeleteKey", keyusage.delete_key),
+    _asking(f"GET {KMS}metrics", "kms:Metrics", kms.metrics),
+    _asking(f"GET {KMS}version", "kms:Version", kms.version),
+    _route("GET kypello/key-usage", "admin:KMSKeyStatus", keyusage.usage),
     # What there is none of
     _route("GET get-bucket-quota", "admin:GetBucketQuota", nothing.quota),
     _route("GET list-remote-targets", "admin:GetBucketTarget", nothing.remote_targets),

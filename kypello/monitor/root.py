@@ -19,7 +19,7 @@ from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import ILanes
 from kypello.monitor.bearer import Bearers
-from kypello.monitor.counted import key_series, request_series
+from kypello.monitor.counted import endpoint_series, key_series, request_series
 from kypello.monitor.health import Health
 from kypello.monitor.processes import machine_series, process_series
 from kypello.monitor.storage import Storage
@@ -68,6 +68,7 @@ class MetricsFront:
         online = await self._probe("ready")
         text = "Whether an endpoint of the KMS answers."
         families.append(gauge("minio_cluster_kms_online", text, int(online)))
+        families += endpoint_series(self.health.endpoints)
         return [*families, *request_series(self.tally)]
 
     async def _node(self) -> list[Family]:

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 
 from kypello.crypto.apikey import identity_of_spki
@@ -415,6 +416,30 @@ class ProofTests(RealmCase):
         client.require(self.prove)
         with self.assertRaises(KeyNotFound):
             await client.kms.generate_key("unknown", CONTEXT)
+
+    async def test_survey(self) -> None:
+        """
+        A server that is wrong is found out before it is needed, while another one serves, and is
+        used again without a restart when it is right.
+        """
+        right, wrong = await self.serve(keys="right"), await self.serve(keys="wrong")
+        client = self.client(self.realm.settings(right.port, wrong.port), survey_time=0.05)
+        self.canary = await client.kms.generate_key(KEY, b"canary")
+        client.require(self.prove)
+
+        async def online() -> list[bool]:
+            return [one.online for one in (await client.kms.status()).endpoints]
+
+        while await online() != [True, False]:
+            await deferLater(reactor, 0.02)
+        (refused,) = [one for one in (await client.kms.status()).endpoints if one.refused]
+        self.assertEqual(set(refused.refused), {KEY})
+        folder = self.realm.folder
+        await wrong.stop()
+        (folder / "wrong" / KEY).write_bytes((folder / "right" / KEY).read_bytes())
+        await wrong.start()
+        while await online() != [True, True]:
+            await deferLater(reactor, 0.02)
 
     async def test_no_index(self) -> None:
         """
