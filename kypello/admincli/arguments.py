@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kypello.admincli import archives, keys, policies, users
+from kypello.admincli import archives, keys, kms, policies, users
 from kypello.admincli.target import DEFAULT_ENDPOINT
 from kypello.admincli.work import Work
 
@@ -20,6 +20,7 @@ GROUPS = {
     "policy": "what users and groups may do",
     "key": "access keys that act for a user",
     "iam": "all accounts in one file: move in, move out",
+    "kms": "master keys: what needs them, and whether the key servers can be used",
 }
 
 _EXAMPLES = {
@@ -61,6 +62,16 @@ Examples:
       What would come from this server, or from MinIO's mc admin cluster iam export?
   kypello iam import --old-root admin accounts.zip
       Keys of admin, the root user there, become keys of the root user here.
+""",
+    "kms": """\
+Examples:
+  kypello kms usage
+      What needs each master key, by buckets.
+  kypello kms usage old-key
+      May it be deleted?
+  kypello kms doctor /srv/objects
+      Check the settings of a server, its key servers and the keys that its data needs; see
+      kypello kms doctor --help.
 """,
 }
 
@@ -171,6 +182,8 @@ _GROUP = _argument("name", metavar="GROUP")
 _POLICY = _argument("name", metavar="POLICY")
 _KEY = _argument("key", metavar="KEY")
 _ARCHIVE = _argument("archive", metavar="FILE", type=Path, help="a zip of this server or MinIO's")
+
+_ANY_KEY = _argument("key", metavar="KEY", nargs="?", help="a master key; default all")
 
 _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
     ("user", "add", "make a user, or set the secret key", users.add_user, (_USER, _secret(True))),
@@ -309,4 +322,5 @@ _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
             ),
         ),
     ),
+    ("kms", "usage", "count what needs a master key", kms.usage, (_ANY_KEY,)),
 )
