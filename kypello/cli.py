@@ -14,7 +14,7 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import account_cli, kes_cli, store_cli
+from kypello import account_cli, kes_cli, kms_cli, store_cli
 from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
+    if given[:2] == ["kms", "doctor"]:
+        return kms_cli.main(given[2:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
     options = _parser().parse_args(given)
