@@ -197,6 +197,7 @@ class OutageTests(KeyServerCase):
         self.assertEqual(refusal(s3.put_object, **sealed), (400, "kms:KeyNotFound"))
         self.assertEqual(list(self.keys.iterdir()), [])
         self.assertIn("my-key", server.log)
+        wait_until(lambda: "1 objects (1 versions)" in server.log)
 
     def test_other_material(self) -> None:
         """
@@ -217,6 +218,8 @@ class OutageTests(KeyServerCase):
         sealed = {"Bucket": "bucket", "Key": "new", "Body": b"x", **_SSE}
         self.assertEqual(refusal(s3.put_object, **sealed), (503, "kms:KeyMismatch"))
         self.assertEqual(s3.list_objects_v2(Bucket="bucket")["KeyCount"], 1)
+        for words in ("1 objects (1 versions)", "in use since", f"127.0.0.1:{kes.port}: it is not"):
+            wait_until(lambda words=words: words in server.log)
 
     def test_one_of_two_wrong(self) -> None:
         """
