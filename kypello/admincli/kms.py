@@ -39,7 +39,9 @@ async def usage(work: Work) -> int:
     if screen.json:
         screen.table(keys, "")
         return 0
-    screen.table([row for key in keys for row in _rows(key)], "")
+    rows = [row for key in keys for row in _rows(key)]
+    if rows:
+        screen.table(rows, "")
     for key in keys:
         screen.note(_sentence(key))
     return 0

@@ -131,7 +131,7 @@ class EndpointExam:
                 await guard.holds(self.kms, known.name)
             except KeyMismatch as error:
                 missing.append(known.name)
-                self.chart.failed("canary", f"{need}: {error}", _restore(known.name))
+                self.chart.failed("canary", str(error), _restore(known.name))
             except KeyNotFound:
                 missing.append(known.name)
                 self.chart.failed("canary", f"{need}, which it has lost", _restore(known.name))
