@@ -33,6 +33,10 @@ RELOAD = 60.0
 #: they were last away, in seconds.
 SURVEY = 30.0
 
+#: How long such a proof is good for at most, in seconds: a server may get other keys without that
+#: its connections break.
+PROOF = 300.0
+
 _log = Logger()
 
 
@@ -68,6 +72,7 @@ class KESClient(Service):
         patience: Patience | None = None,
         reload_time: float = RELOAD,
         survey_time: float = SURVEY,
+        proof_time: float = PROOF,
         now: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -78,6 +83,7 @@ class KESClient(Service):
         :param reload_time: How often the files are looked at, in seconds.
         :param survey_time: How often servers that have not proved to hold the default master key
             are asked to, in seconds.
+        :param proof_time: How long the proof of a server is good for at most, in seconds.
         :param now: Seconds since the epoch.
         """
         self._patience = patience = patience or Patience()
@@ -87,7 +93,8 @@ class KESClient(Service):
         self._now = now
         self._tls = ClientTLS(loaded)
         self._reload_time = reload_time
-        self._survey_time = survey_time
+        self._survey_time, self._proof_time = survey_time, proof_time
+        self._doubted = reactor.seconds()
         self._loops: list[LoopingCall] = []
         self._told_expired: datetime | None = None
         # Whatever the answer: it comes from a server that knows us and has its keys at hand.
@@ -163,6 +170,11 @@ class KESClient(Service):
 
     async def _ask_all(self) -> None:
         path = key_path("generate", self._settings.key_name).encode("ascii")
+        now = self._reactor.seconds()
+        if now - self._doubted >= self._proof_time:
+            self._doubted = now
+            for endpoint in self._endpoints:
+                endpoint.doubt()
         for endpoint in self._endpoints:
             if endpoint.trouble:
                 continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from kypello.crypto.apikey import APIKey
 from kypello.doctor import endpoint
@@ -377,6 +378,28 @@ class OriginalTests(OriginalServerCase, DoctorCase):
         self.assertEqual(self.found(found, "decrypt", limited).state, State.FAILED)
         found = await self.examined(self.settings(port, MINIO_KMS_KES_API_KEY=stranger.text))
         self.assertIn(stranger.identity, self.found(found, "identity", port).message)
+
+    async def test_certificates(self) -> None:
+        """
+        An authority that is not trusted, and a certificate that has expired, are told.
+        """
+        port = await self.started()
+        other = Realm.make(self.realm.folder, "other")
+        variables = self.settings(port, MINIO_KMS_KES_CAPATH=str(other.authority))
+        finding = self.found(await self.examined(variables), "connection", port)
+        self.assertIn("MINIO_KMS_KES_CAPATH", finding.advice)
+        self.files = self.realm.certify("old", now=time.time() - 20 * DAY)
+        port = free_port()
+        self.start_kes(port)
+        while (found := await self.reached(port)).message == "it refuses connections":
+            await deferLater(reactor, 0.1)
+        self.assertIn("expired on", found.message)
+
+    async def reached(self, port: int) -> Finding:
+        """
+        What is found of the connection to a server.
+        """
+        return self.found(await self.examined(self.settings(port)), "connection", port)
 
     async def test_other_material(self) -> None:
         """

@@ -236,11 +236,21 @@ class OutageTests(KeyServerCase):
         self.keys = self.folder / "other-keys"
         wrong = self.start()
         self.kes(wrong, "key", "create", "my-key")
-        server = self.object_server(wrong.port, right.port)
+        server = self.object_server(wrong.port, right.port, MINIO_PROMETHEUS_AUTH_TYPE="public")
         s3 = boto3_client(server)
         for number in range(8):
             s3.create_bucket(Bucket=f"bucket-{number}")
             s3.put_object(Bucket=f"bucket-{number}", Key="k", Body=b"content", **_SSE)
+        refused = f'_refused{{endpoint="https://127.0.0.1:{wrong.port}",key="my-key"'
+
+        def told() -> bool:
+            """
+            See whether the metrics tell that one is left out.
+            """
+            with urlopen(f"{server.endpoint}/minio/v2/metrics/cluster") as answer:
+                return refused in answer.read().decode()
+
+        wait_until(told, 60)
         right.end()
         s3.create_bucket(Bucket="bucket-8")
         sealed = {"Bucket": "bucket-8", "Key": "k", "Body": b"content", **_SSE}
