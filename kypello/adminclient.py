@@ -159,17 +159,22 @@ class AdminClient:
         query: Query = (),
         body: bytes = b"",
         patience: float = PATIENCE,
+        heard: Callable[[bytes], object] | None = None,
     ) -> bytes:
         """
         Make one call.  Nothing is repeated.
 
         :param operation: What follows ``/minio/admin/v3/``.
         :param patience: How long it may take, in seconds.
+        :param heard: Called with each part of the body of a good answer, as it comes, in place of
+            what is returned.
         :return: The body of the answer.
         :raises CallRefused:
         :raises NoAnswer:
         """
-        waiting = Deferred.fromCoroutine(self._exchange(method, _PREFIX + operation, query, body))
+        waiting = Deferred.fromCoroutine(
+            self._exchange(method, _PREFIX + operation, query, body, heard)
+        )
         try:
             status, answer = await waiting.addTimeout(patience, self._clock, self._give_up)
         except KypelloError:
@@ -235,7 +240,12 @@ class AdminClient:
         raise NoAnswer(self.access.endpoint, "it does not answer")
 
     async def _exchange(
-        self, method: str, path: str, query: Query, body: bytes
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: bytes,
+        heard: Callable[[bytes], object] | None,
     ) -> tuple[int, bytes]:
         headers = self._signed(method, path, query, body)
         if body:
@@ -256,6 +266,9 @@ class AdminClient:
 
         def take(part: bytes) -> None:
             nonlocal size
+            if heard is not None and response.code // 100 == 2:
+                heard(part)
+                return
             size += len(part)
             if size > MAX_ANSWER:
                 raise NoAnswer(self.access.endpoint, "its answer is too long")

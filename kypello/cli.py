@@ -14,7 +14,7 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import account_cli, encrypt_cli, kes_cli, store_cli
+from kypello import account_cli, encrypt_cli, kes_cli, kms_cli, store_cli
 from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
@@ -61,6 +61,13 @@ And some of its own:
   KYPELLO_WORKERS                          for --workers
   KYPELLO_TRUSTED_PROXIES                  whose X-Forwarded-For counts, e.g. 10.0.0.0/8
   KYPELLO_BUCKET_POLICY_SCOPE              all (default), or anonymous as in MinIO
+  KYPELLO_KMS_BUCKET_KEY_TIME, KYPELLO_KMS_BUCKET_KEY_OBJECTS
+                                           how long, and for how many objects, a bucket uses a
+                                           data key (5m, 1000000); 0 for one per object
+  KYPELLO_KMS_CACHE_TIME, KYPELLO_KMS_CACHE_KEYS
+                                           how long, and how many, opened data keys are kept in
+                                           memory (5m, 10000); 0 for none
+  KYPELLO_KMS_CACHE_OUTAGE_TIME            how much longer while no key server answers (5m)
   KYPELLO_KMS_PASSPHRASE_FILE              what seals the keys of the key server inside
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """
@@ -81,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return store_cli.main(given[1:])
     if given[:1] == ["encrypt"] and given[1:2] != ["rotate"]:
         return encrypt_cli.main(given[1:])
+    if given[:2] == ["kms", "doctor"]:
+        return kms_cli.main(given[2:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
     options = _parser().parse_args(given)

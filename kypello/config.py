@@ -20,10 +20,13 @@ from kypello.eventconfig import EventSettings, read_events
 from kypello.identityconfig import IdentitySettings, read_identity
 from kypello.kmsconfig import (
     AUTO_ENCRYPTION,
+    USUAL,
     KESSettings,
+    Reuse,
     StaticKeySettings,
     read_kms,
     read_passphrase_file,
+    read_reuse,
 )
 from kypello.model import SSE_C, Identity
 from kypello.scannerconfig import ScannerSettings, read_scanner
@@ -100,6 +103,7 @@ class Config:
     :ivar events: Where events are sent.
     :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
         are told to.
+    :ivar reuse: How far data keys are used again.
     """
 
     directory: Path
@@ -125,6 +129,7 @@ class Config:
     scanner: ScannerSettings = field(factory=ScannerSettings)
     events: EventSettings = field(factory=EventSettings)
     blocks_customer_keys: bool = False
+    reuse: Reuse = USUAL
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -167,6 +172,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         scanner=scanner,
         events=events,
         blocks_customer_keys=_blocks_customer_keys(environment),
+        reuse=read_reuse(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))

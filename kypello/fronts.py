@@ -32,6 +32,7 @@ from kypello.interfaces import IEventSink, IObjectStore, IRewrapping
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.buckettally import BucketTally
+from kypello.monitor.counted import key_calls
 from kypello.monitor.health import Health
 from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
@@ -39,6 +40,7 @@ from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Layout, Tally
 from kypello.notifying import HOST_ID, make_targets, node_name
 from kypello.objects.canary import GuardedKMS
+from kypello.objects.keyusage import KeyUsage
 from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
 from kypello.s3.cors import default_rules
@@ -127,6 +129,7 @@ def make_site(
     buckets: BucketTally,
     brake: Brake,
     rewrapping: IRewrapping,
+    key_usage: KeyUsage,
 ) -> StreamingSite:
     """
     What answers requests.
@@ -142,6 +145,7 @@ def make_site(
     :param broadcast: Tells what happens.
     :param events: Takes what happens to objects.
     :param rewrapping: Seals keys below *store* anew.
+    :param key_usage: Counts what needs which master key.
     """
     region, proxies, domains = config.region, config.access.proxies, config.domains
     requests, usage = RequestTally(tally, buckets), Usage(disk.index)
@@ -205,6 +209,8 @@ def make_site(
             node=node_name(config),
             targets=make_targets(reactor, config),
             rewrapping=rewrapping,
+            key_usage=key_usage,
+            key_calls=partial(key_calls, tally),
         )
     )
     tokens = make_token_service(

@@ -455,11 +455,15 @@ class KMSEndpoint:
 
     :ivar online: It answered the last time it was asked.
     :ivar detail: Why not, for people; empty when it is online.
+    :ivar version: Of its program; empty when it does not tell.
+    :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     """
 
     url: str
     online: bool
     detail: str = ""
+    version: str = ""
+    refused: Mapping[str, str] = _NOTHING
 
 
 @frozen

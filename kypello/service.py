@@ -34,6 +34,7 @@ from kypello.http.listener import Listener
 from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
 from kypello.iam.authorities import Authorities
+from kypello.iam.ledger import accounts_key
 from kypello.iam.sweeper import SessionSweeper
 from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
@@ -49,7 +50,9 @@ from kypello.notifying import make_notifying, node_name, numbers
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyusage import KeyUsage
 from kypello.objects.keywatch import KeyWatch
+from kypello.objects.lossreport import LossReport
 from kypello.objects.rewrapping import Rewrapping
 from kypello.place import ALONE, Place
 from kypello.scanner.upkeep import make_scanner
@@ -241,16 +244,21 @@ class Server(MultiService):
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
-        counted = numbers(prepared.config.events.webhooks)
-        tally = make_tally(place.worker, place.workers, place.tally, counted)
-        kms = GuardedKMS(
-            CountedKMS(self._make_kms(reactor, disk), tally, reactor), disk.index, reactor
+        numbered = numbers(prepared.config.events.webhooks)
+        tally = make_tally(place.worker, place.workers, place.tally, numbered)
+        counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
+        usage = KeyUsage(
+            disk.store, disk.index, partial(accounts_key, disk.index), counted.default_key
         )
+        losses = LossReport(reactor, usage)
+        if not place.worker:
+            losses.setServiceParent(self)
+        kms = GuardedKMS(counted, disk.index, reactor, losses.lost)
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor, hit=partial(tally.add, "key_hits"))
+        keys = DataKeys(kms, reactor, prepared.config.reuse, partial(tally.add, "key_hits"))
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -301,6 +309,7 @@ class Server(MultiService):
                 BucketTally(tally.layout, place.worker, place.workers, place.buckets),
                 self._brake,
                 Rewrapping(disk.store, keys, os.urandom),
+                usage,
             ),
             prepared.config.host,
             prepared.config.port,

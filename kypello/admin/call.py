@@ -30,6 +30,7 @@ from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
 from kypello.interfaces import IKMS, ILanes, IObjectStore, IRewrapping
 from kypello.model import Identity, Kind, Question
+from kypello.objects.keyusage import KeyUsage
 from kypello.scanner.over import Over
 from kypello.scanner.usage import Usage
 
@@ -62,6 +63,8 @@ class AdminFront:
     :ivar node: What the server is called where it tells that.
     :ivar targets: Where events are sent.
     :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
+    :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -87,6 +90,8 @@ class AdminFront:
     node: str = ""
     targets: Sequence[Target] = ()
     rewrapping: IRewrapping | None = None
+    key_usage: KeyUsage | None = None
+    key_calls: Callable[[], Mapping[str, object]] = dict
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

@@ -92,7 +92,7 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     **_admin("GET top/locks, POST force-unlock", _LOCKS),
     **_admin("POST update", "The server is updated by what installed it."),
     **_admin(
-        "GET /minio/kms/v1/metrics, GET /minio/kms/v1/apis, GET /minio/kms/v1/version",
+        "GET /minio/kms/v1/apis",
         _KEY_SERVICE,
     ),
 }

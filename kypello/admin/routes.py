@@ -15,6 +15,7 @@ from kypello.admin import (
     archives,
     entities,
     groups,
+    keyusage,
     kms,
     lifecycle,
     nothing,
@@ -185,6 +186,10 @@ ROUTES: tuple[Route, ...] = (
     _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
     _route("POST encryption/rotate-objects", "admin:StartBatchJob", rotation.rotate_objects),
     _route("POST encryption/rotate-key", "admin:StartBatchJob", rotation.rotate_key),
+    _asking(f"DELETE {KMS}key/delete", "kms:DeleteKey", keyusage.delete_key),
+    _asking(f"GET {KMS}metrics", "kms:Metrics", kms.metrics),
+    _asking(f"GET {KMS}version", "kms:Version", kms.version),
+    _route("GET kypello/key-usage", "admin:KMSKeyStatus", keyusage.usage),
     # What there is none of
     _route("GET list-remote-targets", "admin:GetBucketTarget", nothing.remote_targets),
     _route("GET site-replication/info", "admin:SiteReplicationInfo", nothing.replication),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kypello.admincli import archives, buckets, keys, policies, rotation, users
+from kypello.admincli import archives, buckets, keys, kms, policies, rotation, users
 from kypello.admincli.target import DEFAULT_ENDPOINT
 from kypello.admincli.work import Work
 
@@ -22,6 +22,7 @@ GROUPS = {
     "iam": "all accounts in one file: move in, move out",
     "bucket": "what becomes of the objects in a bucket",
     "encrypt": "what is encrypted: verify it, or give it other keys",
+    "kms": "master keys: what needs them, and whether the key servers can be used",
 }
 
 _EXAMPLES = {
@@ -85,6 +86,16 @@ Nothing that clients see changes but the encryption: no content is written, but 
 --encrypt-plain. Ended at any time, it can be run again: what is done is left.
 
 Exit code: 1 also when something was left: what cannot be opened, or an unfinished upload.
+""",
+    "kms": """\
+Examples:
+  kypello kms usage
+      What needs each master key, by buckets.
+  kypello kms usage old-key
+      May it be deleted?
+  kypello kms doctor /srv/objects
+      Check the settings of a server, its key servers and the keys that its data needs; see
+      kypello kms doctor --help.
 """,
 }
 
@@ -241,6 +252,8 @@ _POLICY = _argument("name", metavar="POLICY")
 _KEY = _argument("key", metavar="KEY")
 _ARCHIVE = _argument("archive", metavar="FILE", type=Path, help="a zip of this server or MinIO's")
 
+_ANY_KEY = _argument("key", metavar="KEY", nargs="?", help="a master key; default all")
+
 _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
     ("user", "add", "make a user, or set the secret key", users.add_user, (_USER, _secret(True))),
     ("user", "rm", "remove a user with its keys", users.remove_user, (_USER,)),
@@ -389,4 +402,5 @@ _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
         ),
     ),
     ("encrypt", "rotate", "give what is stored other master keys", rotation.rotate, (_rotation,)),
+    ("kms", "usage", "count what needs a master key", kms.usage, (_ANY_KEY,)),
 )

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, StorageFailed
 from kypello.iam.records import DATA_KEY, GENERATION, SPACE, R
-from kypello.iam.sealing import Box, Boxes
+from kypello.iam.sealing import Box, Boxes, sealing_key
 from kypello.interfaces import IIndex
 from kypello.model import Write
 
@@ -346,3 +346,14 @@ class Ledger:
 
 def _restless() -> StorageFailed:
     return StorageFailed("others change the accounts all the time")
+
+
+async def accounts_key(index: IIndex) -> str:
+    """
+    The master key that seals the accounts; empty when none does.
+
+    :raises Damaged: The data key of the accounts is unreadable.
+    :raises StorageFailed:
+    """
+    (stored,) = await index.get(SPACE, [DATA_KEY])
+    return sealing_key(stored)

@@ -218,3 +218,13 @@ def _read_plain(kind: type[R], value: bytes) -> R:
     if value[:1] != _PLAIN or crc32c(encoded) != int.from_bytes(value[-_SUM:], "big"):
         raise Damaged(f"{kind.__name__} of the accounts")
     return decode(kind, encoded)
+
+
+def sealing_key(stored: bytes | None) -> str:
+    """
+    The master key that seals the accounts; empty when none does.
+
+    :param stored: The data key as it is kept.
+    :raises Damaged: It is none.
+    """
+    return "" if stored is None else _read_plain(DataKeyRecord, stored).key_name

@@ -22,7 +22,7 @@ from kypello.interfaces import ILanes
 from kypello.monitor.bearer import Bearers
 from kypello.monitor.bucketcounted import bucket_series
 from kypello.monitor.buckettally import BucketTally
-from kypello.monitor.counted import key_series, request_series
+from kypello.monitor.counted import endpoint_series, key_series, request_series
 from kypello.monitor.health import Health
 from kypello.monitor.notifications import event_series
 from kypello.monitor.processes import machine_series, process_series
@@ -76,6 +76,7 @@ class MetricsFront:
         online = await self._probe("ready")
         text = "Whether an endpoint of the KMS answers."
         families.append(gauge("minio_cluster_kms_online", text, int(online)))
+        families += endpoint_series(self.health.endpoints)
         return [*families, *request_series(self.tally)]
 
     async def _buckets(self) -> list[Family]:

@@ -151,6 +151,20 @@ class BucketKeys:
             raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None
 
 
+def sealing_key(info: BucketInfo) -> str | None:
+    """
+    The master key that seals the metadata key of a bucket; ``None`` when there is none, and empty
+    when what is stored does not tell.
+    """
+    stored = info.settings.get(SETTING)
+    if stored is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(stored, type=_Sealed).key_name
+    except ValueError:
+        return ""
+
+
 def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """
     The settings *after* a change, with the metadata key of *before*: nobody else changes it.

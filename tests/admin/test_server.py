@@ -356,8 +356,7 @@ class KeyTests(AdminCase):
         for method, call in (("POST", "key/create"), ("GET", "key/list")):
             answer = self.send(method, _KMS + call, status=400)
             self.refused(answer, "XMinioAdminInvalidArgument")
-        for call in ("metrics", "apis", "version"):
-            self.refused(self.send("GET", _KMS + call, status=501), "NotImplemented")
+        self.refused(self.send("GET", f"{_KMS}apis", status=501), "NotImplemented")
 
 
 class WithoutKeysTests(AdminCase):
@@ -376,6 +375,9 @@ class WithoutKeysTests(AdminCase):
             ("GET", "key/status"),
             ("GET", "key/list?pattern=%2A"),
             ("POST", "key/create?key-id=k"),
+            ("DELETE", "key/delete?key-id=k"),
+            ("GET", "metrics"),
+            ("GET", "version"),
         ):
             answer = self.send(method, _KMS + call, status=501)
             self.refused(answer, "NotImplemented")

@@ -18,9 +18,10 @@ from botocore.credentials import Credentials
 from twisted.internet.task import Clock
 
 from kypello.iam.authenticate import Authenticator
+from kypello.kmsconfig import Reuse
 from kypello.model import Identity
 from kypello.monitor.health import Health
-from kypello.objects.datakeys import DataKeys, Reuse
+from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.rewrapping import Rewrapping
 from kypello.s3.call import Front
