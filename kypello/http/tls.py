@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -39,6 +40,9 @@ class Clients(Enum):
 
     #: A valid certificate of a CA.
     VERIFIED = auto()
+
+    #: The same, if they have one.
+    WELCOME_VERIFIED = auto()
 
 
 @frozen
@@ -125,6 +129,33 @@ def peer_certificates(connection: SSL.Connection) -> list[bytes]:
     return list(dict.fromkeys(found))
 
 
+def is_trusted(connection: SSL.Connection, certificate: bytes) -> bool:
+    """
+    Whether a certificate that was told, and not sent, could have been the one of a client.
+
+    :param connection: The server's end; its authorities are those that count.
+    :param certificate: In DER.
+    """
+    store = connection.get_context().get_cert_store()
+    assert store is not None
+    found = crypto.X509.from_cryptography(x509.load_der_x509_certificate(certificate))
+    try:
+        crypto.X509StoreContext(store, found).verify_certificate()
+    except crypto.X509StoreContextError:
+        return False
+    return _is_for_clients(found.to_cryptography())
+
+
+def _is_for_clients(certificate: x509.Certificate) -> bool:
+    # RFC 5280, section 4.2.1.12: without the extension a certificate is for anything.
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    either = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+    return any(one in either for one in usage)
+
+
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
@@ -156,8 +187,9 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
     # A resumed session would come without the rest of the client's chain.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
-    verified = files.clients is Clients.VERIFIED
-    needed = 0 if files.clients is Clients.WELCOME_BY_KEY else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    verified = files.clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
+    welcome = files.clients in (Clients.WELCOME_BY_KEY, Clients.WELCOME_VERIFIED)
+    needed = 0 if welcome else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if verified else _anybody)
     if verified:
         _trust(context, files.ca)

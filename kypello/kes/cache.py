@@ -9,6 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.masterkey import MasterKey
 
+#: How long a key store that has not answered is left alone by those who need not ask, in seconds.
+RETRY = 10.0
+
 
 @frozen
 class Expiry:
@@ -48,13 +51,18 @@ class KeyCache:
     Each entry has an age of its own.  Without an offline time what has expired is gone with the
     next :meth:`sweep`; with one it is kept that much longer, for :meth:`stale` alone.
 
+    :ivar _limit: How many keys are kept; the ones used last.
+    :ivar _entries: In the order of their last use.
     :ivar _contact: When the key store last answered, in seconds of the clock.
+    :ivar _lost: When it last did not.
     """
 
     _clock: IReactorTime
     _expiry: Expiry
+    _limit: int = 10_000
     _entries: dict[str, _Entry] = field(factory=dict, repr=False)
     _contact: float = float("-inf")
+    _lost: float = float("-inf")
 
     def get(self, name: str) -> MasterKey | None:
         """
@@ -64,6 +72,7 @@ class KeyCache:
         entry = self._entries.get(name)
         if entry is None or not self._fresh(entry, now):
             return None
+        del self._entries[name]
         self._entries[name] = evolve(entry, used=now)
         return entry.key
 
@@ -82,6 +91,9 @@ class KeyCache:
         Keep a key that was just read.
         """
         now = self._clock.seconds()
+        self.drop(name)
+        if len(self._entries) >= self._limit:
+            del self._entries[next(iter(self._entries))]
         self._entries[name] = _Entry(key, now, now)
 
     def drop(self, name: str) -> None:
@@ -95,6 +107,21 @@ class KeyCache:
         The key store has just answered.
         """
         self._contact = self._clock.seconds()
+        self._lost = float("-inf")
+
+    def lost(self) -> None:
+        """
+        The key store has just not answered.
+        """
+        self._lost = self._clock.seconds()
+
+    @property
+    def offline(self) -> bool:
+        """
+        Whether the key store has not answered a moment ago, so that nobody should wait for it who
+        need not.
+        """
+        return self._clock.seconds() - self._lost < RETRY
 
     def sweep(self) -> None:
         """

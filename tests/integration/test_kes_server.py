@@ -74,6 +74,7 @@ class Person:
             folder / f"{name}.key", folder / f"{name}.crt", identity_of_certificate(der(chain[0]))
         )
         person.key.write_bytes(key)
+        person.key.chmod(0o600)
         person.cert.write_bytes(pem(*chain))
         return person
 

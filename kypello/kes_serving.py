@@ -1,0 +1,213 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+A key server with one configuration: what a reload replaces.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    LogPublisher,
+    globalLogPublisher,
+)
+
+from kypello.http.request import StreamingRequest
+from kypello.http.tls import Clients, is_trusted, peer_certificates
+from kypello.interfaces import IKeyStore, ILanes
+from kypello.kes.audit import Audit
+from kypello.kes.cache import RETRY, KeyCache
+from kypello.kes.config import KeyServerConfig
+from kypello.kes.identity import identity_of
+from kypello.kes.keyring import Keyring
+from kypello.kes.limits import RateLimiter
+from kypello.kes.metrics import Counts, Numbers
+from kypello.kes.operations import About, Operations
+from kypello.kes.proxy import Caller, Proxies, caller_behind
+from kypello.kes.resource import Front
+from kypello.kes.routes import configured_routes, tell_routes
+from kypello.kes.streams import Streams
+from kypello.keystore.table import Parts, make_keystore
+from kypello.monitor.text import CONTENT_TYPE, Family, render
+
+_log = Logger()
+
+
+@frozen
+class Standing:
+    """
+    What stays when the configuration changes.
+
+    :ivar born: When the server began, in seconds of the clock.
+    """
+
+    reactor: Any
+    lanes: ILanes
+    born: float
+    counts: Counts
+    streams: Streams
+
+
+@define(eq=False)
+class Serving:
+    """
+    A front over a key store, with what goes on beside requests.
+
+    :ivar front: Serves requests.
+    :ivar _loops: What is done again and again.
+    """
+
+    _standing: Standing
+    _config: KeyServerConfig
+    front: Front
+    _keys: Keyring
+    _cache: KeyCache
+    _store: IKeyStore
+    _loops: list[LoopingCall] = field(factory=list)
+
+    @classmethod
+    def make(cls, standing: Standing, config: KeyServerConfig) -> "Serving":
+        """
+        Put the parts together; nothing is asked before :meth:`prepare`.
+        """
+        reactor = standing.reactor
+        store = make_keystore(config.keystore, Parts(reactor, standing.lanes, os.urandom))
+        cache = KeyCache(reactor, config.expiry, config.safety.cached_keys)
+        keys = Keyring(store, cache, os.urandom, time.time)
+        routes = configured_routes(config.calls)
+        about = About(
+            _version(),
+            standing.born,
+            lambda: tell_routes(routes),
+            standing.counts,
+            standing.streams,
+            _rendered,
+            config.safety.confirmed_deletion,
+        )
+        streams = standing.streams
+        audit_level = LogLevel.info if config.audit else LogLevel.critical
+        known = frozenset({*config.access.policies, config.access.admin})
+        front = Front(
+            Operations(keys, config.access, about, os.urandom, reactor, time.time),
+            config.access,
+            routes,
+            RateLimiter(config.safety.limits, known, reactor),
+            partial(_identify, config.proxies, config.tls.clients),
+            Audit(_logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info)),
+            _logger("kypello.kes", level := _level(config.error_level), streams.error, level),
+            standing.counts,
+            reactor,
+            time.time,
+        )
+        return cls(standing, config, front, keys, cache, store)
+
+    async def prepare(self) -> None:
+        """
+        Make the key store ready, and the keys that there have to be.
+
+        :raises KypelloError: The key store cannot be used.
+        """
+        await self._store.prepare()
+        for name in self._config.keys:
+            await self._keys.ensure(name, self._config.access.admin)
+
+    def start(self) -> None:
+        """
+        Begin with what goes on beside requests.
+        """
+        expiry = self._config.expiry
+        self._repeat(max(1.0, min(expiry.any, expiry.unused) / 2), self._cache.sweep)
+        if expiry.offline:
+            # It ends before the next begins, however long the key store takes.
+            self._repeat(RETRY, lambda: Deferred.fromCoroutine(self._keys.look()))
+
+    async def stop(self) -> None:
+        """
+        End it, and leave the key store.
+        """
+        for loop in self._loops:
+            loop.stop()
+        self._loops.clear()
+        await self._store.close()
+
+    def longest_call(self) -> float:
+        """
+        How long a call can take, in seconds.
+        """
+        return max(route.timeout for route in self.front.routes)
+
+    def _repeat(self, seconds: float, call: Callable[[], object]) -> None:
+        self._loops.append(repeat(self._standing.reactor, seconds, call))
+
+
+def repeat(reactor: Any, seconds: float, call: Callable[[], object]) -> LoopingCall:
+    """
+    Do something again and again.
+    """
+    loop = LoopingCall(call)
+    loop.clock = reactor
+    loop.start(seconds, now=False).addErrback(
+        lambda failure: _log.failure("a repeated call has ended", failure)
+    )
+    return loop
+
+
+def _identify(proxies: Proxies, clients: Clients, request: StreamingRequest) -> Caller:
+    channel: Any = request.channel
+    connection = channel.transport.getHandle()
+    identity = identity_of(peer_certificates(connection))
+    if identity not in proxies.identities:
+        return Caller(identity)
+    headers = request.head.headers
+    told = [value for name, value in headers if name == proxies.header]
+    forwarded = next((value for name, value in headers if name == "x-forwarded-for"), "")
+    verified = clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
+
+    def trusted(certificate: bytes) -> bool:
+        return not verified or is_trusted(connection, certificate)
+
+    return caller_behind(told, forwarded, trusted)
+
+
+def _rendered(numbers: Sequence[Numbers]) -> tuple[str, bytes]:
+    return CONTENT_TYPE, render((Family(*each) for each in numbers), {})
+
+
+def _level(level: int) -> Any:
+    # Go counts in steps of four; whatever lies between belongs to the next one.
+    levels = ((-4, LogLevel.debug), (0, LogLevel.info), (4, LogLevel.warn), (8, LogLevel.error))
+    return next((known for number, known in levels if level <= number), LogLevel.critical)
+
+
+def _logger(namespace: str, level: Any, follow: Callable[[Any], None], follow_level: Any) -> Logger:
+    """
+    A logger to the log of the process, from one level on, and to clients, from another.
+    """
+    return Logger(
+        namespace,
+        observer=LogPublisher(_from(follow_level, follow), _from(level, globalLogPublisher)),
+    )
+
+
+def _from(level: Any, observer: Any) -> ILogObserver:
+    return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=level)])
+
+
+def _version() -> str:
+    try:
+        return installed_version("kypello")
+    except PackageNotFoundError:
+        return "unknown"
