@@ -29,7 +29,7 @@ from kypello.http.request import StreamingRequest
 from kypello.http.tls import Clients, is_trusted, peer_certificates
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.kes.audit import Audit
-from kypello.kes.cache import RETRY, KeyCache
+from kypello.kes.cache import KeyCache
 from kypello.kes.config import KeyServerConfig
 from kypello.kes.identity import identity_of
 from kypello.kes.keyring import Keyring
@@ -42,6 +42,9 @@ from kypello.kes.routes import configured_routes, tell_routes
 from kypello.kes.streams import Streams
 from kypello.keystore.table import Parts, make_keystore
 from kypello.monitor.text import CONTENT_TYPE, Family, render
+
+#: How often it is looked whether the key store answers, where keys serve on without it; in seconds.
+LOOK = 10.0
 
 _log = Logger()
 
@@ -132,7 +135,7 @@ class Serving:
         self._repeat(max(1.0, min(expiry.any, expiry.unused) / 2), self._cache.sweep)
         if expiry.offline:
             # It ends before the next begins, however long the key store takes.
-            self._repeat(RETRY, lambda: Deferred.fromCoroutine(self._keys.look()))
+            self._repeat(LOOK, lambda: Deferred.fromCoroutine(self._keys.look()))
 
     async def stop(self) -> None:
         """

@@ -9,9 +9,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.masterkey import MasterKey
 
-#: How long a key store that has not answered is left alone by those who need not ask, in seconds.
-RETRY = 10.0
-
 
 @frozen
 class Expiry:
@@ -53,16 +50,17 @@ class KeyCache:
 
     :ivar _limit: How many keys are kept; the ones used last.
     :ivar _entries: In the order of their last use.
-    :ivar _contact: When the key store last answered, in seconds of the clock.
-    :ivar _lost: When it last did not.
+    :ivar offline: The key store has not answered since it was last asked, so that nobody should
+        wait for it who need not.
+    :ivar _contact: When it last answered, in seconds of the clock.
     """
 
     _clock: IReactorTime
     _expiry: Expiry
     _limit: int = 10_000
     _entries: dict[str, _Entry] = field(factory=dict, repr=False)
+    offline: bool = False
     _contact: float = float("-inf")
-    _lost: float = float("-inf")
 
     def get(self, name: str) -> MasterKey | None:
         """
@@ -107,21 +105,13 @@ class KeyCache:
         The key store has just answered.
         """
         self._contact = self._clock.seconds()
-        self._lost = float("-inf")
+        self.offline = False
 
     def lost(self) -> None:
         """
         The key store has just not answered.
         """
-        self._lost = self._clock.seconds()
-
-    @property
-    def offline(self) -> bool:
-        """
-        Whether the key store has not answered a moment ago, so that nobody should wait for it who
-        need not.
-        """
-        return self._clock.seconds() - self._lost < RETRY
+        self.offline = True
 
     def sweep(self) -> None:
         """

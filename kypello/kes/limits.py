@@ -7,6 +7,9 @@ How many requests a key server takes.
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+#: Who waits as long as told must not be refused for the last bit of a fraction.
+_ROUNDING = 1e-6
+
 
 @frozen
 class Limits:
@@ -47,7 +50,8 @@ class _Bucket:
         """
         self._level = min(max(1.0, self._rate), self._level + (now - self._at) * self._rate)
         self._at = now
-        return max(0.0, (1.0 - self._level) / self._rate)
+        missing = 1.0 - self._level
+        return missing / self._rate if missing > _ROUNDING else 0.0
 
     def take(self) -> None:
         """
