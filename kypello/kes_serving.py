@@ -7,10 +7,10 @@ A key server with one configuration: what a reload replaces.
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -108,7 +108,7 @@ class Serving:
             config.access,
             routes,
             RateLimiter(config.safety.limits, known, reactor),
-            partial(_identify, config.proxies, config.tls.clients),
+            Callers(config.proxies, config.tls.clients).identify,
             Audit(_logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info)),
             _logger("kypello.kes", level := _level(config.error_level), streams.error, level),
             standing.counts,
@@ -168,21 +168,40 @@ def repeat(reactor: Any, seconds: float, call: Callable[[], object]) -> LoopingC
     return loop
 
 
-def _identify(proxies: Proxies, clients: Clients, request: StreamingRequest) -> Caller:
-    channel: Any = request.channel
-    connection = channel.transport.getHandle()
-    identity = identity_of(peer_certificates(connection))
-    if identity not in proxies.identities:
-        return Caller(identity)
-    headers = request.head.headers
-    told = [value for name, value in headers if name == proxies.header]
-    forwarded = next((value for name, value in headers if name == "x-forwarded-for"), "")
-    verified = clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
+@define(eq=False)
+class Callers:
+    """
+    Tells who sends a request.
 
-    def trusted(certificate: bytes) -> bool:
-        return not verified or is_trusted(connection, certificate)
+    :ivar _known: The identities of connections, which never change: renegotiation is off.
+    """
 
-    return caller_behind(told, forwarded, trusted)
+    _proxies: Proxies
+    _clients: Clients
+    _known: WeakKeyDictionary[Any, str] = field(factory=WeakKeyDictionary)
+
+    def identify(self, request: StreamingRequest) -> Caller:
+        """
+        Who sends *request*.
+
+        :raises NoIdentity: Nobody knows.
+        """
+        channel: Any = request.channel
+        connection = channel.transport.getHandle()
+        identity = self._known.get(connection)
+        if identity is None:
+            identity = self._known[connection] = identity_of(peer_certificates(connection))
+        if identity not in self._proxies.identities:
+            return Caller(identity)
+        headers = request.head.headers
+        told = [value for name, value in headers if name == self._proxies.header]
+        forwarded = next((value for name, value in headers if name == "x-forwarded-for"), "")
+        return caller_behind(told, forwarded, lambda found: self._trusts(connection, found))
+
+    def _trusts(self, connection: Any, certificate: bytes) -> bool:
+        if self._clients not in (Clients.VERIFIED, Clients.WELCOME_VERIFIED):
+            return True
+        return is_trusted(connection, certificate)
 
 
 def _rendered(numbers: Sequence[Numbers]) -> tuple[str, bytes]:

@@ -34,6 +34,8 @@ _CLIENTS = {
     (True, False): Clients.VERIFIED,
     (True, True): Clients.WELCOME_VERIFIED,
 }
+#: Calls that tell nothing that is secret.
+_PROBES = ("/version", "/v1/ready", "/v1/status", "/v1/metrics", "/v1/api")
 _LEVELS = {"on": 0, "off": 9, "debug": -4, "info": 0, "warn": 4, "error": 8}
 _LEVEL = re.compile(r"(?i:(debug|info|warn|error))?([+-]?\d+)?")
 
@@ -281,8 +283,8 @@ def _calls(value: Value) -> dict[str, Setting]:
         skip = section["skip_auth"].text("false").lower()
         if skip not in ("true", "false"):
             section["skip_auth"].mistake("must be true or false")
-        elif skip == "true" and path.startswith("/v1/key/"):
-            section["skip_auth"].warn("lets everybody who reaches the server do this with keys")
+        elif skip == "true" and path not in _PROBES:
+            section["skip_auth"].warn("lets everybody who reaches the server make this call")
         found[path] = Setting(skip == "true", section["timeout"].seconds())
     return found
 

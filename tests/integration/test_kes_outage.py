@@ -111,6 +111,21 @@ class OutageTests(ServerCase):
         """
         self.check("silent")
 
+    def test_stop(self) -> None:
+        """
+        A server whose keystore does not answer stops in order, also after a reload.
+        """
+        ours = self.run_with("any: 1s, unused: 1s, offline: 1h")
+        ours.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "is in use" in ours.log.read_text())
+        self.assertEqual(self.ask(ours, "generate/used")[0], 200)
+        self.relay.become("silent")
+        wait_until(lambda: b"unreachable" in self.status(ours), 40)
+        ours.process.send_signal(signal.SIGHUP)
+        self.assertEqual(self.ask(ours, "generate/used")[0], 200)
+        self.assertEqual(ours.end(), 0)
+        self.assertNotIn("Traceback", ours.log.read_text())
+
     def test_without_offline(self) -> None:
         """
         Without an offline time a key is gone when it has expired, and works again afterwards.

@@ -196,9 +196,26 @@ class ParseTests(SyncCase):
         """
         A file that tells a secret itself is known from one that names where it is.
         """
-        for password, told in (("opensesame", True), ("${PASSWORD}", False), ("", False)):
+        for password, told in (
+            ("opensesame", True),
+            ("/starts/so", True),
+            ("${PASSWORD}", False),
+            ("", False),
+        ):
             text = _MINIMAL.replace("tls:", f'tls:\n  password: "{password}"')
             self.assertEqual(parsed(text, {"PASSWORD": "x"}).secrets, told)
+
+    def test_tokens(self) -> None:
+        """
+        A token of Kubernetes is a secret, and the path of one is none.
+        """
+        start = _MINIMAL.partition("keystore:")[0]
+        for token, told in (("abc.def", True), ("/run/token", False), ("run/token", False)):
+            text = (
+                f"{start}keystore: {{vault: {{endpoint: 'https://a', "
+                f"kubernetes: {{role: r, jwt: {token}}}}}}}\n"
+            )
+            self.assertEqual(parsed(text).secrets, told)
 
 
 class WarningTests(SyncCase):
@@ -226,11 +243,12 @@ class WarningTests(SyncCase):
 
     def test_open_keys(self) -> None:
         """
-        A call about keys that everybody may make is warned of.
+        A call that tells or does more than probes need is warned of when everybody may make it.
         """
-        text = f"{_MINIMAL}api:\n  /v1/key/list/: {{skip_auth: true}}\n"
-        (warning,) = parsed(text).warnings
-        self.assertIn("lets everybody who reaches the server do this with keys", warning)
+        for path in ("/v1/key/list/", "/v1/log/audit", "/v1/policy/read/"):
+            text = f"{_MINIMAL}api:\n  {path}: {{skip_auth: true}}\n"
+            (warning,) = parsed(text).warnings
+            self.assertIn("lets everybody who reaches the server make this call", warning)
 
     def test_glob_in_allow(self) -> None:
         """
