@@ -178,8 +178,8 @@ class KeyServer(Service):
     async def _start(self) -> None:
         config = self._config
         _warn(config)
-        await self._serving.prepare()
         loaded = await self._lanes.lane().run(load, config.tls)
+        await self._serving.prepare(loaded)
         await self._listener.listen(loaded)
         self._serving.start()
         self._loop = repeat(
@@ -235,7 +235,7 @@ class KeyServer(Service):
         loaded = await lane.run(load, config.tls)
         serving = Serving.make(self._standing, config)
         try:
-            await serving.prepare()
+            await serving.prepare(loaded)
         except BaseException:
             await serving.stop()
             raise

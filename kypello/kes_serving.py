@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
@@ -25,18 +24,16 @@ from twisted.logger import (
     globalLogPublisher,
 )
 
-from kypello.http.request import StreamingRequest
-from kypello.http.tls import Clients, is_trusted, peer_certificates
+from kypello.http.tls import Loaded
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
+from kypello.kes.callers import Callers
 from kypello.kes.config import KeyServerConfig
-from kypello.kes.identity import identity_of
 from kypello.kes.keyring import Keyring
 from kypello.kes.limits import RateLimiter
 from kypello.kes.metrics import Counts, Numbers
 from kypello.kes.operations import About, Operations
-from kypello.kes.proxy import Caller, Proxies, caller_behind
 from kypello.kes.resource import Front
 from kypello.kes.routes import configured_routes, tell_routes
 from kypello.kes.streams import Streams
@@ -76,6 +73,7 @@ class Serving:
     _standing: Standing
     _config: KeyServerConfig
     front: Front
+    _callers: Callers
     _keys: Keyring
     _cache: KeyCache
     _store: IKeyStore
@@ -102,27 +100,30 @@ class Serving:
         )
         streams = standing.streams
         audit_level = LogLevel.info if config.audit else LogLevel.critical
+        callers = Callers(config.proxies, config.tls)
         known = frozenset({*config.access.policies, config.access.admin})
         front = Front(
             Operations(keys, config.access, about, os.urandom, reactor, time.time),
             config.access,
             routes,
             RateLimiter(config.safety.limits, known, reactor),
-            Callers(config.proxies, config.tls.clients).identify,
+            callers.identify,
             Audit(_logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info)),
             _logger("kypello.kes", level := _level(config.error_level), streams.error, level),
             standing.counts,
             reactor,
             time.time,
         )
-        return cls(standing, config, front, keys, cache, store)
+        return cls(standing, config, front, callers, keys, cache, store)
 
-    async def prepare(self) -> None:
+    async def prepare(self, loaded: Loaded) -> None:
         """
         Make the key store ready, and the keys that there have to be.
 
+        :param loaded: What was read of the TLS files.
         :raises KypelloError: The key store cannot be used.
         """
+        self._callers.context = loaded.context
         await self._store.prepare()
         for name in self._config.keys:
             await self._keys.ensure(name, self._config.access.admin)
@@ -166,42 +167,6 @@ def repeat(reactor: Any, seconds: float, call: Callable[[], object]) -> LoopingC
         lambda failure: _log.failure("a repeated call has ended", failure)
     )
     return loop
-
-
-@define(eq=False)
-class Callers:
-    """
-    Tells who sends a request.
-
-    :ivar _known: The identities of connections, which never change: renegotiation is off.
-    """
-
-    _proxies: Proxies
-    _clients: Clients
-    _known: WeakKeyDictionary[Any, str] = field(factory=WeakKeyDictionary)
-
-    def identify(self, request: StreamingRequest) -> Caller:
-        """
-        Who sends *request*.
-
-        :raises NoIdentity: Nobody knows.
-        """
-        channel: Any = request.channel
-        connection = channel.transport.getHandle()
-        identity = self._known.get(connection)
-        if identity is None:
-            identity = self._known[connection] = identity_of(peer_certificates(connection))
-        if identity not in self._proxies.identities:
-            return Caller(identity)
-        headers = request.head.headers
-        told = [value for name, value in headers if name == self._proxies.header]
-        forwarded = next((value for name, value in headers if name == "x-forwarded-for"), "")
-        return caller_behind(told, forwarded, lambda found: self._trusts(connection, found))
-
-    def _trusts(self, connection: Any, certificate: bytes) -> bool:
-        if self._clients not in (Clients.VERIFIED, Clients.WELCOME_VERIFIED):
-            return True
-        return is_trusted(connection, certificate)
 
 
 def _rendered(numbers: Sequence[Numbers]) -> tuple[str, bytes]:

@@ -5,6 +5,7 @@ The server's end of TLS, with or without certificates of clients.
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ class TLSFiles:
     password: str | None = field(default=None, repr=False)
     clients: Clients = Clients.UNKNOWN
     ca: Path | None = None
+
+    @property
+    def verify(self) -> bool:
+        """
+        Whether certificates of clients have to be valid.
+        """
+        return self.clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
 
 
 @frozen
@@ -129,18 +137,30 @@ def peer_certificates(connection: SSL.Connection) -> list[bytes]:
     return list(dict.fromkeys(found))
 
 
-def is_trusted(connection: SSL.Connection, certificate: bytes) -> bool:
+def verifies(connection: SSL.Connection, files: TLSFiles) -> bool:
     """
-    Whether a certificate that was told, and not sent, could have been the one of a client.
+    Whether the peer of a connection had to have a certificate that is valid by *files*.
 
-    :param connection: The server's end; its authorities are those that count.
-    :param certificate: In DER.
+    :param connection: The server's end; it may be from before these files were in use.
     """
-    store = connection.get_context().get_cert_store()
+    then: TLSFiles | None = connection.get_context().get_app_data()
+    return files.verify and then is not None and then.verify and then.ca == files.ca
+
+
+def is_trusted(context: SSL.Context, certificates: Sequence[bytes]) -> bool:
+    """
+    Whether the first certificate could have been the one of a client.
+
+    :param context: The server's; its authorities are those that count.
+    :param certificates: In DER; the others may lead from the first one to an authority.
+    """
+    store = context.get_cert_store()
     assert store is not None
-    found = crypto.X509.from_cryptography(x509.load_der_x509_certificate(certificate))
+    found, *chain = (
+        crypto.X509.from_cryptography(x509.load_der_x509_certificate(one)) for one in certificates
+    )
     try:
-        crypto.X509StoreContext(store, found).verify_certificate()
+        crypto.X509StoreContext(store, found, chain).verify_certificate()
     except crypto.X509StoreContextError:
         return False
     return _is_for_clients(found.to_cryptography())
@@ -163,6 +183,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _context(files: TLSFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_app_data(files)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     first, *chain = _certificates(files.cert)
@@ -187,11 +208,10 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
     # A resumed session would come without the rest of the client's chain.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
-    verified = files.clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
     welcome = files.clients in (Clients.WELCOME_BY_KEY, Clients.WELCOME_VERIFIED)
     needed = 0 if welcome else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-    context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if verified else _anybody)
-    if verified:
+    context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if files.verify else _anybody)
+    if files.verify:
         _trust(context, files.ca)
 
 

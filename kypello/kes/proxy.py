@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kypello.kes.identity import NoIdentity, identity_of
 
+#: What is told to who may not do something.
+REFUSED = "not authorized: insufficient permissions"
+
 
 @frozen
 class Caller:
@@ -44,7 +47,8 @@ class Proxies:
 
 class Untrusted(NoIdentity):
     """
-    A certificate that a proxy has told is not one of the authorities in use.
+    A certificate is not one of the authorities in use: a proxy has told it, or the connection is
+    older than these authorities.
     """
 
 
@@ -67,7 +71,7 @@ def caller_behind(
     found = _certificate(values[0])
     identity = identity_of([found])
     if not trusted(found):
-        raise Untrusted("not authorized: insufficient permissions")
+        raise Untrusted(REFUSED)
     return Caller(identity, _first_host(forwarded))
 
 

@@ -35,7 +35,7 @@ from kypello.kes.limits import RateLimiter
 from kypello.kes.metrics import Counts
 from kypello.kes.operations import CONFIRMATION, Operations
 from kypello.kes.policy import Access
-from kypello.kes.proxy import Caller, Untrusted
+from kypello.kes.proxy import REFUSED, Caller, Untrusted
 from kypello.kes.routes import Route, find_route
 from kypello.kes.wire import (
     LINES,
@@ -198,27 +198,27 @@ class _Exchange:
             if route.access == "policy":
                 raise self._nobody(error) from error
         if not route.probe:
-            self._limit(route)
+            self._limit()
         if route.access == "policy":
             path = route.path + name if route.takes != "nothing" else route.path
             decision = front.access.decide(event.identity, path)
             if not decision.allowed:
                 warn_of_refusal(front.log, event, decision)
-                raise Rejected(403, "not authorized: insufficient permissions")
+                raise Rejected(403, REFUSED)
 
     def _nobody(self, error: NoIdentity) -> Rejected:
         if not isinstance(error, Untrusted):
             return Rejected(400, error.reason)
         self._front.log.warn(
-            "refused {method} {path!r} from {ip}: the certificate that the proxy tells is none of"
-            " an authority in use",
+            "refused {method} {path!r} from {ip}: its certificate, or the one that the proxy tells,"
+            " is none of an authority in use",
             method=self._event.method,
             path=self._event.path,
             ip=self._event.ip,
         )
         return Rejected(403, error.reason)
 
-    def _limit(self, route: Route) -> None:
+    def _limit(self) -> None:
         front = self._front
         wait = front.limiter.admit(self._event.identity)
         if wait:

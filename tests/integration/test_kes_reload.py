@@ -24,6 +24,7 @@ from tests.integration.test_kes_server import (
     client_context,
     request,
 )
+from tests.kes.certificates import certificate, key_pem, new_key, pem
 
 
 class ReloadCase(ServerCase):
@@ -140,6 +141,33 @@ class ReloadTests(ReloadCase):
         socket = connection.sock
         self.assertEqual(self.status(connection, "/v1/status"), 200)
         self.assertIs(connection.sock, socket)
+
+    def test_verification_begins(self) -> None:
+        """
+        When certificates have to be valid from now on, a connection that is open is looked at
+        again, and serves only who would get through now.
+        """
+        issuer = new_key()
+        (self.folder / "ca.crt").write_bytes(pem(certificate(issuer, True, "ca")))
+        key = new_key()
+        known = Person.write(
+            self.folder, "known", key_pem(key), certificate(key, issuer=("ca", issuer))
+        )
+        policy = (
+            "policy: {p: {allow: [/v1/status], identities:"
+            f" [{known.identity}, {self.user.identity}]}}}}\n"
+        )
+        ours = self.start(more=policy)
+        good, bad = (self.connect(ours, person) for person in (known, self.user))
+        for connection in (good, bad):
+            self.assertEqual(self.status(connection, "/v1/status"), 200)
+        more = ", auth: on, ca: ca.crt"
+        self.change(ours, lambda text: text.replace("server.crt", f"server.crt{more}"), "is in use")
+        self.assertEqual(self.status(good, "/v1/status"), 200)
+        self.assertEqual(self.status(bad, "/v1/status"), 403)
+        self.assertIn("is none of an authority in use", ours.log.read_text())
+        self.change(ours, lambda text: text.replace(more, ""), "is in use")
+        self.assertEqual(self.status(bad, "/v1/status"), 200)
 
     def test_under_load(self) -> None:
         """
