@@ -18,7 +18,7 @@ from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
 from treq.content import collect
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
@@ -171,6 +171,7 @@ class AdminClient:
         :return: The body of the answer.
         :raises CallRefused:
         :raises NoAnswer:
+        :raises CancelledError:
         """
         waiting = Deferred.fromCoroutine(
             self._exchange(method, _PREFIX + operation, query, body, heard)
@@ -180,6 +181,9 @@ class AdminClient:
         except KypelloError:
             raise
         except Exception as error:
+            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+                # Who asked is not interested any more.
+                raise CancelledError from error
             raise NoAnswer(self.access.endpoint, _explain(error)) from error
         if status // 100 != 2:
             raise _refusal(status, answer)

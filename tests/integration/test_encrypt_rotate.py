@@ -6,6 +6,7 @@ Other master keys for what a real server keeps, with key servers in processes.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -186,6 +187,29 @@ class RetireTests(RotateCase):
         summary = json.loads(verified.splitlines()[-1])["summary"]
         self.assertTrue(summary["sound"])
         self.assertEqual(summary["opened"], 28 + 1)
+
+    def test_rebuilt(self) -> None:
+        """
+        A lost index is rebuilt with the keys that came last: the old key is not needed for that.
+        """
+        self.serve(self.start())
+        for bucket in ("bucket", "versions"):
+            self.s3.create_bucket(Bucket=bucket)
+        enabled = {"Status": "Enabled"}
+        self.s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
+        for name, kind in {"s3": _S3, "kms": _KMS, "context": _CONTEXT}.items():
+            for bucket in ("bucket", "versions", "versions"):
+                self.s3.put_object(Bucket=bucket, Key=name, Body=os.urandom(300_000), **kind)
+            self.upload("bucket", f"{name}/parts", **kind)
+        before = self.everything()
+        self.assertEqual(len(before), 12)
+        self.run_command("encrypt", "rotate", "--all", "--to", "new-key")
+        self.retire().stop()
+        shutil.rmtree(self.object.directory / "index")
+        # What small objects there were would be lost.
+        self.run_command("store", "rebuild", str(self.object.directory), code=1)
+        self.object.start()
+        self.assertEqual(self.everything(), before)
 
     def secret(self) -> Any:
         """
