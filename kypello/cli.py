@@ -19,8 +19,9 @@ from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
+from kypello.prepared import prepare
 from kypello.process import notify, on_hangup, run
-from kypello.service import Running, prepare
+from kypello.service import Running
 from kypello.supervisor import make_server
 from kypello.tap import read_config
 

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from attrs import define
+from attrs import define, frozen
 
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
@@ -48,6 +48,7 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
+from kypello.scanner.over import Over
 from kypello.scanner.upkeep import make_over
 from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
@@ -112,131 +113,72 @@ def make_tally(worker: int, workers: int, descriptor: int, further: tuple[str, .
     return Tally(Layout(tuple(sorted(names)), further), worker, workers, descriptor)
 
 
-def make_site(
-    reactor: Any,
-    config: Config,
-    root: Identity,
-    disk: DiskStore,
-    store: IObjectStore,
-    kms: GuardedKMS,
-    accounts: Accounts,
-    authorities: Authorities,
-    balance: Balance | None,
-    tally: Tally,
-    broadcast: Broadcast,
-    events: IEventSink,
-    services: Mapping[str, Callable[[], object]],
-    buckets: BucketTally,
-    brake: Brake,
-    rewrapping: IRewrapping,
-    key_usage: KeyUsage,
-) -> StreamingSite:
+@frozen(eq=False)
+class Parts:
+    """
+    What fronts are made of.
+
+    :ivar root: Who may do everything.
+    :ivar disk: The parts below *store*.
+    :ivar rewrapping: Seals keys below *store* anew.
+    :ivar key_usage: Counts what needs which master key.
+    :ivar authorities: Who vouches for other servers, and for clients.
+    :ivar balance: Told of connections; ``None`` for a process that serves alone.
+    :ivar tally: What is counted.
+    :ivar buckets: What is counted of single buckets.
+    :ivar broadcast: Tells what happens.
+    :ivar events: Takes what happens to objects.
+    :ivar brake: Pulled and released by who may, and obeyed by S3.
+    :ivar services: Ends the whole server, after the requests that are under way (``stop``), or
+        has its workers replaced (``restart``).
+    """
+
+    reactor: Any
+    config: Config
+    root: Identity
+    disk: DiskStore
+    store: IObjectStore
+    rewrapping: IRewrapping
+    kms: GuardedKMS
+    key_usage: KeyUsage
+    accounts: Accounts
+    authorities: Authorities
+    balance: Balance | None
+    tally: Tally
+    buckets: BucketTally
+    broadcast: Broadcast
+    events: IEventSink
+    brake: Brake
+    services: Mapping[str, Callable[[], object]]
+
+
+def make_site(parts: Parts) -> StreamingSite:
     """
     What answers requests.
-
-    :param authorities: Who vouches for other servers, and for clients.
-    :param disk: The parts below *store*.
-    :param services: Ends the whole server, after the requests that are under way (``stop``), or
-        has its workers replaced (``restart``).
-    :param buckets: What is counted of single buckets.
-    :param brake: Pulled and released by who may, and obeyed by S3.
-    :param balance: Told of connections; ``None`` for a process that serves alone.
-    :param tally: What is counted.
-    :param broadcast: Tells what happens.
-    :param events: Takes what happens to objects.
-    :param rewrapping: Seals keys below *store* anew.
-    :param key_usage: Counts what needs which master key.
     """
-    region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests, usage = RequestTally(tally, buckets), Usage(disk.index)
-    over = make_over(store, config.scanner)
-    tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
+    config, reactor, balance = parts.config, parts.reactor, parts.balance
+    domains, tally = config.domains, parts.tally
+    requests, usage = RequestTally(tally, parts.buckets), Usage(parts.disk.index)
+    over = make_over(parts.store, config.scanner)
     authenticator = Authenticator(
-        accounts, region, reactor, config.signature_v2, proxies, requests.refused
+        parts.accounts,
+        config.region,
+        reactor,
+        config.signature_v2,
+        config.access.proxies,
+        requests.refused,
     )
-
-    async def test_key(name: str) -> None:
-        """
-        See that a master key can be used.
-        """
-        await kms.prove(name)
-
-    objects = Front(
-        store=store,
-        authenticator=authenticator,
-        authorizer=accounts,
-        lanes=disk.lanes,
-        region=region,
-        clock=reactor,
-        encrypts=True,
-        host_id=HOST_ID,
-        domains=domains,
-        account_id=config.account_id,
-        storage_classes=config.storage_classes,
-        allow_insecure_customer_keys=config.loopback_customer_keys,
-        test_key=test_key,
-        default_key=kms.default_key,
-        proxies=proxies,
-        cors_origins=config.cors_origins,
-        calendar=over.calendar,
-        brake=brake,
-        events=events,
-        broadcast=broadcast,
-        targets=config.events,
-        rewrapping=rewrapping,
-        blocks_customer_keys=config.blocks_customer_keys,
-    )
-    administration = AdminResource(
-        AdminFront(
-            accounts=accounts,
-            authenticator=authenticator,
-            store=store,
-            kms=kms,
-            clock=reactor,
-            lanes=disk.lanes,
-            root=root.access_key,
-            region=region,
-            directory=config.directory,
-            started=reactor.seconds(),
-            version=version("kypello"),
-            usage=usage,
-            over=over,
-            services={**services, "freeze": brake.pull, "unfreeze": brake.release},
-            identity=config.identity,
-            proxies=proxies,
-            host_id=HOST_ID,
-            broadcast=broadcast,
-            node=node_name(config),
-            targets=make_targets(reactor, config),
-            rewrapping=rewrapping,
-            key_usage=key_usage,
-            key_calls=partial(key_calls, tally),
-        )
-    )
+    health = Health(parts.disk.probe, parts.kms, reactor)
+    administration = AdminResource(_administration(parts, authenticator, usage, over))
+    metrics = MetricsResource(_metrics(parts, health, usage))
     tokens = make_token_service(
         reactor,
         config.identity,
-        authorities,
-        accounts,
+        parts.authorities,
+        parts.accounts,
         authenticator,
-        proxies,
+        config.access.proxies,
         partial(tell_page, rules=default_rules(config.cors_origins)),
-    )
-    health = Health(disk.probe, kms, reactor)
-    metrics = MetricsResource(
-        MetricsFront(
-            tally=tally,
-            buckets=buckets,
-            health=health,
-            storage=Storage(store, usage, config.directory, disk.lanes, reactor),
-            bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
-            lanes=disk.lanes,
-            clock=reactor,
-            server=node_name(config),
-            version=version("kypello"),
-            webhooks=config.events.webhooks,
-            main=os.getpid() if balance is None else os.getppid(),
-        )
     )
 
     def refuse(error: BadRequest, request_id: str) -> Response:
@@ -246,6 +188,7 @@ def make_site(
         requests.invalid()
         return refuse_framing(error, request_id, host_id=HOST_ID)
 
+    tracer = Tracer(parts.broadcast, node_name(config), frozenset(tally.layout.operations))
     return StreamingSite(
         Fronts(
             (
@@ -255,10 +198,95 @@ def make_site(
                 (for_server(below(PREFIX), domains), metrics),
                 (for_server(lambda request: request.path == OLDEST, domains), metrics),
             ),
-            S3Resource(objects, health.probe),
+            S3Resource(_objects(parts, authenticator, over), health.probe),
         ),
         reactor,
         refusal=refuse,
         count=None if balance is None else balance.tell,
         observer=_Observer(requests, tracer),
+    )
+
+
+def _objects(parts: Parts, authenticator: Authenticator, over: Over) -> Front:
+    config, kms = parts.config, parts.kms
+
+    async def test_key(name: str) -> None:
+        """
+        See that a master key can be used.
+        """
+        await kms.prove(name)
+
+    return Front(
+        store=parts.store,
+        authenticator=authenticator,
+        authorizer=parts.accounts,
+        lanes=parts.disk.lanes,
+        region=config.region,
+        clock=parts.reactor,
+        encrypts=True,
+        host_id=HOST_ID,
+        domains=config.domains,
+        account_id=config.account_id,
+        storage_classes=config.storage_classes,
+        allow_insecure_customer_keys=config.loopback_customer_keys,
+        test_key=test_key,
+        default_key=kms.default_key,
+        proxies=config.access.proxies,
+        cors_origins=config.cors_origins,
+        calendar=over.calendar,
+        brake=parts.brake,
+        events=parts.events,
+        broadcast=parts.broadcast,
+        targets=config.events,
+        rewrapping=parts.rewrapping,
+        blocks_customer_keys=config.blocks_customer_keys,
+    )
+
+
+def _administration(
+    parts: Parts, authenticator: Authenticator, usage: Usage, over: Over
+) -> AdminFront:
+    config, reactor, brake = parts.config, parts.reactor, parts.brake
+    return AdminFront(
+        accounts=parts.accounts,
+        authenticator=authenticator,
+        store=parts.store,
+        kms=parts.kms,
+        clock=reactor,
+        lanes=parts.disk.lanes,
+        root=parts.root.access_key,
+        region=config.region,
+        directory=config.directory,
+        started=reactor.seconds(),
+        version=version("kypello"),
+        usage=usage,
+        over=over,
+        services={**parts.services, "freeze": brake.pull, "unfreeze": brake.release},
+        identity=config.identity,
+        proxies=config.access.proxies,
+        host_id=HOST_ID,
+        broadcast=parts.broadcast,
+        node=node_name(config),
+        targets=make_targets(reactor, config),
+        rewrapping=parts.rewrapping,
+        key_usage=parts.key_usage,
+        key_calls=partial(key_calls, parts.tally),
+    )
+
+
+def _metrics(parts: Parts, health: Health, usage: Usage) -> MetricsFront:
+    config, reactor, lanes = parts.config, parts.reactor, parts.disk.lanes
+    public = config.access.public_metrics
+    return MetricsFront(
+        tally=parts.tally,
+        buckets=parts.buckets,
+        health=health,
+        storage=Storage(parts.store, usage, config.directory, lanes, reactor),
+        bearers=None if public else Bearers(parts.accounts, reactor, config.access.proxies),
+        lanes=lanes,
+        clock=reactor,
+        server=node_name(config),
+        version=version("kypello"),
+        webhooks=config.events.webhooks,
+        main=os.getpid() if parts.balance is None else os.getppid(),
     )

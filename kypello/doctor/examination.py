@@ -23,7 +23,7 @@ from kypello.interfaces import ILanes
 from kypello.kms import tls as kms_tls
 from kypello.kms.builtin import StaticKMS
 from kypello.kmsconfig import KESSettings, StaticKeySettings
-from kypello.service import default_certs_dir
+from kypello.prepared import default_certs_dir
 from kypello.storekeys import find_keys, make_kms
 
 SETTINGS = "settings"
