@@ -74,14 +74,14 @@ Rules protect those who use browsers, not buckets: other clients do not ask.
 
 Policies decide, as in buckets of AWS with `BucketOwnerEnforced`. A canned list with a new bucket or
 object (`x-amz-acl`) is accepted and means nothing; a list can be set to what it is, and everything
-else is refused as `AccessControlListNotSupported`. Where a bucket has `BlockPublicAcls`, whoever asks
-for a public one is refused.
+else is refused as `AccessControlListNotSupported`. Where a bucket has `BlockPublicAcls`, whoever
+asks for a public one is refused.
 
 ## Headers without effect
 
 `x-amz-request-payer` and `x-amz-mfa` mean nothing: there is no bill, and no deletion that needs a
-second factor. `x-amz-optional-object-attributes` asks listings for `RestoreStatus`, which objects have
-that were archived: here is none.
+second factor. `x-amz-optional-object-attributes` asks listings for `RestoreStatus`, which objects
+have that were archived: here is none.
 """
 
 _NO_EVENTS = "No event can be sent yet."
