@@ -148,7 +148,9 @@ def _check_lock(call: Call) -> None:
     """
     if SETTING in call.settings:
         raise Refused(
-            "MethodNotAllowed", "Nothing is removed by force from a bucket with object lock."
+            "MethodNotAllowed",
+            "Nothing is removed by force from a bucket with object lock.",
+            {"Method": call.head.method, "AllowedMethods": "GET, HEAD, PUT"},
         )
 
 

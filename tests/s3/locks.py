@@ -11,9 +11,11 @@ from twisted.internet.task import Clock
 
 from kypello.s3.root import S3Resource
 from kypello.testing.harness import Answer, Harness
-from tests.s3.front import Headers, at
+from tests.s3.front import Headers, at, read_xml
 from tests.s3.rules import Rule
 from tests.s3.test_authorization import AuthorizationCase
+from tests.s3.test_formdata import BOUNDARY, form, part
+from tests.s3.test_forms import exactly, sign
 
 ENABLED = {"x-amz-bucket-object-lock-enabled": "true"}
 BYPASS = {"x-amz-bypass-governance-retention": "true"}
@@ -131,3 +133,72 @@ class LockCase(AuthorizationCase):
             self.assert_refused(answer, 403, "AccessDenied")
         self.assertEqual(answer.status, status, answer.body)
         return answer
+
+
+class WriteCase(LockCase):
+    """
+    A test that stores objects in different ways.
+    """
+
+    def setUp(self) -> None:
+        """
+        Store a source for copies.
+        """
+        super().setUp()
+        self.put("source")
+        self.ways = {
+            "put": self.put_it,
+            "copy": self.copy_it,
+            "parts": self.upload_it,
+            "form": self.post_it,
+        }
+
+    def put_it(self, headers: Headers, bucket: str = "locked") -> Answer:
+        """
+        Store ``k`` in one piece.
+        """
+        return self.send("PUT", at(bucket, "k"), b"data", headers)
+
+    def copy_it(self, headers: Headers, bucket: str = "locked") -> Answer:
+        """
+        Store ``k`` as a copy.
+        """
+        named = {**headers, "x-amz-copy-source": "bucket/source"}
+        return self.send("PUT", at(bucket, "k"), b"", named)
+
+    def upload_it(self, headers: Headers, bucket: str = "locked") -> Answer:
+        """
+        Store ``k`` in parts; what is refused is refused when the upload begins.
+        """
+        begun = self.send("POST", at(bucket, "k", "uploads"), b"", headers)
+        if begun.status != 200:
+            return begun
+        return self.complete(self.part_of(begun, bucket), bucket)
+
+    def part_of(self, begun: Answer, bucket: str = "locked") -> tuple[str, str]:
+        """
+        Store a part of an upload; give the id of that, and the list of parts.
+        """
+        upload_id = read_xml(begun).findtext("UploadId") or ""
+        where = f"partNumber=1&uploadId={upload_id}"
+        etag = self.send("PUT", at(bucket, "k", where), b"data", status=200).header("ETag")
+        listed = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+        return upload_id, f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+
+    def complete(self, upload: tuple[str, str], bucket: str = "locked") -> Answer:
+        """
+        Complete an upload.
+        """
+        upload_id, listed = upload
+        return self.send("POST", at(bucket, "k", f"uploadId={upload_id}"), listed.encode())
+
+    def post_it(self, headers: Headers, bucket: str = "locked") -> Answer:
+        """
+        Store ``k`` by a form.
+        """
+        fields = {**headers, "key": "k", "bucket": bucket}
+        signed = sign(fields, exactly(fields))
+        parts = [part(name, value.encode()) for name, value in signed.items()]
+        body = form(*parts, part("file", b"data", "name"))
+        kind = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+        return self.plainly("POST", f"/{bucket}", [("Content-Type", kind)], body)
