@@ -30,6 +30,8 @@ from kypello.s3.unpacking import Archive
 from kypello.testing.fakes import BytesSource, InlineLane
 from tests.cases import AsyncCase
 from tests.s3.front import FrontCase, read_xml, texts
+from tests.s3.locks import LockCase, configuration
+from tests.s3.test_authorization import AuthorizationCase
 
 _LONG = "folder/" + "n" * 250 + "/" + "ü" * 100
 _TREE = {"one": b"1", "a/two": b"2" * 70_000, _LONG: b"3" * 513, "empty": b""}
@@ -395,3 +397,40 @@ class SnowballTests(FrontCase):
         headers = {"x-amz-meta-snowball-auto-extract": "false"}
         self.send("PUT", "/bucket/a.tar", tree(), headers, status=200)
         self.assertEqual(self.keys(), ["a.tar"])
+
+
+class PermissionTests(AuthorizationCase):
+    """
+    Who may store which entries.
+    """
+
+    def test_entries(self) -> None:
+        """
+        Each entry needs the right for its own key, and that for tags where there are any.
+        """
+        self.forbidden = {("s3:PutObject", "bucket/p/a/two")}
+        headers = {**_EXTRACT, "x-amz-meta-minio-snowball-prefix": "p", "x-amz-tagging": "a=b"}
+        self.send("PUT", "/bucket/a.tar", tree(), headers, status=403)
+        headers["x-amz-meta-minio-snowball-ignore-errors"] = "true"
+        self.send("PUT", "/bucket/a.tar", tree(), headers, status=200)
+        found = texts(read_xml(self.send("GET", "/bucket?list-type=2")), "Contents/Key")
+        self.assertEqual(found, sorted(f"p/{name}" for name in _TREE if name != "a/two"))
+        self.forbidden = {("s3:PutObjectTagging", "bucket/p/one")}
+        del headers["x-amz-meta-minio-snowball-ignore-errors"]
+        self.send("PUT", "/bucket/a.tar", tree(), headers, status=403)
+
+
+class LockTests(LockCase):
+    """
+    A bucket whose objects are locked.
+    """
+
+    def test_default(self) -> None:
+        """
+        Entries are locked like objects that were stored by themselves.
+        """
+        rule = configuration("<Days>1</Days>")
+        self.send("PUT", "/locked?object-lock", rule, status=200)
+        self.send("PUT", "/locked/a.tar", tree(), _EXTRACT, status=200)
+        answer = self.send("HEAD", "/locked/one", status=200)
+        self.assertEqual(answer.header("x-amz-object-lock-mode"), "GOVERNANCE")
