@@ -241,7 +241,7 @@ class OutageTests(KeyServerCase):
         for number in range(8):
             s3.create_bucket(Bucket=f"bucket-{number}")
             s3.put_object(Bucket=f"bucket-{number}", Key="k", Body=b"content", **_SSE)
-        refused = f'_refused{{endpoint="https://127.0.0.1:{wrong.port}",key="my-key"'
+        refused = f'endpoint="https://127.0.0.1:{wrong.port}",key="my-key"}} 1'
 
         def told() -> bool:
             """
