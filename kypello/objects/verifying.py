@@ -19,9 +19,11 @@ from kypello.crypto.metadata import domain_of, is_encrypted
 from kypello.crypto.sse import SETTING
 from kypello.errors import (
     Damaged,
+    InvalidKeyName,
     IsDeleteMarker,
     KeyMismatch,
     KeyNotFound,
+    KeyStoreFailed,
     KeyStoreUnreachable,
     KMSForbidden,
     KMSNotConfigured,
@@ -238,6 +240,10 @@ class Verifier:
             self._found(Kind.MISSING_KEY, stored, str(error))
         except KMSNotConfigured:
             self._found(Kind.MISSING_KEY, stored, "no keys were given")
+        except KeyStoreFailed as error:
+            self._found(Kind.MISSING_KEY, stored, f"the master key cannot be read: {error.reason}")
+        except InvalidKeyName:
+            self._found(Kind.DAMAGED, stored, "it names a master key as none can be named")
         except (NotAuthentic, Damaged, StorageFailed) as error:
             self._found(Kind.DAMAGED, stored, told(error))
         self.figures.versions += 1

@@ -255,6 +255,8 @@ sizes and order of its packages are looked at. Unfinished uploads are not opened
 | `--rate MIB` | read no more MiB of content in a second |
 | `--resume FILE` | keep in FILE how far it has come; a run with the same FILE goes on from there |
 
+A run that goes on counts what was found before, which the earlier run has printed.
+
 The exit code is 0 when all is sound, 1 when something was found, 2 when it could not be verified,
 as when no key server answers, and 130 when it was interrupted.
 
