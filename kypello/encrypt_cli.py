@@ -256,6 +256,10 @@ def _parser() -> ArgumentParser:
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
+    # It asks a server, and has its arguments with those commands that do.
+    commands.add_parser(
+        "rotate", help="give it other keys: see kypello encrypt rotate --help", add_help=False
+    )
     verifying.set_defaults(command=verify)
     verifying.add_argument("directory", metavar="DIR", type=Path, help="where the data is")
     verifying.add_argument(

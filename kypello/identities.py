@@ -25,11 +25,12 @@ from kypello.sts.front import STSFront, tell_nothing
 from kypello.sts.root import STSResource
 
 
-def load_authorities(settings: IdentitySettings, folder: Path) -> Authorities:
+def load_authorities(settings: IdentitySettings, folder: Path, needed: bool = False) -> Authorities:
     """
     Read the certificates of authorities, if anybody needs them; blocking.
 
     :param folder: Where they are.
+    :param needed: Whether others than those of *settings* do.
     :raises ConfigurationError: With every mistake there, and in *settings*.
     """
     mistakes: list[str] = []
@@ -40,7 +41,7 @@ def load_authorities(settings: IdentitySettings, folder: Path) -> Authorities:
     except ConfigurationError as error:
         mistakes += error.mistakes
     try:
-        if settings.openid or settings.ldap is not None or settings.certificates:
+        if needed or settings.openid or settings.ldap is not None or settings.certificates:
             authorities = Authorities.load(folder)
         if settings.certificates and not authorities.certificates:
             mistakes.append(

@@ -13,7 +13,6 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.accessconfig import Network
-from kypello.admin.broadcast import Broadcast
 from kypello.admin.errors import access_denied, invalid_argument
 from kypello.admin.sealer import Sealer
 from kypello.admin.wire import bad_json, json_bytes, read_document, sealed_response
@@ -22,13 +21,18 @@ from kypello.auth.sigv4 import ALGORITHM
 from kypello.auth.values import RequestValues
 from kypello.crypto.payload import PayloadCipher
 from kypello.errors import NotAuthentic
+from kypello.events.broadcast import Broadcast
+from kypello.events.target import Target
 from kypello.http.response import Response
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
-from kypello.interfaces import IKMS, ILanes, IObjectStore
+from kypello.interfaces import IKMS, ILanes, IObjectStore, IRewrapping
 from kypello.model import Identity, Kind, Question
+from kypello.objects.keyusage import KeyUsage
+from kypello.scanner.over import Over
+from kypello.scanner.usage import Usage
 
 _Document = TypeVar("_Document")
 _NO_SERVICES: Mapping[str, Callable[[], object]] = {}
@@ -47,13 +51,20 @@ class AdminFront:
     :ivar directory: The data directory, whose space is told.
     :ivar started: When the server did, in seconds since the epoch.
     :ivar version: Of the server, for people.
-    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+    :ivar usage: What buckets hold.
+    :ivar over: What of it is over.
+    :ivar services: How the server is stopped (``stop``), started again (``restart``), or requests
+        wait (``freeze``, ``unfreeze``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
     :ivar identity: Who else says who somebody is.
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
+    :ivar targets: Where events are sent.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
+    :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -69,12 +80,18 @@ class AdminFront:
     directory: Path
     started: float
     version: str
+    usage: Usage
+    over: Over
     services: Mapping[str, Callable[[], object]] = _NO_SERVICES
     identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()
     host_id: str = "kypello"
     broadcast: Broadcast | None = None
     node: str = ""
+    targets: Sequence[Target] = ()
+    rewrapping: IRewrapping | None = None
+    key_usage: KeyUsage | None = None
+    key_calls: Callable[[], Mapping[str, object]] = dict
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

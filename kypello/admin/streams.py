@@ -8,10 +8,10 @@ import re
 
 import msgspec
 
-from kypello.admin.broadcast import LOG, TRACE, Broadcast
 from kypello.admin.call import Call
 from kypello.admin.errors import invalid_argument, not_offered
 from kypello.admin.tracing import INTERNAL, S3, Traced, drop_event, log_event
+from kypello.events.broadcast import LOG, TRACE, Broadcast
 from kypello.http.response import Response
 
 _TYPE = (("Content-Type", "text/event-stream"),)

@@ -18,8 +18,8 @@ from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from zope.interface import implementer
 
-from kypello.admin.broadcast import LOG, TRACE, Broadcast
 from kypello.admin.wire import json_bytes, tell_time
+from kypello.events.broadcast import LOG, TRACE, Broadcast
 from kypello.http.accesslog import ACCESS_LOG, host_of
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@
 The authorities whose certificates we trust beside those of the system.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ class Authorities:
     Certificates of authorities.
 
     As a client we also trust those of the system; clients of ours have to have theirs from these.
+
+    :ivar present: Has a connection show a certificate of ours; ``None`` for none.
     """
 
     certificates: tuple[x509.Certificate, ...] = ()
+    present: Callable[[SSL.Context], object] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Authorities":
@@ -76,6 +80,8 @@ class Authorities:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        if self.present is not None:
+            self.present(context)
         creator: IOpenSSLClientConnectionCreator
         if not verify:
             creator = _AnyServer(context)

@@ -4,7 +4,7 @@
 The resource that Prometheus reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -13,14 +13,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 
 from kypello.errors import KypelloError, Refused, StorageFailed
+from kypello.eventconfig import WebhookSettings
 from kypello.http.head import read_head
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import ILanes
 from kypello.monitor.bearer import Bearers
-from kypello.monitor.counted import key_series, request_series
+from kypello.monitor.bucketcounted import bucket_series
+from kypello.monitor.buckettally import BucketTally
+from kypello.monitor.counted import endpoint_series, key_series, request_series
 from kypello.monitor.health import Health
+from kypello.monitor.notifications import event_series
 from kypello.monitor.processes import machine_series, process_series
 from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Tally
@@ -40,10 +44,12 @@ class MetricsFront:
 
     :ivar bearers: Who may read; ``None`` for everybody.
     :ivar server: What the label of this name says.
+    :ivar webhooks: Where events are sent.
     :ivar main: The process id of the supervisor, or of the only process.
     """
 
     tally: Tally
+    buckets: BucketTally
     health: Health
     storage: Storage
     bearers: Bearers | None
@@ -52,15 +58,17 @@ class MetricsFront:
     server: str
     version: str
     main: int
+    webhooks: Sequence[WebhookSettings] = ()
 
     async def families(self, kind: str) -> list[Family]:
         """
         The series of one of the paths.
         """
         if kind == "cluster":
-            return [*await self._cluster(), *key_series(self.tally)]
+            events = event_series(self.tally, self.webhooks)
+            return [*await self._cluster(), *key_series(self.tally), *events]
         if kind == "bucket":
-            return await self.storage.buckets()
+            return await self._buckets()
         return await self._node() if kind == "node" else await self._resource()
 
     async def _cluster(self) -> list[Family]:
@@ -68,7 +76,12 @@ class MetricsFront:
         online = await self._probe("ready")
         text = "Whether an endpoint of the KMS answers."
         families.append(gauge("minio_cluster_kms_online", text, int(online)))
+        families += endpoint_series(self.health.endpoints)
         return [*families, *request_series(self.tally)]
+
+    async def _buckets(self) -> list[Family]:
+        infos = await self.storage.infos()
+        return [*await self.storage.buckets(), *bucket_series(self.buckets, infos)]
 
     async def _node(self) -> list[Family]:
         version = Family(

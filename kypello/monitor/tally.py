@@ -29,7 +29,7 @@ TOTAL, CLIENT_ERRORS, SERVER_ERRORS, CANCELED, INFLIGHT, DURATIONS = range(6)
 
 #: Numbers for a kind of request, and for durations.
 _LASTS = len(BOUNDS) + 1
-_WIDTH = DURATIONS + _LASTS
+WIDTH = DURATIONS + _LASTS
 
 #: The places before all others: what the places of the row mean, and whose row it is.
 _MEANING, _PROCESS, _FIRST = 0, 1, 2
@@ -57,6 +57,7 @@ _SINGLE = (
     "others",
     "invalid",
     "key_hits",
+    "uncounted",
     "kms_nanoseconds",
     *(f"refused {reason}" for reason in (*REASONS, OTHER)),
     *(f"kms {call} {outcome}" for call in CALLS for outcome in OUTCOMES),
@@ -69,26 +70,28 @@ class Layout:
     Which number lies where in a row.
 
     :ivar operations: The kinds of requests of S3, by their names.
+    :ivar further: The names of further numbers that stand alone.
     """
 
     operations: tuple[str, ...]
+    further: tuple[str, ...] = ()
     _blocks: dict[str, int] = field(init=False, repr=False)
     _singles: dict[str, int] = field(init=False, repr=False)
 
     @_blocks.default
     def _find_blocks(self) -> dict[str, int]:
-        first = _FIRST + len(_SINGLE) + _LASTS
-        return {name: first + _WIDTH * place for place, name in enumerate(self.operations)}
+        first = self.kms_durations + _LASTS
+        return {name: first + WIDTH * place for place, name in enumerate(self.operations)}
 
     @_singles.default
     def _find_singles(self) -> dict[str, int]:
-        return {name: _FIRST + place for place, name in enumerate(_SINGLE)}
+        return {name: _FIRST + place for place, name in enumerate(_SINGLE + self.further)}
 
     def __attrs_post_init__(self) -> None:
         """
         See that all of it fits into a row.
         """
-        if _FIRST + len(_SINGLE) + _LASTS + _WIDTH * len(self.operations) > ROW:
+        if self.kms_durations + _LASTS + WIDTH * len(self.operations) > ROW:
             raise ValueError("more is counted than there is room for")
 
     @property
@@ -96,14 +99,14 @@ class Layout:
         """
         Where the durations of calls of the KMS begin.
         """
-        return _FIRST + len(_SINGLE)
+        return _FIRST + len(_SINGLE) + len(self.further)
 
     @property
     def meaning(self) -> int:
         """
         What is the same for the same layout only, and never zero.
         """
-        told = repr((self.operations, _SINGLE, BOUNDS)).encode()
+        told = repr((self.operations, self.further, _SINGLE, BOUNDS)).encode()
         return int.from_bytes(sha256(told).digest()[:_SIZE], "big") | 1
 
     @property
@@ -191,6 +194,13 @@ class Tally:
         The process ids of those who count; some may have ended.
         """
         return [row[_PROCESS] for row in self._rows()]
+
+    def total(self, name: str) -> int:
+        """
+        What all processes have counted at a number that stands alone.
+        """
+        place = self.layout.single(name)
+        return sum(row[place] for row in self._rows())
 
     def sums(self) -> Sequence[int]:
         """

@@ -137,7 +137,7 @@ class Contents:
         self._info = info
         metadata = info.metadata
         sealing = metadata.sealing
-        self._md5 = sealing is not None and sealing.algorithm == "AES256"
+        self._md5 = sealing is not None and sealing.algorithm == "AES256" and not sealing.opaque
         whole = {} if metadata.checksum_type == _COMPOSITE else dict(metadata.checksums)
         self._whole = _Digests(metadata.etag if self._md5 and not info.parts else "", whole)
         self._piece: _Digests | None = None

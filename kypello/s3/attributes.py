@@ -55,6 +55,7 @@ async def get_object_attributes(call: Call) -> Response:
         )
     )
     info = await call.front.store.head(call.bucket, call.key, key, version_id)
+    await call.announce("s3:ObjectAccessed:Attributes", info)
     headers = [
         CONTENT_TYPE,
         ("Last-Modified", http_date(info.modified)),

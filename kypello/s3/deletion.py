@@ -11,11 +11,13 @@ from attrs import frozen
 from kypello.errors import KypelloError, NoSuchVersion
 from kypello.http.response import Response
 from kypello.model import Deletion
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import not_implemented, translate
+from kypello.s3.locking import removal_guard
 from kypello.s3.names import check_key
-from kypello.s3.workers import for_each
+from kypello.s3.objects import announce_removal
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -112,7 +114,12 @@ async def _remove(call: Call, entry: _Entry) -> Deletion:
     action = "s3:DeleteObjectVersion" if entry.version_id else "s3:DeleteObject"
     await call.require(action, call.bucket, entry.key)
     condition = delete_condition(entry.etag)
-    return await call.front.store.delete(call.bucket, entry.key, condition, entry.version_id)
+    guard = await removal_guard(call, entry.key, entry.version_id)
+    deletion = await call.front.store.delete(
+        call.bucket, entry.key, condition, entry.version_id, guard
+    )
+    await announce_removal(call, entry.key, entry.version_id, deletion)
+    return deletion
 
 
 def _read_entries(body: bytes) -> tuple[list[_Entry], bool]:

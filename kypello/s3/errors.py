@@ -33,6 +33,7 @@ from kypello.errors import (
     NoSuchVersion,
     NotAuthentic,
     PreconditionFailed,
+    QuotaExceeded,
     Refused,
     StorageFailed,
     StorageFull,
@@ -59,6 +60,7 @@ STATUSES: Mapping[str, int] = {
     "BucketNotEmpty": 409,
     "InternalError": 500,
     "InvalidAccessKeyId": 403,
+    "InvalidBucketState": 409,
     "InvalidPartNumber": 416,
     "InvalidRange": 416,
     "kms:KeyMismatch": 503,
@@ -70,12 +72,14 @@ STATUSES: Mapping[str, int] = {
     "NoSuchCORSConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,
+    "NoSuchObjectLockConfiguration": 404,
     "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchTagSet": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
     "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
+    "OperationAborted": 409,
     "ObjectLockConfigurationNotFoundError": 404,
     "PreconditionFailed": 412,
     "ReplicationConfigurationNotFoundError": 404,
@@ -83,6 +87,7 @@ STATUSES: Mapping[str, int] = {
     "ServerSideEncryptionConfigurationNotFoundError": 404,
     "ServiceUnavailable": 503,
     "SignatureDoesNotMatch": 403,
+    "SlowDown": 503,
     "XMinioObjectTampered": 500,
     "XMinioStorageFull": 507,
 }
@@ -160,6 +165,9 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
         "PreconditionFailed",
         "At least one of the pre-conditions you specified did not hold",
         {"Condition": error.condition},
+    ),
+    QuotaExceeded: lambda error: Refused(
+        "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", {"BucketName": error.bucket}
     ),
     StorageFull: lambda error: Refused(
         "XMinioStorageFull",

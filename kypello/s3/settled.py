@@ -15,16 +15,6 @@ from kypello.s3.xml import child_texts, children, malformed, read_document
 _OWNERSHIPS = frozenset({"BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"})
 _PAYERS = frozenset({"BucketOwner", "Requester"})
 
-#: What may be told of what happens in a bucket, and to whom.
-_TARGETS = frozenset(
-    {
-        "CloudFunctionConfiguration",
-        "EventBridgeConfiguration",
-        "QueueConfiguration",
-        "TopicConfiguration",
-    }
-)
-
 
 async def put_ownership_controls(call: Call) -> Response:
     """
@@ -61,19 +51,6 @@ async def put_logging(call: Call) -> Response:
     """
     if list(children(await _read(call, "BucketLoggingStatus"), frozenset({"LoggingEnabled"}))):
         raise not_implemented("LoggingEnabled")
-    return Response(200)
-
-
-async def put_notification(call: Call) -> Response:
-    """
-    Tell nobody what happens in a bucket.
-    """
-    if list(children(await _read(call, "NotificationConfiguration"), _TARGETS)):
-        raise Refused(
-            "InvalidArgument",
-            "A specified destination ARN does not exist or is not well-formed. Verify the"
-            " destination ARN.",
-        )
     return Response(200)
 
 

@@ -58,7 +58,7 @@ async def put_object_tagging(call: Call) -> Response:
     version_id = await call.check(partial(read_version, call.head))
     await call.front.store.bucket(call.bucket)
     tags = read_tagging_document(await call.read_document())
-    return Response(200, await _replace(call, version_id, tags))
+    return Response(200, await _replace(call, version_id, tags, "PutTagging"))
 
 
 async def delete_object_tagging(call: Call) -> Response:
@@ -66,13 +66,16 @@ async def delete_object_tagging(call: Call) -> Response:
     Remove the tags of an object.
     """
     version_id = await call.check(partial(read_version, call.head))
-    return Response(204, await _replace(call, version_id, {}))
+    return Response(204, await _replace(call, version_id, {}, "DeleteTagging"))
 
 
-async def _replace(call: Call, version_id: str, tags: Mapping[str, str]) -> list[tuple[str, str]]:
+async def _replace(
+    call: Call, version_id: str, tags: Mapping[str, str], kind: str
+) -> list[tuple[str, str]]:
     """
     Replace the tags of a version.
 
+    :param kind: How the event ends that tells it.
     :return: The headers that tell which it was.
     """
 
@@ -83,6 +86,7 @@ async def _replace(call: Call, version_id: str, tags: Mapping[str, str]) -> list
         return evolve(info.metadata, tags=tags)
 
     info = await call.front.store.change_version(call.bucket, call.key, version_id, change)
+    await call.announce(f"s3:ObjectCreated:{kind}", info)
     return list(version_headers(call.settings, info.version_id))
 
 

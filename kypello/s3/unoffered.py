@@ -10,19 +10,17 @@ from collections.abc import Mapping
 
 _METADATA_TABLES = "There are no tables of what is known of objects."
 _REPORTS = "There is nobody who would write or read such reports."
-_EVENTS = "Events are not sent yet."
 _ARCHIVE = "Nothing is archived: every object can be read at once."
 _QUERY = "Objects are given as they are; queries belong to the client."
 _REPLICATION = "Buckets are not replicated yet."
 
 #: Of the service.
-SERVICE: Mapping[str, str] = {"events": _EVENTS}
+SERVICE: Mapping[str, str] = {}
 
 #: Of buckets.
 BUCKET: Mapping[str, str] = {
     "abac": "Policies decide by tags of objects, not of buckets.",
     "analytics": _REPORTS,
-    "events": _EVENTS,
     "intelligent-tiering": "There is one tier.",
     "inventory": _REPORTS,
     "metadataAnnotationTable": _METADATA_TABLES,
@@ -40,7 +38,6 @@ BUCKET: Mapping[str, str] = {
 OBJECT: Mapping[str, str] = {
     "annotation": "Objects have metadata and tags only.",
     "annotations": "Objects have metadata and tags only.",
-    "encryption": "A copy of an object onto itself changes its encryption.",
     "lambdaArn": "Objects are given as they are.",
     "renameObject": "There are no directory buckets, which alone have it; copy and delete.",
     "restore": _ARCHIVE,

@@ -4,14 +4,14 @@
 The smallest providers of the seams that tests of a single module need.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
 from zope.interface import implementer
 
-from kypello.interfaces import IBodySource, ILane, ILanes, IStorageProbe
-from kypello.model import Buffer
+from kypello.interfaces import IBodySource, IEventSink, ILane, ILanes, IStorageProbe
+from kypello.model import Buffer, Event
 
 
 @implementer(ILane)
@@ -127,3 +127,30 @@ class FakeStorage:
         await self.read()
         if self.unwritable is not None:
             raise self.unwritable
+
+
+@implementer(IEventSink)
+@define
+class RecordingSink:
+    """
+    Keeps the events of buckets that have a setting.
+
+    :ivar setting: Its name; empty to keep those of all buckets.
+    :ivar told: What it was told, in order.
+    """
+
+    setting: str = ""
+    told: list[Event] = field(factory=list)
+
+    def wanted(self, settings: Mapping[str, bytes]) -> bool:
+        """
+        Whether the bucket has the setting.
+        """
+        return not self.setting or self.setting in settings
+
+    async def tell(self, event: Event, settings: Mapping[str, bytes]) -> None:
+        """
+        Keep an event.
+        """
+        if self.wanted(settings):
+            self.told.append(event)

@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.admin.broadcast`` and ``kypello.admin.streams``.
+Tests for ``kypello.events.broadcast`` and ``kypello.admin.streams``.
 """
 
 import json
@@ -14,7 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel
 
-from kypello.admin.broadcast import (
+from kypello.admin.root import AdminResource
+from kypello.admin.tracing import LogFeed, Tracer
+from kypello.errors import Refused
+from kypello.events.broadcast import (
     KEEP_ALIVE,
     LOG,
     MOST_LISTENERS,
@@ -25,9 +28,6 @@ from kypello.admin.broadcast import (
     Listener,
     shared_inboxes,
 )
-from kypello.admin.errors import Rejected
-from kypello.admin.root import AdminResource
-from kypello.admin.tracing import LogFeed, Tracer
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import Response
 from kypello.testing.harness import Harness
@@ -189,7 +189,7 @@ class BroadcastTests(BroadcastCase):
         self.processes[0].end()
         self.assertEqual(self.successResultOf(reading), b"")
         self.assertEqual(self.read(listener), b"")
-        with self.assertRaises(Rejected):
+        with self.assertRaises(Refused):
             self.listen()
 
     def test_many(self) -> None:
@@ -198,7 +198,7 @@ class BroadcastTests(BroadcastCase):
         """
         for _ in range(MOST_LISTENERS):
             self.listen()
-        with self.assertRaises(Rejected):
+        with self.assertRaises(Refused):
             self.listen()
 
     def test_successor(self) -> None:

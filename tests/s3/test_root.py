@@ -115,14 +115,14 @@ class RouteTests(FrontCase):
         What is known and not offered is never taken for anything else.
         """
         bucket = (
-            "abac", "analytics", "events", "intelligent-tiering", "inventory",
+            "abac", "analytics", "intelligent-tiering", "inventory",
             "metadataConfiguration", "metadataTable", "metrics", "session",
         )  # fmt: skip
         for name in bucket:
             for method in ("GET", "PUT", "DELETE"):
                 self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
         for name in (
-            "annotation", "encryption", "renameObject", "restore", "select", "torrent",
+            "annotation", "renameObject", "restore", "select", "torrent",
             "select&select-type=2",
         ):  # fmt: skip
             for method in ("GET", "PUT", "POST", "DELETE"):

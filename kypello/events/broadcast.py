@@ -21,11 +21,11 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kypello.admin.errors import Rejected
+from kypello.errors import Refused
 from kypello.interfaces import IBodySource
 
 #: Kinds of events, as bits.
-TRACE, LOG = 1, 2
+TRACE, LOG, EVENT = 1, 2, 4
 
 #: How many events wait for a listener at most, and how many listeners a process has.
 MOST_WAITING = 1000
@@ -34,7 +34,7 @@ MOST_LISTENERS = 32
 #: How many bytes are given to a listener at once, about.
 _BLOCK = 64 * 1024
 
-#: How long a listener hears nothing, in seconds, until a blank shows that all is well.
+#: How long a listener hears nothing, in seconds, until a sign shows that all is well.
 KEEP_ALIVE = 2.0
 
 #: Bytes of a number.
@@ -151,20 +151,29 @@ class Broadcast:
         """
         self._reactor.callFromThread(self.tell, kind, event)
 
-    def listen(self, kind: int, accepts: Accepts, drops: Drops) -> "Listener":
+    def listen(
+        self,
+        kind: int,
+        accepts: Accepts,
+        drops: Drops,
+        sign: bytes = b" ",
+        silence: float = KEEP_ALIVE,
+    ) -> "Listener":
         """
         Listen from now on.
 
         :param accepts: Whether an event is wanted.
         :param drops: Tells, as an event, how many were dropped.
-        :raises Rejected: Too many listen already.
+        :param sign: What shows that all is well.
+        :param silence: How long nothing is heard until it comes, in seconds.
+        :raises Refused: ``SlowDown``: too many listen already.
         """
         if len(self._listeners) >= MOST_LISTENERS or self._ended:
-            raise Rejected(503, "SlowDown", "Too many listen already, or the server ends.")
+            raise Refused("SlowDown", "Too many listen already, or the server ends.")
         if not self._listeners and self._inbox is not None:
             self._inbox.forget()
             self._reactor.addReader(self._inbox)
-        listener = Listener(self, kind, accepts, drops, self._reactor, self.lost)
+        listener = Listener(self, kind, accepts, drops, self._reactor, self.lost, sign, silence)
         self._listeners.append(listener)
         self._want()
         return listener
@@ -305,6 +314,8 @@ class Listener:
     _drops: Drops
     _reactor: Any
     _lost: int
+    _sign: bytes
+    _silence: float
     _dropped: int = 0
     _events: deque[bytes] = field(init=False, factory=deque, repr=False)
     _greeted: bool = field(init=False, default=False)
@@ -326,7 +337,7 @@ class Listener:
 
     async def read(self) -> bytes:
         """
-        Give what has happened, or a blank when that was nothing.
+        Give what has happened, or a sign when that was nothing.
         """
         if not self._greeted:
             self._greeted = True
@@ -340,7 +351,7 @@ class Listener:
         block = bytearray(self._drops(dropped) + b"\n" if dropped else b"")
         while self._events and len(block) < _BLOCK:
             block += self._events.popleft() + b"\n"
-        return bytes(block) or b" "
+        return bytes(block) or self._sign
 
     def close(self) -> None:
         """
@@ -359,7 +370,7 @@ class Listener:
 
     async def _wait(self) -> None:
         self._waiting = Deferred()
-        self._blank = self._reactor.callLater(KEEP_ALIVE, self._wake)
+        self._blank = self._reactor.callLater(self._silence, self._wake)
         try:
             await self._waiting
         finally:
