@@ -232,9 +232,11 @@ table by `python -m tests.integration.sse`.
 
 opens every version of every encrypted object as it lies on the disk: the data key with the master
 key, the sealed object key, the metadata, and every package to the last; the content must have the
-checksums and, with SSE-S3, the ETag that were sealed with it. A server may run meanwhile. The keys
-are those of the server: set `MINIO_KMS_KES_…` or `MINIO_KMS_SECRET_KEY` as for `kypello server`;
-without them the keys in `DIR/kes` are used.
+checksums that were sealed with it. With SSE-S3 the ETag is compared, too: where it is not the MD5
+of the content, the object had another encryption when it was stored; that is counted.
+
+A server may run meanwhile. The keys are those of the server: set `MINIO_KMS_KES_…` or
+`MINIO_KMS_SECRET_KEY` as for `kypello server`; without them the keys in `DIR/kes` are used.
 
 | finding | meaning |
 |---|---|
@@ -254,6 +256,8 @@ sizes and order of its packages are looked at. Unfinished uploads are not opened
 | `--json` | a JSON object in each line: findings, then the summary |
 | `--rate MIB` | read no more MiB of content in a second |
 | `--resume FILE` | keep in FILE how far it has come; a run with the same FILE goes on from there |
+
+A run that goes on counts what was found before, which the earlier run has printed.
 
 The exit code is 0 when all is sound, 1 when something was found, 2 when it could not be verified,
 as when no key server answers, and 130 when it was interrupted.

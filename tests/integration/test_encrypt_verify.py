@@ -8,15 +8,19 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from kypello.store.records import ObjectRecord, unpack
+from msgspec.structs import replace
+
+from kypello.store.records import ObjectRecord, object_key, pack, unpack
 from tests.cases import SyncCase
 from tests.integration.server import STATIC_KEY, ServerProcess, base_environment
 from tests.integration.test_clients import boto3_client
@@ -228,6 +232,47 @@ class FoundTests(VerifyCase):
         found = self.found()
         self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 4)
         self.assertEqual([key for _, key, _ in found], ["client's", "kms", "parts", "s3"])
+
+    def test_records(self) -> None:
+        """
+        What is kept of an object and does not belong to it: another master key's name, a context,
+        the sealed metadata of another object.
+        """
+        self.server.start()
+        s3 = boto3_client(self.server)
+        for key in ("1 context", "2 name", "3 foreign", "4 metadata", "5 sound"):
+            s3.put_object(Bucket="other", Key=key, Body=b"content", **_KMS)
+        self.assertEqual(self.server.stop(), 0)
+        sound = unpack(ObjectRecord, record_of(self.directory, "5 sound")[1])
+        entry = "X-Minio-Internal-Server-Side-Encryption-"
+        context, name = f"{entry}Context", f"{entry}S3-Kms-Key-Id"
+        for key, changes, sealed in (
+            ("1 context", {context: b64encode(b'{"a":"b"}').decode()}, b""),
+            ("2 name", {name: "gone"}, b""),
+            ("3 foreign", {name: "../gone"}, b""),
+            ("4 metadata", {}, sound.metadata.sealed),
+        ):
+            path, raw = record_of(self.directory, key)
+            record = unpack(ObjectRecord, raw)
+            metadata = replace(
+                record.metadata,
+                internal={**record.metadata.internal, **changes},
+                sealed=sealed or record.metadata.sealed,
+            )
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute(
+                    "UPDATE records SET value = ? WHERE key = ?",
+                    (pack(replace(record, metadata=metadata)), object_key(key)),
+                )
+        self.assertEqual(
+            [each[:2] for each in self.found("other")],
+            [
+                ("damaged", "1 context"),
+                ("missing key", "2 name"),
+                ("missing key", "3 foreign"),
+                ("damaged", "4 metadata"),
+            ],
+        )
 
     def test_keys(self) -> None:
         """
