@@ -52,6 +52,7 @@ setup(
         "zope.interface>=7.2",
     ],
     extras_require={
+        "archives": ["backports.zstd>=1.0", "lz4>=4.4"],
         "demo": ["boto3>=1.40"],
         "test": [
             "boto3>=1.40",
@@ -60,6 +61,8 @@ setup(
             "hypothesis>=6.130",
             "oidc-provider-mock>=0.3",
             "prometheus-client>=0.20",
+            "backports.zstd>=1.0",
+            "lz4>=4.4",
         ],
         "check": [
             "import-linter>=2.3",

@@ -111,7 +111,7 @@ def _metadata_key(bucket: BucketInfo) -> MetadataKey | None:
     name, _, key = STATIC_KEY["MINIO_KMS_SECRET_KEY"].partition(":")
     kms = StaticKMS(StaticKeySettings(name, b64decode(key)), os.urandom)
     below = LayoutStore(MemoryIndex(), MemoryBlobs(), Clock(), os.urandom)
-    return _now(BucketKeys(below, DataKeys(kms, Clock())).key(bucket))
+    return _now(BucketKeys(below, DataKeys(kms, Clock()), os.urandom).key(bucket))
 
 
 def _now(waiting: Coroutine[Deferred[Any], Any, T]) -> T:

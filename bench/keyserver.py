@@ -127,6 +127,7 @@ def _write_certificate(folder: Path, signer: Signer) -> None:
         signer, signer, ["127.0.0.1"], now=time.time(), lifetime=_LIFETIME, random=os.urandom
     )
     (folder / f"{signer.name}.key").write_bytes(key)
+    (folder / f"{signer.name}.key").chmod(0o600)
     (folder / f"{signer.name}.crt").write_bytes(made.public_bytes(Encoding.PEM))
 
 

@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-``kypello user``, ``group``, ``policy``, ``key`` and ``iam``: the commands for accounts.
+``kypello user``, ``group``, ``policy``, ``key``, ``iam`` and ``bucket``: what administrators do.
 
 They ask a running server over its administration API, as ``mc admin`` does.
 """

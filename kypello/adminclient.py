@@ -18,8 +18,9 @@ from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
 from treq.content import collect
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 
@@ -158,26 +159,47 @@ class AdminClient:
         query: Query = (),
         body: bytes = b"",
         patience: float = PATIENCE,
+        heard: Callable[[bytes], object] | None = None,
     ) -> bytes:
         """
         Make one call.  Nothing is repeated.
 
         :param operation: What follows ``/minio/admin/v3/``.
         :param patience: How long it may take, in seconds.
+        :param heard: Called with each part of the body of a good answer, as it comes, in place of
+            what is returned.
         :return: The body of the answer.
         :raises CallRefused:
         :raises NoAnswer:
+        :raises CancelledError:
         """
-        waiting = Deferred.fromCoroutine(self._exchange(method, _PREFIX + operation, query, body))
+        waiting = Deferred.fromCoroutine(
+            self._exchange(method, _PREFIX + operation, query, body, heard)
+        )
         try:
             status, answer = await waiting.addTimeout(patience, self._clock, self._give_up)
         except KypelloError:
             raise
         except Exception as error:
+            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+                # Who asked is not interested any more.
+                raise CancelledError from error
             raise NoAnswer(self.access.endpoint, _explain(error)) from error
         if status // 100 != 2:
             raise _refusal(status, answer)
         return answer
+
+    def now(self) -> float:
+        """
+        Seconds since the epoch.
+        """
+        return self._clock.seconds()
+
+    async def wait(self, seconds: float) -> None:
+        """
+        Let some time pass.
+        """
+        await deferLater(self._clock, seconds)
 
     async def seal(self, value: object) -> bytes:
         """
@@ -222,7 +244,12 @@ class AdminClient:
         raise NoAnswer(self.access.endpoint, "it does not answer")
 
     async def _exchange(
-        self, method: str, path: str, query: Query, body: bytes
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: bytes,
+        heard: Callable[[bytes], object] | None,
     ) -> tuple[int, bytes]:
         headers = self._signed(method, path, query, body)
         if body:
@@ -243,6 +270,9 @@ class AdminClient:
 
         def take(part: bytes) -> None:
             nonlocal size
+            if heard is not None and response.code // 100 == 2:
+                heard(part)
+                return
             size += len(part)
             if size > MAX_ANSWER:
                 raise NoAnswer(self.access.endpoint, "its answer is too long")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from shlex import quote
 
 from kypello.kmsconfig import KESSettings, StaticKeySettings
-from kypello.service import Prepared, Running
+from kypello.prepared import Prepared
+from kypello.service import Running
 from kypello.supervisor import worker_count
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # to be recognized, not listened on

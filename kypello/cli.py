@@ -14,13 +14,14 @@ from importlib.metadata import version
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello import account_cli, kes_cli, store_cli
+from kypello import account_cli, encrypt_cli, kes_cli, kms_cli, store_cli
 from kypello.admincli.arguments import GROUPS
 from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
+from kypello.prepared import prepare
 from kypello.process import notify, on_hangup, run
-from kypello.service import Running, prepare
+from kypello.service import Running
 from kypello.supervisor import make_server
 from kypello.tap import read_config
 
@@ -47,16 +48,27 @@ Environment variables, all of them MinIO's (KYPELLO_X stands for MINIO_X as well
   MINIO_DOMAIN                             domains under which hosts name buckets
   MINIO_API_CORS_ALLOW_ORIGIN              whose pages browsers let use buckets without CORS rules
                                            of their own: *, https://*.example.com, or off
+  MINIO_SCANNER_SPEED                      how hard to count objects and remove what is over:
+                                           fastest, fast, default, slow, slowest
+  MINIO_API_STALE_UPLOADS_EXPIRY           when to abort unfinished uploads: 168h (default), or off
   MINIO_CONFIG_ENV_FILE                    a file with any of these
 
 And some of its own:
   KYPELLO_API_SIGNATURE_V2                 off: refuse URLs and forms signed with version 2
   KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP     on: take clients' own keys over HTTP from this machine
+  KYPELLO_BLOCKED_ENCRYPTION_TYPES         SSE-C: new buckets take no keys of clients at first
   KYPELLO_STORAGE_CLASS_LABELS             further storage classes to accept as labels
   MINIO_PROMETHEUS_AUTH_TYPE               jwt (default), or public: who may read the metrics
   KYPELLO_WORKERS                          for --workers
   KYPELLO_TRUSTED_PROXIES                  whose X-Forwarded-For counts, e.g. 10.0.0.0/8
   KYPELLO_BUCKET_POLICY_SCOPE              all (default), or anonymous as in MinIO
+  KYPELLO_KMS_BUCKET_KEY_TIME, KYPELLO_KMS_BUCKET_KEY_OBJECTS
+                                           how long, and for how many objects, a bucket uses a
+                                           data key (5m, 1000000); 0 for one per object
+  KYPELLO_KMS_CACHE_TIME, KYPELLO_KMS_CACHE_KEYS
+                                           how long, and how many, opened data keys are kept in
+                                           memory (5m, 10000); 0 for none
+  KYPELLO_KMS_CACHE_OUTAGE_TIME            how much longer while no key server answers (5m)
   KYPELLO_KMS_PASSPHRASE_FILE              what seals the keys of the key server inside
   KYPELLO_ACCOUNT_ID                       what x-amz-expected-bucket-owner must say
 """
@@ -75,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
         return store_cli.main(given[1:])
+    if given[:1] == ["encrypt"] and given[1:2] != ["rotate"]:
+        return encrypt_cli.main(given[1:])
+    if given[:2] == ["kms", "doctor"]:
+        return kms_cli.main(given[2:])
     if given and given[0] in GROUPS:
         return account_cli.main(given)
     options = _parser().parse_args(given)

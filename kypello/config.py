@@ -20,12 +20,16 @@ from kypello.eventconfig import EventSettings, read_events
 from kypello.identityconfig import IdentitySettings, read_identity
 from kypello.kmsconfig import (
     AUTO_ENCRYPTION,
+    USUAL,
     KESSettings,
+    Reuse,
     StaticKeySettings,
     read_kms,
     read_passphrase_file,
+    read_reuse,
 )
-from kypello.model import Identity
+from kypello.model import SSE_C, Identity
+from kypello.scannerconfig import ScannerSettings, read_scanner
 
 #: Where the server listens unless told otherwise: all addresses.
 DEFAULT_ADDRESS = ":9000"
@@ -41,6 +45,7 @@ _DOMAINS = re.compile(rf"{_LABEL}(?:[.]{_LABEL})*")
 _SIGNATURE_V2 = "MINIO_API_SIGNATURE_V2"
 _LOOPBACK_KEYS = "MINIO_API_SSE_C_OVER_LOOPBACK_HTTP"
 _ACCOUNT_ID = "MINIO_ACCOUNT_ID"
+_BLOCKED_ENCRYPTION = "MINIO_BLOCKED_ENCRYPTION_TYPES"
 _CORS_ORIGINS = "MINIO_API_CORS_ALLOW_ORIGIN"
 _CORS_ORIGIN = re.compile(r"[!-)+-~]*\*?[!-)+-~]*")
 _WORKERS = "MINIO_WORKERS"
@@ -94,7 +99,11 @@ class Config:
     :ivar access: How requests are judged.
     :ivar identity: Who else says who somebody is.
     :ivar cors_origins: Whose pages browsers let use buckets without rules for that.
+    :ivar scanner: What happens in the background.
     :ivar events: Where events are sent.
+    :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
+        are told to.
+    :ivar reuse: How far data keys are used again.
     """
 
     directory: Path
@@ -117,7 +126,10 @@ class Config:
     identity: IdentitySettings = field(factory=IdentitySettings)
     cors_origins: tuple[str, ...] = ("*",)
     passphrase_file: Path | None = None
+    scanner: ScannerSettings = field(factory=ScannerSettings)
     events: EventSettings = field(factory=EventSettings)
+    blocks_customer_keys: bool = False
+    reuse: Reuse = USUAL
 
 
 def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadText) -> Config:
@@ -135,6 +147,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     events = read_events(environment)
     kms = read_kms(environment)
     passphrase_file = read_passphrase_file(environment, variables, kms)
+    scanner = read_scanner(environment)
     config = Config(
         directory,
         host,
@@ -156,7 +169,10 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         identity=identity,
         cors_origins=_cors_origins(environment),
         passphrase_file=passphrase_file,
+        scanner=scanner,
         events=events,
+        blocks_customer_keys=_blocks_customer_keys(environment),
+        reuse=read_reuse(environment),
     )
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
@@ -269,6 +285,13 @@ def _account_id(environment: Environment) -> str | None:
     if account_id is not None and not _ACCOUNT_IDS.fullmatch(account_id):
         environment.mistakes.append("KYPELLO_ACCOUNT_ID must have 12 digits.")
     return account_id
+
+
+def _blocks_customer_keys(environment: Environment) -> bool:
+    text = environment.text(_BLOCKED_ENCRYPTION) or "NONE"
+    if text not in ("NONE", SSE_C):
+        environment.mistakes.append("KYPELLO_BLOCKED_ENCRYPTION_TYPES must be NONE or SSE-C.")
+    return text == SSE_C
 
 
 def _workers(given: str | None, environment: Environment) -> int | None:

@@ -75,6 +75,13 @@ class Value:
             return bool(node.style) or node.value not in _NOTHING
         return node is not None
 
+    @property
+    def is_mapping(self) -> bool:
+        """
+        Whether it holds names with values.
+        """
+        return isinstance(self._node, yaml.MappingNode)
+
     def mistake(self, text: str) -> None:
         """
         Report that it is wrong.
@@ -170,15 +177,18 @@ class Value:
             found[name] = self._inner(f"{self.path}.{name}" if self.path else name, node)
         return found
 
-    def section(self, *known: str) -> "Section":
+    def scalars(self) -> Iterator[tuple[str, str]]:
         """
-        A mapping whose names are known; others are warned of.
+        All single values in it, each with what leads to it.  Nothing is reported.
         """
-        members = self.members()
-        for name, value in members.items():
-            if name not in known:
-                value.warn(f"is unknown and has no effect; known here: {', '.join(known)}")
-        return Section(self, members)
+        if isinstance(self._node, yaml.ScalarNode):
+            yield self.path, self._node.value
+        elif isinstance(self._node, yaml.MappingNode):
+            for name, node in self._named(self._node):
+                yield from self._inner(f"{self.path}.{name}", node).scalars()
+        elif isinstance(self._node, yaml.SequenceNode):
+            for node in self._node.value:
+                yield from self._inner(self.path, node).scalars()
 
     def exactly(self, *known: str) -> "Section":
         """

@@ -136,6 +136,15 @@ class StorageFull(KypelloError):
 
 
 @define(eq=False)
+class QuotaExceeded(KypelloError):
+    """
+    A bucket may not hold as much as it would; nothing was stored.
+    """
+
+    bucket: str
+
+
+@define(eq=False)
 class StorageFailed(KypelloError):
     """
     The device or the index refused an operation; nothing was acknowledged.

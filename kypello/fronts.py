@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from attrs import define
+from attrs import define, frozen
 
 from kypello.admin.call import AdminFront
 from kypello.admin.root import AdminResource
@@ -18,6 +18,7 @@ from kypello.admin.tracing import Tracer
 from kypello.config import Config
 from kypello.events.broadcast import Broadcast
 from kypello.http.balance import Balance
+from kypello.http.brake import Brake
 from kypello.http.framing import BadRequest
 from kypello.http.fronts import Belongs, Fronts, below
 from kypello.http.request import StreamingRequest
@@ -27,9 +28,11 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.identities import make_token_service
-from kypello.interfaces import IEventSink, IObjectStore
+from kypello.interfaces import IEventSink, IObjectStore, IRewrapping
 from kypello.model import Identity
 from kypello.monitor.bearer import Bearers
+from kypello.monitor.buckettally import BucketTally
+from kypello.monitor.counted import key_calls
 from kypello.monitor.health import Health
 from kypello.monitor.requests import RequestTally
 from kypello.monitor.root import OLDEST, PREFIX, MetricsFront, MetricsResource
@@ -37,6 +40,7 @@ from kypello.monitor.storage import Storage
 from kypello.monitor.tally import Layout, Tally
 from kypello.notifying import HOST_ID, make_targets, node_name
 from kypello.objects.canary import GuardedKMS
+from kypello.objects.keyusage import KeyUsage
 from kypello.s3.browsers import tell_page
 from kypello.s3.call import Front
 from kypello.s3.cors import default_rules
@@ -44,6 +48,9 @@ from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
 from kypello.s3.routes import every_operation
 from kypello.s3.virtualhost import bucket_of_host
+from kypello.scanner.over import Over
+from kypello.scanner.upkeep import make_over
+from kypello.scanner.usage import Usage
 from kypello.store.disk import DiskStore
 from kypello.sts.root import is_call
 
@@ -81,6 +88,12 @@ class _Observer:
         """
         self._requests.named(before, after)
 
+    def about(self, operation: str, subject: str) -> None:
+        """
+        Called when it is known which bucket a request is about.
+        """
+        self._requests.about(operation, subject)
+
     def ended(self, request: StreamingRequest) -> None:
         """
         Called when a request is over.
@@ -100,112 +113,72 @@ def make_tally(worker: int, workers: int, descriptor: int, further: tuple[str, .
     return Tally(Layout(tuple(sorted(names)), further), worker, workers, descriptor)
 
 
-def make_site(
-    reactor: Any,
-    config: Config,
-    root: Identity,
-    disk: DiskStore,
-    store: IObjectStore,
-    kms: GuardedKMS,
-    accounts: Accounts,
-    authorities: Authorities,
-    balance: Balance | None,
-    tally: Tally,
-    broadcast: Broadcast,
-    events: IEventSink,
-    services: Mapping[str, Callable[[], object]],
-) -> StreamingSite:
+@frozen(eq=False)
+class Parts:
+    """
+    What fronts are made of.
+
+    :ivar root: Who may do everything.
+    :ivar disk: The parts below *store*.
+    :ivar rewrapping: Seals keys below *store* anew.
+    :ivar key_usage: Counts what needs which master key.
+    :ivar authorities: Who vouches for other servers, and for clients.
+    :ivar balance: Told of connections; ``None`` for a process that serves alone.
+    :ivar tally: What is counted.
+    :ivar buckets: What is counted of single buckets.
+    :ivar broadcast: Tells what happens.
+    :ivar events: Takes what happens to objects.
+    :ivar brake: Pulled and released by who may, and obeyed by S3.
+    :ivar services: Ends the whole server, after the requests that are under way (``stop``), or
+        has its workers replaced (``restart``).
+    """
+
+    reactor: Any
+    config: Config
+    root: Identity
+    disk: DiskStore
+    store: IObjectStore
+    rewrapping: IRewrapping
+    kms: GuardedKMS
+    key_usage: KeyUsage
+    accounts: Accounts
+    authorities: Authorities
+    balance: Balance | None
+    tally: Tally
+    buckets: BucketTally
+    broadcast: Broadcast
+    events: IEventSink
+    brake: Brake
+    services: Mapping[str, Callable[[], object]]
+
+
+def make_site(parts: Parts) -> StreamingSite:
     """
     What answers requests.
-
-    :param authorities: Who vouches for other servers, and for clients.
-    :param disk: The parts below *store*.
-    :param services: Ends the whole server, after the requests that are under way (``stop``), or
-        has its workers replaced (``restart``).
-    :param balance: Told of connections; ``None`` for a process that serves alone.
-    :param tally: What is counted.
-    :param broadcast: Tells what happens.
-    :param events: Takes what happens to objects.
     """
-    region, proxies, domains = config.region, config.access.proxies, config.domains
-    requests = RequestTally(tally)
-    tracer = Tracer(broadcast, node_name(config), frozenset(tally.layout.operations))
+    config, reactor, balance = parts.config, parts.reactor, parts.balance
+    domains, tally = config.domains, parts.tally
+    requests, usage = RequestTally(tally, parts.buckets), Usage(parts.disk.index)
+    over = make_over(parts.store, config.scanner)
     authenticator = Authenticator(
-        accounts, region, reactor, config.signature_v2, proxies, requests.refused
+        parts.accounts,
+        config.region,
+        reactor,
+        config.signature_v2,
+        config.access.proxies,
+        requests.refused,
     )
-
-    async def test_key(name: str) -> None:
-        """
-        See that a master key can be used.
-        """
-        await kms.prove(name)
-
-    objects = Front(
-        store=store,
-        authenticator=authenticator,
-        authorizer=accounts,
-        lanes=disk.lanes,
-        region=region,
-        clock=reactor,
-        encrypts=True,
-        host_id=HOST_ID,
-        domains=domains,
-        account_id=config.account_id,
-        storage_classes=config.storage_classes,
-        allow_insecure_customer_keys=config.loopback_customer_keys,
-        test_key=test_key,
-        default_key=kms.default_key,
-        proxies=proxies,
-        cors_origins=config.cors_origins,
-        events=events,
-        broadcast=broadcast,
-        targets=config.events,
-    )
-    administration = AdminResource(
-        AdminFront(
-            accounts=accounts,
-            authenticator=authenticator,
-            store=store,
-            kms=kms,
-            clock=reactor,
-            lanes=disk.lanes,
-            root=root.access_key,
-            region=region,
-            directory=config.directory,
-            started=reactor.seconds(),
-            version=version("kypello"),
-            services=services,
-            identity=config.identity,
-            proxies=proxies,
-            host_id=HOST_ID,
-            broadcast=broadcast,
-            node=node_name(config),
-            targets=make_targets(reactor, config),
-        )
-    )
+    health = Health(parts.disk.probe, parts.kms, reactor)
+    administration = AdminResource(_administration(parts, authenticator, usage, over))
+    metrics = MetricsResource(_metrics(parts, health, usage))
     tokens = make_token_service(
         reactor,
         config.identity,
-        authorities,
-        accounts,
+        parts.authorities,
+        parts.accounts,
         authenticator,
-        proxies,
+        config.access.proxies,
         partial(tell_page, rules=default_rules(config.cors_origins)),
-    )
-    health = Health(disk.probe, kms, reactor)
-    metrics = MetricsResource(
-        MetricsFront(
-            tally=tally,
-            health=health,
-            storage=Storage(store, config.directory, disk.lanes, reactor),
-            bearers=None if config.access.public_metrics else Bearers(accounts, reactor, proxies),
-            lanes=disk.lanes,
-            clock=reactor,
-            server=node_name(config),
-            version=version("kypello"),
-            webhooks=config.events.webhooks,
-            main=os.getpid() if balance is None else os.getppid(),
-        )
     )
 
     def refuse(error: BadRequest, request_id: str) -> Response:
@@ -215,6 +188,7 @@ def make_site(
         requests.invalid()
         return refuse_framing(error, request_id, host_id=HOST_ID)
 
+    tracer = Tracer(parts.broadcast, node_name(config), frozenset(tally.layout.operations))
     return StreamingSite(
         Fronts(
             (
@@ -224,10 +198,95 @@ def make_site(
                 (for_server(below(PREFIX), domains), metrics),
                 (for_server(lambda request: request.path == OLDEST, domains), metrics),
             ),
-            S3Resource(objects, health.probe),
+            S3Resource(_objects(parts, authenticator, over), health.probe),
         ),
         reactor,
         refusal=refuse,
         count=None if balance is None else balance.tell,
         observer=_Observer(requests, tracer),
+    )
+
+
+def _objects(parts: Parts, authenticator: Authenticator, over: Over) -> Front:
+    config, kms = parts.config, parts.kms
+
+    async def test_key(name: str) -> None:
+        """
+        See that a master key can be used.
+        """
+        await kms.prove(name)
+
+    return Front(
+        store=parts.store,
+        authenticator=authenticator,
+        authorizer=parts.accounts,
+        lanes=parts.disk.lanes,
+        region=config.region,
+        clock=parts.reactor,
+        encrypts=True,
+        host_id=HOST_ID,
+        domains=config.domains,
+        account_id=config.account_id,
+        storage_classes=config.storage_classes,
+        allow_insecure_customer_keys=config.loopback_customer_keys,
+        test_key=test_key,
+        default_key=kms.default_key,
+        proxies=config.access.proxies,
+        cors_origins=config.cors_origins,
+        calendar=over.calendar,
+        brake=parts.brake,
+        events=parts.events,
+        broadcast=parts.broadcast,
+        targets=config.events,
+        rewrapping=parts.rewrapping,
+        blocks_customer_keys=config.blocks_customer_keys,
+    )
+
+
+def _administration(
+    parts: Parts, authenticator: Authenticator, usage: Usage, over: Over
+) -> AdminFront:
+    config, reactor, brake = parts.config, parts.reactor, parts.brake
+    return AdminFront(
+        accounts=parts.accounts,
+        authenticator=authenticator,
+        store=parts.store,
+        kms=parts.kms,
+        clock=reactor,
+        lanes=parts.disk.lanes,
+        root=parts.root.access_key,
+        region=config.region,
+        directory=config.directory,
+        started=reactor.seconds(),
+        version=version("kypello"),
+        usage=usage,
+        over=over,
+        services={**parts.services, "freeze": brake.pull, "unfreeze": brake.release},
+        identity=config.identity,
+        proxies=config.access.proxies,
+        host_id=HOST_ID,
+        broadcast=parts.broadcast,
+        node=node_name(config),
+        targets=make_targets(reactor, config),
+        rewrapping=parts.rewrapping,
+        key_usage=parts.key_usage,
+        key_calls=partial(key_calls, parts.tally),
+    )
+
+
+def _metrics(parts: Parts, health: Health, usage: Usage) -> MetricsFront:
+    config, reactor, lanes = parts.config, parts.reactor, parts.disk.lanes
+    public = config.access.public_metrics
+    return MetricsFront(
+        tally=parts.tally,
+        buckets=parts.buckets,
+        health=health,
+        storage=Storage(parts.store, usage, config.directory, lanes, reactor),
+        bearers=None if public else Bearers(parts.accounts, reactor, config.access.proxies),
+        lanes=lanes,
+        clock=reactor,
+        server=node_name(config),
+        version=version("kypello"),
+        webhooks=config.events.webhooks,
+        main=os.getpid() if parts.balance is None else os.getppid(),
     )

@@ -54,9 +54,17 @@ Describe: TypeAlias = Callable[[int], ObjectMetadata]
 #: to refuse the write.  May be called more than once.
 Condition: TypeAlias = Callable[[ObjectInfo | None], None]
 
+#: Called in the instant of a commit with the version that it removes for good, or ``None`` when
+#: that is a delete marker, or nothing; raises to refuse.  May be called more than once.
+Guard: TypeAlias = Callable[[ObjectInfo | None], None]
+
 #: Called in the instant of a commit with a version; gives the metadata that it shall have, which
-#: differ in tags only, or raises to refuse.  May be called more than once.
+#: differ in tags and lock only, or raises to refuse.  May be called more than once.
 Change: TypeAlias = Callable[[ObjectInfo], ObjectMetadata]
+
+#: Called, also in the instant of a commit, with a version; gives the encryption whose keys it shall
+#: have, ``None`` to leave it as it is, or raises to refuse.  May be called more than once.
+Choose: TypeAlias = Callable[[ObjectInfo], EncryptionRequest | None]
 
 #: Called in the instant of a commit with an upload and all its parts in order; tells what the
 #: object is made of, or raises to refuse.  May be called more than once.
@@ -260,7 +268,11 @@ class IObjectStore(Interface):
         """
 
     async def delete(
-        bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or hide it under a delete marker, or remove a version for good; what
@@ -270,13 +282,17 @@ class IObjectStore(Interface):
 
         :param condition: Given what is current, whichever version is removed.
         :param version_id: Of a version or delete marker; empty to remove the object.
+        :param guard: Given what is removed for good: the version of *version_id*, the object of a
+            bucket without versions, or the version ``null`` that a delete marker takes the place
+            of.  It needs no key: of a version whose metadata cannot be opened now it sees what a
+            listing would tell.
         :raises NoSuchBucket:
-        :raises KypelloError: Whatever *condition* raises.
+        :raises KypelloError: Whatever *condition* and *guard* raise.
         """
 
     async def change_version(bucket: str, key: str, version_id: str, change: Change) -> ObjectInfo:
         """
-        Replace tags of a version at once, and nothing else; its content is not touched.
+        Replace tags and lock of a version at once, and nothing else; its content is not touched.
 
         :param version_id: Empty for the current version.
         :return: The version as it is now; of one that has a key of its client, what can be told
@@ -393,6 +409,54 @@ class IObjectStore(Interface):
         One page of the unfinished uploads.
 
         :raises NoSuchBucket:
+        """
+
+
+class IRewrapping(Interface):
+    """
+    The keys of what is stored, sealed anew: under another master key, or another version of it.
+
+    No content is touched, and nothing that clients see changes but the encryption that they are
+    told.  All calls raise what the KMS raises.
+    """
+
+    async def rewrap(
+        bucket: str,
+        key: str,
+        version_id: str,
+        choose: Choose,
+        customer_key: CustomerKey | None = None,
+    ) -> ObjectInfo:
+        """
+        Seal the key of a version anew, at once.
+
+        :param version_id: Empty for the current version.
+        :param choose: Given what the client knows; of a version with a key of its client, what
+            can be told without.  With SSE-S3 it may name a master key, too.
+        :param customer_key: For a version that was stored with one, which gets another one then.
+        :return: The version as it is now.
+        :raises KypelloError: As :meth:`IObjectStore.head`, and whatever *choose* raises.
+        :raises Refused: ``InvalidRequest``: it has no key that could be sealed so.
+        """
+
+    async def master_key(bucket: str) -> str:
+        """
+        The name of the master key that seals what is known of the objects of a bucket; empty when
+        none does.
+
+        :raises NoSuchBucket:
+        """
+
+    async def rewrap_bucket(bucket: str, key_name: str) -> None:
+        """
+        Seal the key of what is known of the objects of a bucket, if there is one, anew.
+
+        :raises NoSuchBucket:
+        """
+
+    def renew() -> None:
+        """
+        Use no data key any more that was made before.
         """
 
 

@@ -36,7 +36,7 @@ from kypello.kes_service import make_key_server, read_config
 from kypello.keystore.fs import FSKeyStore
 from kypello.keystore.fsconfig import Passphrase
 from kypello.keystore.reseal import Resealing
-from kypello.process import notify, on_hangup, react, run
+from kypello.process import on_hangup, react, ready_with_keys, run
 from kypello.store.lanes import Lanes
 
 _LIFETIME = 720 * 3600.0
@@ -84,7 +84,7 @@ def serve(options: Namespace) -> int:
         failures.append(failure)
         reactor.stop()
 
-    server = make_key_server(reactor, config, failed, lambda: notify("READY=1"))
+    server = make_key_server(reactor, config, failed, ready_with_keys)
     on_hangup(reactor, server.reload)
     run(reactor, server)
     for failure in failures:

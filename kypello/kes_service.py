@@ -5,39 +5,30 @@ The key server put together.
 """
 
 import os
-import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
-from twisted.logger import (
-    FilteringLogObserver,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogPublisher,
-)
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.http.listener import Listener
-from kypello.http.request import StreamingRequest
 from kypello.http.site import StreamingSite
-from kypello.http.tls import Clients, load, peer_certificates
-from kypello.kes.audit import Audit
-from kypello.kes.cache import KeyCache
+from kypello.http.tls import Clients, load
 from kypello.kes.config import KeyServerConfig, parse_config
-from kypello.kes.identity import identity_of
-from kypello.kes.keyring import Keyring
-from kypello.kes.operations import Operations
-from kypello.kes.resource import Front, KESResource
-from kypello.keystore.table import Parts, make_keystore, read_keystore
+from kypello.kes.metrics import Counts
+from kypello.kes.resource import KESResource
+from kypello.kes.secrets import readable_by_all
+from kypello.kes.streams import Streams
+from kypello.kes_serving import Serving, Standing, repeat
+from kypello.keystore.fsconfig import FSSettings
+from kypello.keystore.table import read_keystore
 from kypello.store.lanes import Lanes
 
 #: How often the files of TLS are looked at, in seconds.
@@ -65,7 +56,21 @@ def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
         raise ConfigurationError((f"{file}: {error.strerror}",)) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
-    return parse_config(text, file, environment, read_keystore)
+    config = evolve(parse_config(text, file, environment, read_keystore), file=Path(file))
+    wrong = [] if config.safety.readable_secrets else readable_by_all(_secret_files(config))
+    if wrong:
+        raise ConfigurationError(tuple(wrong))
+    return config
+
+
+def _secret_files(config: KeyServerConfig) -> list[Path]:
+    found = [config.tls.key]
+    if config.secrets and config.file is not None:
+        found.append(config.file)
+    keystore = config.keystore
+    if isinstance(keystore, FSSettings) and keystore.passphrase and keystore.passphrase.file:
+        found.append(keystore.passphrase.file)
+    return found
 
 
 def make_key_server(
@@ -125,14 +130,20 @@ class KeyServer(Service):
         self._config = config
         self._failed = failed
         self._lanes = Lanes(reactor, _THREADS)
-        self._store = make_keystore(config.keystore, Parts(reactor, self._lanes, os.urandom))
-        self._cache = KeyCache(reactor, config.expiry)
-        self._keys = Keyring(self._store, self._cache, os.urandom, time.time)
+        counts = Counts()
+        self._streams = Streams(counts)
+        born = reactor.seconds()
+        self._standing = Standing(reactor, self._lanes, born, counts, self._streams)
+        self._serving = Serving.make(self._standing, config)
+        self._resource = KESResource(self._serving.front)
+        # Every request is in the audit log, so that an access log would say it twice.
+        site = StreamingSite(self._resource, reactor, access_log=False)
+        self._listener = Listener(reactor, site, config.host, config.port, self._lanes, config.tls)
         self._started: Deferred[None] | None = None
-        self._listener = Listener(
-            reactor, self._make_site(), config.host, config.port, self._lanes, config.tls
-        )
-        self._loops: list[LoopingCall] = []
+        self._reloading: Deferred[None] | None = None
+        self._again = False
+        self._loop: LoopingCall | None = None
+        self._retired: dict[Serving, Any] = {}
 
     def startService(self) -> None:
         """
@@ -152,64 +163,112 @@ class KeyServer(Service):
 
     def reload(self) -> "Deferred[None]":
         """
-        Use the TLS files as they are now.
+        Use the configuration and its files as they are now.
+
+        Requests that are under way end as they began, and connections stay.  When anything is
+        wrong, that is logged and nothing changes.
         """
-        return Deferred.fromCoroutine(self._listener.reload())
+        if self._reloading is None:
+            self._reloading = Deferred.fromCoroutine(self._reload())
+            self._reloading.addBoth(self._reloaded)
+        else:
+            self._again = True
+        return self._reloading
 
     async def _start(self) -> None:
         config = self._config
-        for warning in config.warnings:
-            _log.warn("{text}", text=warning)
-        await self._store.prepare()
+        _warn(config)
         loaded = await self._lanes.lane().run(load, config.tls)
-        for name in config.keys:
-            await self._keys.ensure(name, config.access.admin)
+        await self._serving.prepare(loaded)
         await self._listener.listen(loaded)
-        self._repeat(max(1.0, min(config.expiry.any, config.expiry.unused) / 2), self._cache.sweep)
-        self._repeat(self._reload_time, self.reload)
+        self._serving.start()
+        self._loop = repeat(
+            self._reactor,
+            self._reload_time,
+            lambda: Deferred.fromCoroutine(self._listener.reload()),
+        )
         self._announce()
         self._ready()
 
     async def _stop(self) -> None:
-        if self._started is not None:
-            self._started.cancel()
-        for loop in self._loops:
-            loop.stop()
-        self._loops.clear()
+        for working in (self._started, self._reloading):
+            if working is not None:
+                working.cancel()
+        if self._loop is not None:
+            self._loop.stop()
+            self._loop = None
+        self._streams.end()
         await self._listener.stop(GRACE)
-        await self._store.close()
+        for serving, closing in self._retired.items():
+            closing.cancel()
+            await serving.stop()
+        self._retired.clear()
+        await self._serving.stop()
         await self._lanes.stop()
+
+    async def _reload(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            try:
+                await self._replace()
+            except CancelledError:
+                raise
+            except KypelloError as error:
+                _log.error(
+                    "the new configuration is not used, the one before stays: {error}", error=error
+                )
+            except Exception:
+                _log.failure("the new configuration is not used, the one before stays")
+
+    async def _replace(self) -> None:
+        file = self._config.file
+        if file is None:
+            await self._listener.reload()
+            return
+        if self._loop is None:
+            raise ConfigurationError((f"{file}: the server is still starting",))
+        lane = self._lanes.lane()
+        config = await lane.run(read_config, str(file), os.environ)
+        if (config.host, config.port) != (self._config.host, self._config.port):
+            raise ConfigurationError((f"{file}: a new address needs a restart",))
+        loaded = await lane.run(load, config.tls)
+        serving = Serving.make(self._standing, config)
+        try:
+            await serving.prepare(loaded)
+        except BaseException:
+            await serving.stop()
+            raise
+        old, self._serving, self._config = self._serving, serving, config
+        self._resource.front = serving.front
+        self._listener.use(config.tls, loaded)
+        serving.start()
+        self._retire(old)
+        _warn(config)
+        _log.info("the configuration in {file} is in use", file=str(file))
+
+    def _reloaded(self, result: Any) -> None:
+        self._reloading = None
+        if isinstance(result, Failure):
+            # The server stops.
+            result.trap(CancelledError)
+
+    def _retire(self, serving: Serving) -> None:
+        """
+        Close what served before when all its calls must be over.
+        """
+
+        def close() -> None:
+            del self._retired[serving]
+            Deferred.fromCoroutine(serving.stop()).addErrback(
+                lambda failure: _log.failure("a key store cannot be closed", failure)
+            )
+
+        self._retired[serving] = self._reactor.callLater(serving.longest_call() + 1.0, close)
 
     def _fail(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._failed(failure)
-
-    def _make_site(self) -> StreamingSite:
-        config, reactor = self._config, self._reactor
-        operations = Operations(
-            self._keys, config.access, _version(), os.urandom, reactor, time.time
-        )
-        front = Front(
-            operations,
-            config.access,
-            _identify,
-            Audit(
-                _logger("kypello.kes.audit", LogLevel.info if config.audit else LogLevel.critical)
-            ),
-            _logger("kypello.kes", _level(config.error_level)),
-            reactor,
-            time.time,
-        )
-        # Every request is in the audit log, so that an access log would say it twice.
-        return StreamingSite(KESResource(front), reactor, access_log=False)
-
-    def _repeat(self, seconds: float, call: Callable[[], object]) -> None:
-        loop = LoopingCall(call)
-        loop.clock = self._reactor
-        loop.start(seconds, now=False).addErrback(
-            lambda failure: _log.failure("a repeated call has ended", failure)
-        )
-        self._loops.append(loop)
 
     def _announce(self) -> None:
         config = self._config
@@ -227,24 +286,6 @@ class KeyServer(Service):
             )
 
 
-def _identify(request: StreamingRequest) -> str:
-    channel: Any = request.channel
-    return identity_of(peer_certificates(channel.transport.getHandle()))
-
-
-def _level(level: int) -> Any:
-    # Go counts in steps of four; whatever lies between belongs to the next one.
-    levels = ((-4, LogLevel.debug), (0, LogLevel.info), (4, LogLevel.warn), (8, LogLevel.error))
-    return next((known for number, known in levels if level <= number), LogLevel.critical)
-
-
-def _logger(namespace: str, level: Any) -> Logger:
-    least = LogLevelFilterPredicate(defaultLogLevel=level)
-    return Logger(namespace, observer=FilteringLogObserver(globalLogPublisher, [least]))
-
-
-def _version() -> str:
-    try:
-        return installed_version("kypello")
-    except PackageNotFoundError:
-        return "unknown"
+def _warn(config: KeyServerConfig) -> None:
+    for warning in config.warnings:
+        _log.warn("{text}", text=warning)

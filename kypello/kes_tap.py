@@ -12,7 +12,7 @@ from twisted.python import usage
 from kypello.errors import ConfigurationError
 from kypello.kes.config import KeyServerConfig
 from kypello.kes_service import make_key_server, read_config
-from kypello.process import notify, on_hangup
+from kypello.process import on_hangup, ready_with_keys
 
 
 class Options(usage.Options):
@@ -45,6 +45,6 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor  # noqa: PLC0415  # the only place that may see it
 
-    server = make_key_server(reactor, options.key_server, started=lambda: notify("READY=1"))
+    server = make_key_server(reactor, options.key_server, started=ready_with_keys)
     on_hangup(reactor, server.reload)
     return server

@@ -25,6 +25,14 @@ _KEY_PASSWORD, _CAPATH = _KES + "KEY_PASSWORD", _KES + "CAPATH"
 _STATIC = "MINIO_KMS_SECRET_KEY"
 _PASSPHRASE_FILE = "MINIO_KMS_PASSPHRASE_FILE"  # noqa: S105  (the name of a variable)
 _CREDENTIALS, _CREDENTIAL = "CREDENTIALS_DIRECTORY", "kypello-kms-passphrase"
+_BUCKET_TIME = "MINIO_KMS_BUCKET_KEY_TIME"
+_BUCKET_OBJECTS = "MINIO_KMS_BUCKET_KEY_OBJECTS"
+_CACHE_TIME, _CACHE_KEYS = "MINIO_KMS_CACHE_TIME", "MINIO_KMS_CACHE_KEYS"
+_OUTAGE_TIME = "MINIO_KMS_CACHE_OUTAGE_TIME"
+_TIME = re.compile("(?P<count>[0-9]{1,9})(?P<unit>[smh]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+#: The longest time, in seconds, and the largest number, that these take.
+_LONGEST, _MOST = 7 * 86400, 10**9
 _MINKMS = ("MINIO_KMS_SERVER", "MINIO_KMS_ENCLAVE", "MINIO_KMS_SSE_KEY", "MINIO_KMS_API_KEY")
 _KMS_OTHERS = (
     _STATIC,
@@ -32,6 +40,11 @@ _KMS_OTHERS = (
     _PASSPHRASE_FILE,
     AUTO_ENCRYPTION,
     "MINIO_KMS_REPLICATE_KEYID",
+    _BUCKET_TIME,
+    _BUCKET_OBJECTS,
+    _CACHE_TIME,
+    _CACHE_KEYS,
+    _OUTAGE_TIME,
     *_MINKMS,
 )
 _KMS_KES = (_ENDPOINT, _KEY_NAME, _API_KEY, _KEY_FILE, _CERT_FILE, _KEY_PASSWORD, _CAPATH)
@@ -74,6 +87,77 @@ class StaticKeySettings:
 
     name: str
     key: bytes = field(repr=False)
+
+
+@frozen
+class Reuse:
+    """
+    How far data keys are used again.  Zero anywhere turns that kind of reuse off.
+
+    :ivar bucket_seconds: How long a data key of a bucket is used for new objects.
+    :ivar bucket_objects: For how many objects.
+    :ivar opened_seconds: How long an opened data key, and what it opens, is kept in memory.
+    :ivar opened_keys: How many data keys are kept at most, and how many object keys.
+    :ivar outage_seconds: How much longer an opened data key is kept, to be used only while the
+        KMS does not answer.
+    """
+
+    bucket_seconds: float = 300.0
+    bucket_objects: int = 1_000_000
+    opened_seconds: float = 300.0
+    opened_keys: int = 10_000
+    outage_seconds: float = 0.0
+
+    @property
+    def by_bucket(self) -> bool:
+        """
+        Whether objects of a bucket share data keys.
+        """
+        return self.bucket_seconds > 0 and self.bucket_objects > 0
+
+
+#: What a server does unless told otherwise: what was used lately can be read on in an outage.
+USUAL = Reuse(outage_seconds=300.0)
+
+
+def read_reuse(environment: Environment) -> Reuse:
+    """
+    How far data keys are used again.
+    """
+    return Reuse(
+        _seconds(environment, _BUCKET_TIME, USUAL.bucket_seconds),
+        _number(environment, _BUCKET_OBJECTS, USUAL.bucket_objects),
+        _seconds(environment, _CACHE_TIME, USUAL.opened_seconds),
+        _number(environment, _CACHE_KEYS, USUAL.opened_keys),
+        _seconds(environment, _OUTAGE_TIME, USUAL.outage_seconds),
+    )
+
+
+def _seconds(environment: Environment, name: str, usual: float) -> float:
+    text = (environment.text(name) or "").strip()
+    found = _TIME.fullmatch(text)
+    if text and found is not None:
+        seconds = float(int(found["count"]) * _UNITS[found["unit"]])
+        if seconds <= _LONGEST:
+            return seconds
+    if text:
+        environment.mistakes.append(
+            f"{_ours(name)} must be a time such as 300s, 5m or 1h, and a week at most; 0 for never."
+        )
+    return usual
+
+
+def _number(environment: Environment, name: str, usual: int) -> int:
+    text = (environment.text(name) or "").strip()
+    if text.isascii() and text.isdecimal() and int(text) <= _MOST:
+        return int(text)
+    if text:
+        environment.mistakes.append(f"{_ours(name)} must be a number from 0 to {_MOST}.")
+    return usual
+
+
+def _ours(name: str) -> str:
+    return name.replace("MINIO_", "KYPELLO_", 1)
 
 
 def read_passphrase_file(

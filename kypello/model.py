@@ -9,7 +9,7 @@ attrs three times as long to make a frozen one.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -20,6 +20,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 NULL_VERSION = "null"
 
 _NOTHING: Mapping[str, str] = {}
+
+#: The modes of a retention: one that some may bypass, and one that nobody may.
+GOVERNANCE: Final = "GOVERNANCE"
+COMPLIANCE: Final = "COMPLIANCE"
 
 
 @frozen
@@ -108,6 +112,8 @@ class Sealing:
     :ivar bucket_key: Whether objects of the bucket share the data key.
     :ivar customer_md5: For :data:`SSE_C`: of the key that opened the object; empty when none
         did.
+    :ivar opaque: Whether the ETag is no digest of the content although ``AES256`` would have it so,
+        as it was given with another encryption.
     """
 
     algorithm: str
@@ -115,6 +121,26 @@ class Sealing:
     context: Mapping[str, str] = _NOTHING
     bucket_key: bool = False
     customer_md5: str = ""
+    opaque: bool = False
+
+
+@frozen
+class Lock:
+    """
+    What keeps a version from being removed for good.
+
+    :ivar mode: Of the retention, :data:`GOVERNANCE` or :data:`COMPLIANCE`; empty for none.
+    :ivar until: When the retention ends, nanoseconds since the epoch; 0 for none.
+    :ivar hold: Whether there is a legal hold; ``None`` when it was never said.
+    """
+
+    mode: str = ""
+    until: int = 0
+    hold: bool | None = None
+
+
+#: Of a version that may be removed.
+NO_LOCK = Lock()
 
 
 @define
@@ -139,6 +165,7 @@ class ObjectMetadata:
         (``X-Minio-Internal-Server-Side-Encryption-...``).  Never comes from a client, never
         goes to one.
     :ivar sealed: The first group under the bucket's metadata key; empty for a plain object.
+    :ivar lock: What keeps it from being removed, which has to be known without any key.
     """
 
     etag: str = ""
@@ -152,6 +179,7 @@ class ObjectMetadata:
     storage_class: str = "STANDARD"
     internal: Mapping[str, str] = _NOTHING
     sealed: bytes = b""
+    lock: Lock = NO_LOCK
 
 
 @define
@@ -427,11 +455,15 @@ class KMSEndpoint:
 
     :ivar online: It answered the last time it was asked.
     :ivar detail: Why not, for people; empty when it is online.
+    :ivar version: Of its program; empty when it does not tell.
+    :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     """
 
     url: str
     online: bool
     detail: str = ""
+    version: str = ""
+    refused: Mapping[str, str] = _NOTHING
 
 
 @frozen

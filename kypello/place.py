@@ -11,11 +11,15 @@ from attrs import field, frozen
 
 from kypello.events.broadcast import Inboxes, shared_inboxes
 from kypello.http.balance import shared_counts
+from kypello.http.brake import shared_brake
+from kypello.monitor.buckettally import shared_bucket_tally
 from kypello.monitor.tally import shared_tally
 from kypello.store.changes import shared_table
+from kypello.store.quotaledger import shared_ledger
 
 #: What workers inherit: as these descriptors, the last one being the first of many.
-_LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _LISTENERS, _RECEIVE, _SEND = range(3, 11)
+_LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _QUOTAS, _BUCKETS, _BRAKE = range(3, 11)
+_LISTENERS, _RECEIVE, _SEND = range(11, 14)
 
 
 @frozen
@@ -31,6 +35,9 @@ class Place:
     :ivar changes: What records change; see ``store/changes.py``.
     :ivar counts: How many connections each has; see ``http/balance.py``.
     :ivar tally: What each has counted; see ``monitor/tally.py``.
+    :ivar quotas: How full buckets with quotas are; see ``store/quotaledger.py``.
+    :ivar buckets: What each has counted of single buckets; see ``monitor/buckettally.py``.
+    :ivar brake: Whether requests wait; see ``http/brake.py``.
     :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
 
@@ -41,8 +48,21 @@ class Place:
     changes: int = -1
     counts: int = -1
     tally: int = -1
+    quotas: int = -1
+    buckets: int = -1
+    brake: int = -1
     inboxes: Inboxes = field(factory=Inboxes)
 
+
+#: What makes the tables, in the order of :class:`Shared`.
+_TABLES = (
+    shared_counts,
+    shared_table,
+    shared_tally,
+    shared_ledger,
+    shared_bucket_tally,
+    shared_brake,
+)
 
 #: The place of a process that serves alone.
 ALONE = Place()
@@ -62,6 +82,9 @@ class Shared:
     counts: int
     _changes: int
     _tally: int
+    _quotas: int
+    _buckets: int
+    _brake: int
     _listeners: int
     _inboxes: list[tuple[int, int]]
 
@@ -76,15 +99,27 @@ class Shared:
         """
         made: list[int] = []
         try:
-            for make in (shared_counts, shared_table, shared_tally):
+            for make in _TABLES:
                 made.append(make(workers))
             listeners, inboxes = shared_inboxes(workers)
         except BaseException:
             for descriptor in made:
                 os.close(descriptor)
             raise
-        counts, changes, tally = made
-        return cls(workers, listening, lock, counts, changes, tally, listeners, inboxes)
+        counts, changes, tally, quotas, buckets, brake = made
+        return cls(
+            workers,
+            listening,
+            lock,
+            counts,
+            changes,
+            tally,
+            quotas,
+            buckets,
+            brake,
+            listeners,
+            inboxes,
+        )
 
     def place(self, number: int) -> Place:
         """
@@ -98,6 +133,9 @@ class Shared:
             _CHANGES,
             _COUNTS,
             _TALLY,
+            _QUOTAS,
+            _BUCKETS,
+            _BRAKE,
             Inboxes(_LISTENERS, _RECEIVE, tuple(range(_SEND, _SEND + self._workers))),
         )
 
@@ -111,6 +149,9 @@ class Shared:
             _CHANGES: self._changes,
             _COUNTS: self.counts,
             _TALLY: self._tally,
+            _QUOTAS: self._quotas,
+            _BUCKETS: self._buckets,
+            _BRAKE: self._brake,
             _LISTENERS: self._listeners,
             _RECEIVE: self._inboxes[number][0],
             **{_SEND + other: fill for other, (_empty, fill) in enumerate(self._inboxes)},
@@ -120,6 +161,7 @@ class Shared:
         """
         Give up what was made.
         """
-        made = (self._changes, self.counts, self._tally, self._listeners)
-        for descriptor in (*made, *(end for pair in self._inboxes for end in pair)):
+        tables = (self._changes, self.counts, self._tally, self._quotas, self._buckets, self._brake)
+        ends = (end for pair in self._inboxes for end in pair)
+        for descriptor in (*tables, self._listeners, *ends):
             os.close(descriptor)

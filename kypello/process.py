@@ -8,17 +8,20 @@ log.
 import ctypes
 import gc
 import os
+import re
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from kypello.textlog import TextLog
@@ -32,6 +35,13 @@ _YOUNG = 50_000
 _LARGE = 512 * 1024
 
 _M_MMAP_THRESHOLD = -3
+
+#: What there is, what there will be, and each page when it is first used (mlockall(2)).
+_MCL_ALL = 1 | 2 | 4
+
+_CAP_IPC_LOCK = 1 << 14
+
+_log = Logger()
 
 
 def notify(state: str) -> None:
@@ -54,6 +64,41 @@ def on_hangup(reactor: Any, call: Callable[[], object]) -> None:
     Do something at ``SIGHUP``, which otherwise ends the process.
     """
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(call))
+
+
+def lock_memory() -> bool:
+    """
+    Keep all memory of this process out of swap, what it will have too.
+
+    Python copies what it works with, so that no single key could be kept out of it.
+
+    :return: Whether it is so.  It is not where the process may not lock as much as it needs: later
+        it would be refused memory then.
+    """
+    mlockall: Any = getattr(ctypes.CDLL(None), "mlockall", None)
+    return _may_lock_all() and mlockall is not None and mlockall(_MCL_ALL) == 0
+
+
+def _may_lock_all() -> bool:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if hard == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
+        return True
+    # For who has this capability the limit does not count (capabilities(7)).
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text("utf-8")
+        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return found is not None and bool(int(found.group(1), 16) & _CAP_IPC_LOCK)
+    return False
+
+
+def ready_with_keys() -> None:
+    """
+    Tell systemd that a server is ready that has keys in its memory, and keep these out of swap.
+    """
+    if not lock_memory():
+        _log.info("keys in memory may go to swap: this process may not lock all of its memory")
+    notify("READY=1")
 
 
 def _heed_impatience() -> None:

@@ -3,19 +3,16 @@
 """
 The object server put together: the one module that knows every class.
 
-What is on disk is read by :func:`prepare`, which blocks, before the reactor runs; nothing is
-opened before the service starts.
+What is on disk has been read before (``prepared.py``); nothing is opened before the service starts.
 """
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
@@ -23,33 +20,32 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kypello.admin.tracing import LogFeed
-from kypello.config import Config
-from kypello.embedded import Embedded, free_port, provision
-from kypello.errors import ConfigurationError
 from kypello.events.broadcast import Broadcast
-from kypello.fronts import make_site, make_tally
+from kypello.fronts import Parts, make_site, make_tally
 from kypello.http.balance import Balance
+from kypello.http.brake import Brake
 from kypello.http.listener import Listener
-from kypello.http.tls import Loaded, TLSFiles, load
 from kypello.iam.accounts import Accounts
-from kypello.iam.authorities import Authorities
+from kypello.iam.ledger import accounts_key
 from kypello.iam.sweeper import SessionSweeper
-from kypello.identities import asked_of_clients, load_authorities
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
-from kypello.kms import tls as kms_tls
 from kypello.kms.builtin import StaticKMS
 from kypello.kms.connect import KESClient, connect
-from kypello.kmsconfig import KESSettings, StaticKeySettings
-from kypello.model import Identity
+from kypello.kmsconfig import StaticKeySettings
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.keycalls import CountedKMS
 from kypello.notifying import make_notifying, node_name, numbers
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyusage import KeyUsage
 from kypello.objects.keywatch import KeyWatch
-from kypello.place import ALONE, Place
-from kypello.store.directory import DataDirectory
+from kypello.objects.lossreport import LossReport
+from kypello.objects.rewrapping import Rewrapping
+from kypello.place import Place
+from kypello.prepared import Prepared
+from kypello.scanner.upkeep import make_scanner
 from kypello.store.disk import DiskStore
 
 #: How long requests that are under way may take when the server stops, in seconds.
@@ -68,34 +64,6 @@ _log = Logger()
 
 
 @frozen
-class Prepared:
-    """
-    What a server needs from the disk before it starts.
-
-    :ivar root: Who may do everything.
-    :ivar made_root: Whether its credentials were made just now.
-    :ivar kms: How to reach the KMS.
-    :ivar kes_files: Certificate and key for KES; ``None`` with a static key.
-    :ivar embedded: The key server to run inside; ``None`` with a KMS of one's own.
-    :ivar tls_files: What TLS is made of; ``None`` for plain HTTP.
-    :ivar tls: What was read of them.
-    :ivar authorities: Who vouches for other servers, and for clients.
-    """
-
-    config: Config
-    directory: DataDirectory
-    root: Identity
-    made_root: bool
-    kms: KESSettings | StaticKeySettings
-    kes_files: kms_tls.Loaded | None
-    embedded: Embedded | None
-    tls_files: TLSFiles | None
-    tls: Loaded | None
-    authorities: Authorities
-    place: Place = ALONE
-
-
-@frozen
 class Running:
     """
     What a server tells when it has started.
@@ -109,88 +77,6 @@ class Running:
     port: int
     fingerprint: str
     trouble: str
-
-
-def prepare(config: Config, place: Place = ALONE) -> Prepared:
-    """
-    Read and make what is on disk; blocking.
-
-    :param place: Of a worker, for which credentials and KMS are in *config* already.
-    :raises ConfigurationError: With every mistake that can be told now.
-    """
-    mistakes: list[str] = []
-
-    def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
-        """
-        Go on after a mistake, to tell the others too.
-        """
-        try:
-            return call(*arguments)
-        except ConfigurationError as error:
-            mistakes.extend(error.mistakes)
-            return None
-
-    certs_dir = config.certs_dir or default_certs_dir()
-    tls_files = _tls_files(certs_dir, config)
-    authorities = attempt(
-        load_authorities, config.identity, certs_dir / "CAs", bool(config.events.webhooks)
-    )
-    tls = None if tls_files is None else attempt(load, tls_files)
-    kms, kes_files, embedded = config.kms, None, None
-    if isinstance(kms, KESSettings):
-        folder = certs_dir / "CAs"
-        if kms.ca_path is None and folder.is_dir():
-            kms = evolve(kms, ca_path=folder)
-        kes_files = attempt(kms_tls.load, kms)
-    directory = attempt(DataDirectory, config.directory, place.lock)
-    if mistakes:
-        if directory is not None:
-            directory.close()
-        raise ConfigurationError(tuple(mistakes))
-    try:
-        root, made_root = config.root, False
-        if root is None:
-            root, made_root = directory.credentials(os.urandom)
-        if kms is None:
-            port = free_port(os.urandom)
-            embedded = provision(
-                directory.path, time.time(), os.urandom, port, config.passphrase_file
-            )
-            kms = embedded.settings
-            kes_files = kms_tls.load(kms)
-    except BaseException:
-        directory.close()
-        raise
-    return Prepared(
-        config,
-        directory,
-        root,
-        made_root,
-        kms,
-        kes_files,
-        embedded,
-        tls_files,
-        tls,
-        authorities,
-        place,
-    )
-
-
-def default_certs_dir() -> Path:
-    """
-    Where certificates lie when nobody says where: that of MinIO, if there is none of ours.
-    """
-    ours, theirs = (Path.home() / name / "certs" for name in (".kypello", ".minio"))
-    return theirs if theirs.is_dir() and not ours.is_dir() else ours
-
-
-def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
-    key, cert = certs_dir / "private.key", certs_dir / "public.crt"
-    # One without the other is a mistake, which loading them tells.
-    if not key.exists() and not cert.exists():
-        return None
-    clients = asked_of_clients(config.identity)
-    return TLSFiles(key, cert, config.cert_password, clients=clients)
 
 
 class Server(MultiService):
@@ -233,19 +119,25 @@ class Server(MultiService):
             worker=place.worker,
             workers=place.workers,
             changes=place.changes,
+            quotas=place.quotas,
         )
         disk.setServiceParent(self)
         embedded = embed(reactor, prepared, self)
-        counted = numbers(prepared.config.events.webhooks)
-        tally = make_tally(place.worker, place.workers, place.tally, counted)
-        kms = GuardedKMS(
-            CountedKMS(self._make_kms(reactor, disk), tally, reactor), disk.index, reactor
+        numbered = numbers(prepared.config.events.webhooks)
+        tally = make_tally(place.worker, place.workers, place.tally, numbered)
+        counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
+        usage = KeyUsage(
+            disk.store, disk.index, partial(accounts_key, disk.index), counted.default_key
         )
+        losses = LossReport(reactor, usage)
+        if not place.worker:
+            losses.setServiceParent(self)
+        kms = GuardedKMS(counted, disk.index, reactor, losses.lost)
         if self._kes is not None:
             self._kes.require(kms.holds)
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor, hit=partial(tally.add, "key_hits"))
+        keys = DataKeys(kms, reactor, prepared.config.reuse, partial(tally.add, "key_hits"))
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -269,26 +161,36 @@ class Server(MultiService):
             notifying.deliveries.setServiceParent(self)
         if not place.worker:
             SessionSweeper(accounts, reactor).setServiceParent(self)
+            settings = prepared.config.scanner
+            make_scanner(store, disk.index, reactor, settings, notifying.sink).setServiceParent(
+                self
+            )
         balance = None
         if place.counts >= 0:
             balance = Balance(place.worker, place.workers, place.counts)
+        self._brake = Brake(reactor, place.brake)
+        parts = Parts(
+            reactor=reactor,
+            config=prepared.config,
+            root=prepared.root,
+            disk=disk,
+            store=store,
+            rewrapping=Rewrapping(disk.store, keys, os.urandom),
+            kms=kms,
+            key_usage=usage,
+            accounts=accounts,
+            authorities=prepared.authorities,
+            balance=balance,
+            tally=tally,
+            buckets=BucketTally(tally.layout, place.worker, place.workers, place.buckets),
+            broadcast=self._broadcast,
+            events=notifying.sink,
+            brake=self._brake,
+            services={"stop": partial(_end, place), **({"restart": replace} if replace else {})},
+        )
         self._listener = Listener(
             reactor,
-            make_site(
-                reactor,
-                prepared.config,
-                prepared.root,
-                disk,
-                store,
-                kms,
-                accounts,
-                prepared.authorities,
-                balance,
-                tally,
-                self._broadcast,
-                notifying.sink,
-                {"stop": partial(_end, place), **({"restart": replace} if replace else {})},
-            ),
+            make_site(parts),
             prepared.config.host,
             prepared.config.port,
             disk.lanes,
@@ -376,6 +278,7 @@ class Server(MultiService):
             self._reloading.stop()
         # Requests that end only with the server.
         self._broadcast.end()
+        self._brake.end()
         await self._listener.stop(GRACE)
         await stop_all(self)
 

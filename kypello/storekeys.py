@@ -27,7 +27,7 @@ from kypello.kms.wire import bound
 from kypello.kmsconfig import KESSettings, StaticKeySettings, read_kms, read_passphrase_file
 from kypello.model import DataKey, KeyInfo, KMSStatus
 from kypello.objects.canary import GuardedKMS
-from kypello.service import default_certs_dir
+from kypello.prepared import default_certs_dir
 
 
 @frozen

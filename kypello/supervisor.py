@@ -29,7 +29,8 @@ from kypello.errors import KypelloError
 from kypello.http.balance import Balance
 from kypello.http.transport import open_socket
 from kypello.place import Shared
-from kypello.service import Prepared, Running, Server, embed, stop_all
+from kypello.prepared import Prepared
+from kypello.service import Running, Server, embed, stop_all
 from kypello.workerprocess import RELOAD, Assignment, WorkerService
 
 _log = Logger()

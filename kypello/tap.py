@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from kypello.banner import banner
 from kypello.config import Arguments, Config, parse_config
 from kypello.errors import ConfigurationError, KypelloError
+from kypello.prepared import prepare
 from kypello.process import notify, on_hangup
-from kypello.service import Running, prepare
+from kypello.service import Running
 from kypello.supervisor import make_server
 
 _log = Logger()

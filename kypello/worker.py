@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kypello.errors import ConfigurationError, KypelloError
+from kypello.prepared import prepare
 from kypello.process import run
-from kypello.service import Running, Server, prepare
+from kypello.service import Running, Server
 from kypello.workerprocess import RELOAD, REPLACE, RETIRE, STOP, Assignment
 
 #: How long a worker that is replaced serves on the connections that it has, in seconds: who has

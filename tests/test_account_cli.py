@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -362,9 +362,9 @@ class ArgumentTests(SyncCase):
         self.assertIn("Error: nowhere is no endpoint", err)
 
 
-class CommandTests(AdminCase):
+class CommandCase(AdminCase):
     """
-    Commands over the whole administration front.
+    A test of commands over the whole administration front.
     """
 
     def client(self, signer: Signer = ROOT) -> AdminClient:
@@ -406,6 +406,12 @@ class CommandTests(AdminCase):
         waiting = Deferred.fromCoroutine(options.run(work))
         error = self.failureResultOf(waiting, CallRefused, CommandError).value
         return str(error)
+
+
+class CommandTests(CommandCase):
+    """
+    Commands for accounts.
+    """
 
     def add_user(self, name: str) -> Signer:
         """
@@ -702,6 +708,19 @@ class ClientTests(SyncCase):
         clock.advance(PATIENCE)
         failure = self.failureResultOf(waiting, NoAnswer)
         self.assertEqual(str(failure.value), "http://host: it does not answer")
+
+    def test_cancelled(self) -> None:
+        """
+        Who is not interested any more ends a call, which is no failure of the server.
+        """
+        agent = RequestTraversalAgent(Failing(0, b""))
+        access = Access("http://host", "me", "a-secret-key")
+        client = AdminClient(access, agent, Clock(), InlineLane(), os.urandom)
+        waiting = Deferred.fromCoroutine(client.call("GET", "groups"))
+        self.assertNoResult(waiting)
+        waiting.cancel()
+        agent.flush()
+        self.failureResultOf(waiting, CancelledError)
 
 
 class Failing(Resource):

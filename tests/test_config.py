@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kypello.config import Arguments, Config, parse_config
 from kypello.errors import ConfigurationError
-from kypello.kmsconfig import KESSettings, StaticKeySettings
+from kypello.kmsconfig import KESSettings, Reuse, StaticKeySettings
 from kypello.model import Identity
 from tests.cases import SyncCase
 
@@ -326,6 +326,17 @@ class FrontTests(ConfigCase):
         self.assertEqual(self.parse(KYPELLO_ACCOUNT_ID="1" * 12).account_id, "1" * 12)
         self.assertIn("12 digits", self.mistakes(KYPELLO_ACCOUNT_ID="1" * 11))
 
+    def test_blocked_encryption(self) -> None:
+        """
+        New buckets may begin without keys of clients; what else is blocked is a mistake.
+        """
+        self.assertFalse(self.parse().blocks_customer_keys)
+        for text, blocks in (("SSE-C", True), ("NONE", False), ("", False)):
+            config = self.parse(KYPELLO_BLOCKED_ENCRYPTION_TYPES=text)
+            self.assertEqual(config.blocks_customer_keys, blocks)
+        mistakes = self.mistakes(KYPELLO_BLOCKED_ENCRYPTION_TYPES="sse-c")
+        self.assertIn("NONE or SSE-C", mistakes)
+
     def test_proxies(self) -> None:
         """
         Nobody is believed about the address of a client who is not named.
@@ -380,3 +391,40 @@ class FrontTests(ConfigCase):
         for text in ("https://*.*.example.com", "https://a b", "https://\u00e9"):
             told = self.mistakes(KYPELLO_API_CORS_ALLOW_ORIGIN=text)
             self.assertIn("MINIO_API_CORS_ALLOW_ORIGIN", told)
+
+
+class ReuseTests(ConfigCase):
+    """
+    How far data keys are used again.
+    """
+
+    def test_usual(self) -> None:
+        """
+        Without settings data keys are used again, and for longer in an outage.
+        """
+        self.assertEqual(self.parse().reuse, Reuse(300, 1_000_000, 300, 10_000, 300))
+
+    def test_given(self) -> None:
+        """
+        Each can be set, with a unit or in seconds, and turned off; they are known names.
+        """
+        config = self.parse(
+            KYPELLO_KMS_BUCKET_KEY_TIME="1h",
+            KYPELLO_KMS_BUCKET_KEY_OBJECTS="7",
+            MINIO_KMS_CACHE_TIME="90",
+            KYPELLO_KMS_CACHE_KEYS="0",
+            KYPELLO_KMS_CACHE_OUTAGE_TIME="2m",
+        )
+        self.assertEqual(config.reuse, Reuse(3600, 7, 90, 0, 120))
+        self.assertEqual(config.warnings, ())
+
+    def test_mistakes(self) -> None:
+        """
+        What is no time, or no number, or too much, is a mistake each.
+        """
+        for name, values in (
+            ("KYPELLO_KMS_BUCKET_KEY_TIME", ("soon", "-1s", "1.5h", "8000h")),
+            ("KYPELLO_KMS_CACHE_KEYS", ("many", "-1", "10000000000")),
+        ):
+            for value in values:
+                self.assertIn(f"{name} must be", self.mistakes(**{name: value}))

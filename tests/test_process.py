@@ -7,6 +7,8 @@ Tests for ``kypello.process``.  Running and stopping are in ``tests/integration`
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -57,6 +59,48 @@ class NotifyTests(SyncCase):
         """
         self.patch(os, "environ", {})
         notify("READY=1")
+
+
+class MemoryTests(SyncCase):
+    """
+    ``lock_memory`` keeps a process out of swap.
+    """
+
+    def run_code(self, code: str) -> list[str]:
+        """
+        Run Python, and then tell how many kilobytes are locked; words of what it prints.
+        """
+        tell = 'print(*[x for x in open("/proc/self/status") if x.startswith("VmLck")])'
+        done = subprocess.run(
+            [sys.executable, "-c", f"from kypello.process import lock_memory\n{code}\n{tell}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout.split()
+
+    def test_locked(self) -> None:
+        """
+        It says that all is locked when it is, and that nothing is when it is not; what the process
+        takes later is locked too.
+        """
+        told, _name, size, _unit = self.run_code("print(lock_memory()); more = b'x' * 50_000_000")
+        self.assertEqual(told == "True", int(size) > 49_000)
+
+    def test_not_allowed(self) -> None:
+        """
+        A process that may lock a little locks nothing, and gets memory later.
+        """
+        told, _name, size, _unit = self.run_code(
+            "import os, resource\n"
+            "resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))\n"
+            "os.getuid() or os.setuid(65534)\n"
+            # Who changes its user may not look at itself any more.
+            "import ctypes; ctypes.CDLL(None).prctl(4, 1)\n"
+            "print(lock_memory()); more = b'x' * 50_000_000"
+        )
+        self.assertEqual((told, size), ("False", "0"))
 
 
 class HangupTests(AsyncCase):

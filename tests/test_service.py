@@ -21,7 +21,8 @@ from kypello.config import Config
 from kypello.errors import ConfigurationError
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
-from kypello.service import Prepared, Running, default_certs_dir, prepare
+from kypello.prepared import Prepared, default_certs_dir, prepare
+from kypello.service import Running
 from kypello.supervisor import make_server
 from tests.cases import AsyncCase, SyncCase
 from tests.kes.certificates import certificate, key_pem, new_key, pem

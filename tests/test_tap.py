@@ -79,7 +79,9 @@ class TapTests(TapCase):
         )
         self.assertIsInstance(server.prepared.kms, StaticKeySettings)
         names = [type(service).__name__ for service in server]
-        self.assertEqual(names, ["LogFeed", "DiskStore", "KeyWatch", "SessionSweeper"])
+        self.assertEqual(
+            names, ["LogFeed", "DiskStore", "LossReport", "KeyWatch", "SessionSweeper"]
+        )
 
     def test_supervisor(self) -> None:
         """
@@ -99,7 +101,16 @@ class TapTests(TapCase):
         server = self.checked(makeService(self.options(str(self.directory))))
         names = [type(service).__name__ for service in server]
         self.assertEqual(
-            names, ["LogFeed", "DiskStore", "KeyServer", "KESClient", "KeyWatch", "SessionSweeper"]
+            names,
+            [
+                "LogFeed",
+                "DiskStore",
+                "KeyServer",
+                "KESClient",
+                "LossReport",
+                "KeyWatch",
+                "SessionSweeper",
+            ],
         )
 
     def test_mistakes(self) -> None:

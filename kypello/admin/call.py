@@ -28,8 +28,11 @@ from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import BUILTIN, KeyInfo
 from kypello.identityconfig import IdentitySettings
-from kypello.interfaces import IKMS, ILanes, IObjectStore
+from kypello.interfaces import IKMS, ILanes, IObjectStore, IRewrapping
 from kypello.model import Identity, Kind, Question
+from kypello.objects.keyusage import KeyUsage
+from kypello.scanner.over import Over
+from kypello.scanner.usage import Usage
 
 _Document = TypeVar("_Document")
 _NO_SERVICES: Mapping[str, Callable[[], object]] = {}
@@ -48,7 +51,10 @@ class AdminFront:
     :ivar directory: The data directory, whose space is told.
     :ivar started: When the server did, in seconds since the epoch.
     :ivar version: Of the server, for people.
-    :ivar services: How the server is stopped (``stop``) or started again (``restart``): called
+    :ivar usage: What buckets hold.
+    :ivar over: What of it is over.
+    :ivar services: How the server is stopped (``stop``), started again (``restart``), or requests
+        wait (``freeze``, ``unfreeze``): called
         before the answer is sent, which has to be sent all the same.  What is not there is done
         by what runs the server.
     :ivar identity: Who else says who somebody is.
@@ -56,6 +62,9 @@ class AdminFront:
     :ivar broadcast: What happens in the server; ``None`` when that is not told.
     :ivar node: What the server is called where it tells that.
     :ivar targets: Where events are sent.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
+    :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -71,6 +80,8 @@ class AdminFront:
     directory: Path
     started: float
     version: str
+    usage: Usage
+    over: Over
     services: Mapping[str, Callable[[], object]] = _NO_SERVICES
     identity: IdentitySettings = field(factory=IdentitySettings)
     proxies: Sequence[Network] = ()
@@ -78,6 +89,9 @@ class AdminFront:
     broadcast: Broadcast | None = None
     node: str = ""
     targets: Sequence[Target] = ()
+    rewrapping: IRewrapping | None = None
+    key_usage: KeyUsage | None = None
+    key_calls: Callable[[], Mapping[str, object]] = dict
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

@@ -71,7 +71,35 @@ async def key_status(call: Call) -> Response:
         return json_response(told)
     if opened != key.plaintext:
         told["decryption-error"] = "The generated and the decrypted data key do not match"
+        return json_response(told)
+    # Others answer in its place; whoever looks at the key wants to know all the same.
+    left_out = [
+        f"{endpoint.url}: {endpoint.refused[name]}"
+        for endpoint in (await kms.status()).endpoints
+        if name in endpoint.refused
+    ]
+    if left_out:
+        told["decryption-error"] = "; ".join(left_out)
     return json_response(told)
+
+
+async def metrics(call: Call) -> Response:
+    """
+    How many calls of the key service there were, how they ended, and how long they took.
+    """
+    await call.require("kms:Metrics")
+    _kms(call)
+    return json_response(call.front.key_calls())
+
+
+async def version(call: Call) -> Response:
+    """
+    The version of the key service: of the first endpoint that tells its own.
+    """
+    await call.require("kms:Version")
+    told = [endpoint.version for endpoint in (await _kms(call).status()).endpoints]
+    # A key of the environment has no service but this server.
+    return json_response({"version": next(filter(None, told), call.front.version)})
 
 
 def tell_status(status: KMSStatus) -> dict[str, Any]:

@@ -1,21 +1,13 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-What clients ask for as a matter of course, and what this server has none of: quotas, tiers, jobs,
-sites, disks to heal.
+What clients ask for as a matter of course, and what this server has none of: tiers, jobs, sites,
+disks to heal.
 """
 
 from kypello.admin.call import Call
 from kypello.admin.wire import json_response, tell_time
 from kypello.http.response import Response
-
-
-async def quota(call: Call) -> Response:
-    """
-    The quota of a bucket: none.
-    """
-    await call.front.store.bucket(call.named("bucket"))
-    return json_response({"quota": 0, "size": 0, "rate": 0, "requests": 0})
 
 
 async def replication(call: Call) -> Response:

@@ -16,13 +16,11 @@ _SET_AT_START = (
     "The configuration is set on the command line and in the environment (KYPELLO_..., MINIO_...)"
     " and holds from the next start: see kypello server --help."
 )
-_QUOTAS = "There are no quotas for buckets."
 _REPLICATION = "Objects are not replicated to other servers."
 _SITES = "Accounts and buckets are not replicated between sites."
 _TIERS = "There is no other storage that objects could move to."
 _JOBS = "There are no batch jobs."
 _POOLS = "The server keeps its data in one directory: there are no pools."
-_COUNTS = "Objects are not counted: that would take to list all of them."
 _DIAGNOSIS = "The server makes no profiles and measures nothing by itself: see docs/performance.md."
 _BUCKETS = "Buckets are set up by the S3 API."
 _PROVIDERS = "Providers of identities are set up on the command line and in the environment."
@@ -62,7 +60,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " DELETE clear-config-history-kv, PUT restore-config-history-kv",
         _SET_AT_START,
     ),
-    **_admin("PUT set-bucket-quota", _QUOTAS),
     **_admin(
         "PUT set-remote-target, DELETE remove-remote-target, POST replication/diff,"
         " GET replication/mrf, GET bandwidth",
@@ -83,7 +80,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " POST rebalance/start, GET rebalance/status, POST rebalance/stop",
         _POOLS,
     ),
-    **_admin("GET datausageinfo", _COUNTS),
     **_admin(
         "POST profile, POST profiling/start, GET profiling/download, POST speedtest,"
         " POST speedtest/object, POST speedtest/drive, POST speedtest/net, POST speedtest/site,"
@@ -96,7 +92,7 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     **_admin("GET top/locks, POST force-unlock", _LOCKS),
     **_admin("POST update", "The server is updated by what installed it."),
     **_admin(
-        "GET /minio/kms/v1/metrics, GET /minio/kms/v1/apis, GET /minio/kms/v1/version",
+        "GET /minio/kms/v1/apis",
         _KEY_SERVICE,
     ),
 }

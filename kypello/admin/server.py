@@ -3,12 +3,13 @@
 """
 The server as a whole, by the administration API: how it is, what it holds, how it ends.
 
-Objects are counted nowhere as they come and go.  What depends on their number, and is not cheap to
-find out, is left out rather than told as zero.
+Objects are counted by who walks over all of them, now and then.  What is not known yet is left out
+rather than told as zero.
 """
 
 import os
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,7 +17,6 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from kypello.admin.call import AdminFront, Call
-from kypello.admin.counting import count
 from kypello.admin.errors import invalid_argument, not_offered, text_of
 from kypello.admin.kms import tell_status
 from kypello.admin.wire import json_response, tell_update
@@ -24,13 +24,18 @@ from kypello.errors import KypelloError, StorageFailed
 from kypello.http.response import Response
 from kypello.model import BucketInfo, Kind, Question
 from kypello.policy.canned import CANNED
+from kypello.scanner.usage import BucketUsage, Total
 
 #: What programs know a server on one file system by.
 _BACKEND = "FS"
 _BACKEND_NUMBER = 1
 
-_SERVICE_ACTIONS = {"restart": "admin:ServiceRestart", "stop": "admin:ServiceStop"}
-_FREEZING = frozenset({"freeze", "unfreeze"})
+_SERVICE_ACTIONS = {
+    "restart": "admin:ServiceRestart",
+    "stop": "admin:ServiceStop",
+    "freeze": "admin:ServiceFreeze",
+    "unfreeze": "admin:ServiceFreeze",
+}
 
 
 @frozen
@@ -65,14 +70,12 @@ async def info(call: Call) -> Response:
     front, request = call.front, call.head
     host = request.header("host") or ""
     drive = await _drive(front)
-    counted = await count(front.store, await front.store.buckets())
+    counted = await _counted(front)
     return json_response(
         {
             "mode": "online",
             "region": front.shown_region,
             **counted,
-            "versions": {"error": "versions are not counted"},
-            "deletemarkers": {"error": "delete markers are not counted"},
             "services": await _services(front),
             "sqsARN": [target.arn for target in front.targets],
             "backend": {"backendType": _BACKEND, "onlineDisks": 1, "offlineDisks": 0},
@@ -92,6 +95,43 @@ async def info(call: Call) -> Response:
                     "runtime_version": f"Python {platform.python_version()}",
                 }
             ],
+        }
+    )
+
+
+async def usage(call: Call) -> Response:
+    """
+    What the buckets hold, as far as they have been counted.
+    """
+    front = call.front
+    buckets = await front.store.buckets()
+    total = await front.usage.total(buckets)
+    space: _Space = await front.lanes.lane().run(_space, str(front.directory))
+    sizes = {name: usage.size for name, usage in total.by_bucket.items()}
+    return json_response(
+        {
+            "lastUpdate": tell_update(max(_ends(total), default=None)),
+            "objectsCount": total.objects,
+            "versionsCount": total.versions,
+            "deleteMarkersCount": total.markers,
+            "objectsTotalSize": total.size,
+            "objectsReplicationInfo": None,
+            "bucketsCount": len(buckets),
+            "bucketsUsageInfo": {
+                name: {
+                    "size": usage.size,
+                    "objectsCount": usage.objects,
+                    "versionsCount": usage.versions,
+                    "deleteMarkersCount": usage.markers,
+                    "objectsSizesHistogram": usage.size_histogram(),
+                    "objectsVersionsHistogram": usage.stack_histogram(),
+                }
+                for name, usage in total.by_bucket.items()
+            },
+            "bucketsSizes": sizes,
+            "capacity": space.total,
+            "freeCapacity": space.available,
+            "usedCapacity": space.used,
         }
     )
 
@@ -124,12 +164,9 @@ async def account_info(call: Call) -> Response:
 
 async def service(call: Call) -> Response:
     """
-    Stop the server, or start it again.
+    Stop the server, start it again, or let requests of S3 wait (``freeze``) and go on.
     """
     action, front = call.parameter("action"), call.front
-    if action in _FREEZING:
-        await call.require("admin:ServiceFreeze")
-        raise not_offered("Requests cannot be frozen: stop the server to end them all.")
     needed = _SERVICE_ACTIONS.get(action)
     if needed is None:
         raise invalid_argument("There is no such action.")
@@ -145,6 +182,31 @@ async def service(call: Call) -> Response:
         perform()
     results = [{"host": call.head.header("host") or ""}]
     return json_response({"action": action, "dryRun": rehearsal, "results": results})
+
+
+async def _counted(front: AdminFront) -> dict[str, Any]:
+    """
+    The buckets and what they hold.
+
+    Clients show all of it or none, and nothing as zero: so all of it is left out as long as a
+    bucket was never counted.
+    """
+    buckets = await front.store.buckets()
+    total = await front.usage.total(buckets)
+    if total.since is None:
+        reason = {"error": "what there is has not been counted yet"}
+        return dict.fromkeys(("buckets", "objects", "versions", "deletemarkers", "usage"), reason)
+    return {
+        "buckets": {"count": len(buckets)},
+        "objects": {"count": total.objects},
+        "versions": {"count": total.versions},
+        "deletemarkers": {"count": total.markers},
+        "usage": {"size": total.size},
+    }
+
+
+def _ends(total: Total) -> Iterator[int]:
+    return (usage.ended for usage in total.by_bucket.values())
 
 
 def _backend() -> dict[str, Any]:
@@ -207,10 +269,24 @@ async def _tell_bucket(call: Call, bucket: BucketInfo) -> dict[str, Any] | None:
     write = await _may(call, bucket, "s3:PutObject", f"{name}/*")
     if not (read or write):
         return None
+    counted = await call.front.usage.of(bucket) if read else None
     return {
         "name": name,
+        **({} if counted is None else _held(counted)),
         "created": tell_update(bucket.created),
         "access": {"read": read, "write": write},
+    }
+
+
+def _held(counted: BucketUsage) -> dict[str, Any]:
+    """
+    What a bucket holds.
+    """
+    return {
+        "size": counted.size,
+        "objects": counted.objects,
+        "objectHistogram": counted.size_histogram(),
+        "objectsVersionsHistogram": counted.stack_histogram(),
     }
 
 

@@ -4,12 +4,12 @@
 The arguments of the commands for accounts.
 """
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kypello.admincli import archives, keys, policies, users
+from kypello.admincli import archives, buckets, keys, kms, policies, rotation, users
 from kypello.admincli.target import DEFAULT_ENDPOINT
 from kypello.admincli.work import Work
 
@@ -20,6 +20,9 @@ GROUPS = {
     "policy": "what users and groups may do",
     "key": "access keys that act for a user",
     "iam": "all accounts in one file: move in, move out",
+    "bucket": "what becomes of the objects in a bucket",
+    "encrypt": "what is encrypted: verify it, or give it other keys",
+    "kms": "master keys: what needs them, and whether the key servers can be used",
 }
 
 _EXAMPLES = {
@@ -61,6 +64,38 @@ Examples:
       What would come from this server, or from MinIO's mc admin cluster iam export?
   kypello iam import --old-root admin accounts.zip
       Keys of admin, the root user there, become keys of the root user here.
+""",
+    "bucket": """\
+Examples:
+  kypello bucket expiring photos
+      What do the rules of its lifecycle remove in the next round?  Nothing is removed.
+  kypello bucket expiring --at 2027-01-31 photos
+      And of what there is now, until then?
+""",
+    "encrypt": """\
+Examples:
+  kypello encrypt rotate --all --to key-2027 --dry-run
+      How many versions have another master key?
+  kypello encrypt rotate --all --to key-2027 --resume progress.json
+      Move all of them, also the keys of buckets and accounts; then the old key can be deleted.
+  kypello encrypt rotate photos/2026 --from key-2025 --to key-2027 --rate 200
+  kypello encrypt rotate photos --to key-2027 --again
+      The key has the same name, and another version: seal everything with that.
+
+Nothing that clients see changes but the encryption: no content is written, but with
+--encrypt-plain. Ended at any time, it can be run again: what is done is left.
+
+Exit code: 1 also when something was left: what cannot be opened, or an unfinished upload.
+""",
+    "kms": """\
+Examples:
+  kypello kms usage
+      What needs each master key, by buckets.
+  kypello kms usage old-key
+      May it be deleted?
+  kypello kms doctor /srv/objects
+      Check the settings of a server, its key servers and the keys that its data needs; see
+      kypello kms doctor --help.
 """,
 }
 
@@ -157,6 +192,51 @@ def _status(word: str) -> _Arguments:
     return lambda one: one.set_defaults(status=word)
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise ArgumentTypeError(f"{text} is no number of versions in a second")
+    return rate
+
+
+def _rotation(one: ArgumentParser) -> None:
+    one.add_argument(
+        "target", metavar="BUCKET[/PREFIX]", nargs="?", help="whose objects get other keys"
+    )
+    one.add_argument("--all", action="store_true", help="those of all buckets, and the accounts")
+    one.add_argument("--to", metavar="KEY", help="the master key; default that of the server")
+    one.add_argument(
+        "--from", dest="source", metavar="KEY", help="only what is under this master key"
+    )
+    one.add_argument(
+        "--type", choices=("sse-s3", "sse-kms"), help="another kind of encryption, too"
+    )
+    one.add_argument(
+        "--context", metavar="JSON", help="what keys of SSE-KMS are bound to; default as it is"
+    )
+    one.add_argument(
+        "--again", action="store_true", help="also what is under the key: it has another version"
+    )
+    one.add_argument(
+        "--encrypt-plain",
+        action="store_true",
+        help="encrypt what is not, by writing it again; where there are versions, as a new one",
+    )
+    one.add_argument("--dry-run", action="store_true", help="change nothing; count")
+    one.add_argument(
+        "--rate", metavar="N", type=_rate, default=0.0, help="change no more in a second"
+    )
+    one.add_argument(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="keep in FILE how far it has come, and go on from there; removed at the end",
+    )
+
+
 def _details(one: ArgumentParser) -> None:
     one.add_argument(
         "--policy", dest="policy_file", metavar="FILE", help="what it may do at most, in JSON"
@@ -171,6 +251,8 @@ _GROUP = _argument("name", metavar="GROUP")
 _POLICY = _argument("name", metavar="POLICY")
 _KEY = _argument("key", metavar="KEY")
 _ARCHIVE = _argument("archive", metavar="FILE", type=Path, help="a zip of this server or MinIO's")
+
+_ANY_KEY = _argument("key", metavar="KEY", nargs="?", help="a master key; default all")
 
 _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
     ("user", "add", "make a user, or set the secret key", users.add_user, (_USER, _secret(True))),
@@ -309,4 +391,16 @@ _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
             ),
         ),
     ),
+    (
+        "bucket",
+        "expiring",
+        "tell what its lifecycle removes, without removing it",
+        buckets.show_expiring,
+        (
+            _argument("name", metavar="BUCKET"),
+            _argument("--at", metavar="TIME", help="as if it were then, as 2027-01-31T00:00:00Z"),
+        ),
+    ),
+    ("encrypt", "rotate", "give what is stored other master keys", rotation.rotate, (_rotation,)),
+    ("kms", "usage", "count what needs a master key", kms.usage, (_ANY_KEY,)),
 )

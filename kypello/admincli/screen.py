@@ -6,6 +6,7 @@ What the commands for accounts print: plain text for people, JSON for scripts.
 
 import json
 from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 from typing import TextIO
 
 from attrs import define
@@ -72,6 +73,24 @@ class Screen:
         Print a policy.
         """
         self._print(json.dumps(value, indent=None if self.json else 2))
+
+    @property
+    def is_terminal(self) -> bool:
+        """
+        Whether a line can be shown that the next one replaces.
+        """
+        return self._err.isatty()
+
+    def status(self, line: str) -> None:
+        """
+        Show a line on a terminal, in place of the one before.
+
+        :param line: Empty to remove that.
+        """
+        if self.is_terminal:
+            width = get_terminal_size().columns - 1
+            shown = text(line)[:width] if line else ""
+            print(f"\r\x1b[K{shown}", end="", file=self._err, flush=True)
 
     def note(self, sentence: str) -> None:
         """

@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 _TIMESTAMP = re.compile("([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 
 
@@ -52,6 +56,26 @@ def read_http_date(text: str) -> int | None:
     except (ValueError, OverflowError):
         # A year may have any number of digits.
         return None
+
+
+def read_iso_date(text: str) -> int | None:
+    """
+    Read a date and time of day with its offset (RFC 3339), in nanoseconds since the epoch; parts of
+    a millisecond count as a whole one, as answers tell no more.
+
+    :return: ``None`` for anything else.
+    """
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return None
+    second, fraction, offset = found.groups()
+    try:
+        moment = datetime.fromisoformat(second + offset.replace("Z", "+00:00"))
+        seconds = int(moment.timestamp())
+    except (ValueError, OverflowError):
+        return None
+    milliseconds = -(-int((fraction or "0").ljust(9, "0")) // 1_000_000)
+    return seconds * 1_000_000_000 + milliseconds * 1_000_000
 
 
 def server_time(now: float) -> str:

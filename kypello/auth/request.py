@@ -30,6 +30,7 @@ class RequestHead:
     :ivar peer: The address of the peer, for logs and policies.
     :ivar host_bucket: The bucket that the host names, which the path then does not; empty when
         the path names it.
+    :ivar tls_version: Such as ``1.3``; empty when the request did not come over TLS.
     """
 
     method: str
@@ -39,6 +40,7 @@ class RequestHead:
     secure: bool = False
     peer: str = ""
     host_bucket: str = ""
+    tls_version: str = ""
 
     _fields: Mapping[str, str] = field(init=False, repr=False, eq=False)
     _parameters: Mapping[str, str] = field(init=False, repr=False, eq=False)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from kypello.accessconfig import Network
-from kypello.auth.dates import parse_timestamp
+from kypello.auth.dates import parse_timestamp, read_iso_date
 from kypello.auth.request import RequestHead
 from kypello.auth.source import source_address
 
@@ -59,11 +59,12 @@ _RENAMED: Mapping[str, str] = MappingProxyType(
         "aws:useragent": "user-agent",
         "s3:if-match": "if-match",
         "s3:if-none-match": "if-none-match",
-        "s3:object-lock-mode": "x-amz-object-lock-mode",
-        "s3:object-lock-retain-until-date": "x-amz-object-lock-retain-until-date",
-        "s3:object-lock-legal-hold": "x-amz-object-lock-legal-hold",
     }
 )
+
+_LOCK = "s3:object-lock-"
+_REMAINING = "remaining-retention-days"
+_DAY = 24 * 3600 * 10**9
 
 
 @frozen(eq=False)
@@ -76,7 +77,10 @@ class RequestValues:
     :ivar kind: How it came: ``REST-HEADER``, ``REST-QUERY-STRING`` or ``POST``; empty for an
         anonymous request.
     :ivar tags: The tags that a form brings; ``None`` to look at the header.
+    :ivar lock: The words of a lock that a document brings, by what follows
+        ``x-amz-object-lock-`` in headers; ``None`` to look at these.
     :ivar proxies: Whose word about the client's address is taken.
+    :ivar told: What else a document tells, by condition key.
     """
 
     head: RequestHead
@@ -85,6 +89,8 @@ class RequestValues:
     kind: str
     proxies: Sequence[Network] = ()
     tags: Mapping[str, str] | None = None
+    lock: Mapping[str, str] | None = None
+    told: Mapping[str, str] = MappingProxyType({})
 
     def __call__(self, name: str) -> Sequence[str] | None:
         """
@@ -95,12 +101,16 @@ class RequestValues:
         compute = _COMPUTED.get(name)
         if compute is not None:
             value = compute(self)
+        elif name in self.told:
+            value = self.told[name]
         elif name in _PARAMETERS:
             value = self.head.parameter(_PARAMETERS[name])
         elif name in _RENAMED:
             value = self.head.header(_RENAMED[name])
         elif name.startswith(_REQUEST_TAG):
             value = self._tags().get(name.removeprefix(_REQUEST_TAG))
+        elif name.startswith(_LOCK):
+            value = self._lock(name.removeprefix(_LOCK))
         elif name == "s3:requestobjecttagkeys":
             return tuple(self._tags()) or None
         else:
@@ -108,6 +118,16 @@ class RequestValues:
             known = service == "s3" and header in _HEADERS
             value = self.head.header(header) if known else None
         return None if value is None else (value,)
+
+    def _lock(self, name: str) -> str | None:
+        if name == _REMAINING:
+            stated = self._lock("retain-until-date")
+            until = None if stated is None else read_iso_date(stated)
+            # Days that have begun count.
+            return None if until is None else str(-((int(self.now * 1e9) - until) // _DAY))
+        if self.lock is not None:
+            return self.lock.get(name)
+        return self.head.header(f"x-amz-object-lock-{name}")
 
     def _tags(self) -> Mapping[str, str]:
         if self.tags is not None:
@@ -134,6 +154,7 @@ _COMPUTED: Mapping[str, Callable[[RequestValues], str | None]] = MappingProxyTyp
     {
         "aws:sourceip": lambda values: source_address(values.head, values.proxies),
         "aws:securetransport": lambda values: "true" if values.head.secure else "false",
+        "s3:tlsversion": lambda values: values.head.tls_version or None,
         "aws:currenttime": lambda values: _moment(values.now),
         "aws:epochtime": lambda values: str(int(values.now)),
         "s3:signatureversion": lambda values: values.signature or None,

@@ -25,6 +25,7 @@ KEY_SIZE = 32
 SEAL_ALGORITHM = "DAREv2-HMAC-SHA256"
 
 _SEALED_SIZE = KEY_SIZE + dare.OVERHEAD
+_WRAPPING = "Kypello wrapped key"
 
 
 class Domain(StrEnum):
@@ -78,14 +79,20 @@ def generate_object_key(external_key: bytes, random: Random) -> bytes:
 
 
 def seal_object_key(
-    external_key: bytes, object_key: bytes, domain: Domain, path: str, random: Random
+    external_key: bytes,
+    object_key: bytes,
+    domain: Domain,
+    path: str,
+    random: Random,
+    iv: bytes | None = None,
 ) -> SealedObjectKey:
     """
     Encrypt an object key and bind it to its domain and path.
 
     :param path: See :func:`object_path`.
+    :param iv: That of an object whose key is sealed anew; ``None`` for a new object.
     """
-    iv = random(KEY_SIZE)
+    iv = random(KEY_SIZE) if iv is None else iv
     kek = _key_encryption_key(external_key, iv, domain, path)
     return SealedObjectKey(domain, iv, dare.encrypt(kek, random(dare.NONCE_SIZE), object_key))
 
@@ -117,6 +124,25 @@ def derived_key(key: bytes, label: str) -> bytes:
     A key for one purpose; those of two labels tell nothing of each other.
     """
     return hmac.digest(key, label.encode(), "sha256")
+
+
+def wrap_key(data_key: bytes, key: bytes, random: Random) -> bytes:
+    """
+    Encrypt a key that stays the same under another data key.
+    """
+    return dare.encrypt(derived_key(data_key, _WRAPPING), random(dare.NONCE_SIZE), key)
+
+
+def unwrap_key(data_key: bytes, wrapped: bytes) -> bytes:
+    """
+    Decrypt what :func:`wrap_key` gave.
+
+    :raises NotAuthentic: Another data key, or other bytes.
+    """
+    try:
+        return dare.decrypt(derived_key(data_key, _WRAPPING), wrapped)
+    except NotAuthentic:
+        raise NotAuthentic("wrapped key") from None
 
 
 def context_bytes(context: Mapping[str, str]) -> bytes:

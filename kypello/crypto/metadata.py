@@ -3,8 +3,8 @@
 """
 The metadata entries that tell how an object is encrypted.
 
-Their names and values are MinIO's, but for one of our own: it marks an object whose data key
-belongs to the bucket.
+Their names and values are MinIO's, but for two of our own: they mark an object whose data key
+belongs to the bucket, and one whose ETag is older than its encryption.
 """
 
 from base64 import b64decode, b64encode
@@ -36,6 +36,7 @@ _ALGORITHM = f"{_PREFIX}Seal-Algorithm"
 _DATA_KEY = f"{_PREFIX}S3-Kms-Sealed-Key"
 _CONTEXT = f"{_PREFIX}Context"
 _BUCKET_KEY = "X-Kypello-Internal-Server-Side-Encryption-Bucket-Key"
+_OPAQUE = "X-Kypello-Internal-Server-Side-Encryption-Opaque-Etag"
 
 # The first of these that is present tells the domain.
 _SEALED_KEYS = {
@@ -43,7 +44,7 @@ _SEALED_KEYS = {
     Domain.SSE_S3: f"{_PREFIX}S3-Sealed-Key",
     Domain.SSE_C: f"{_PREFIX}Sealed-Key",
 }
-_NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY} | set(
+_NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY, _OPAQUE} | set(
     _SEALED_KEYS.values()
 )
 
@@ -59,6 +60,8 @@ class KeyRecord:
     :ivar bucket_key: Whether the data key is bound to the bucket only, not to the object; then
         there is no *context*.
     :ivar multipart: Whether the content was encrypted part by part.
+    :ivar opaque: Whether the ETag is no digest of the content although SSE-S3 would have it so, as
+        it was given with another encryption.
     """
 
     object_key: SealedObjectKey
@@ -67,6 +70,7 @@ class KeyRecord:
     context: Mapping[str, str] | None = None
     bucket_key: bool = False
     multipart: bool = False
+    opaque: bool = False
 
 
 def is_encrypted(entries: Mapping[str, str]) -> bool:
@@ -106,7 +110,18 @@ def write_entries(record: KeyRecord) -> dict[str, str]:
         entries[_BUCKET_KEY] = "true"
     if record.multipart:
         entries[MULTIPART] = ""
+    if record.opaque:
+        entries[_OPAQUE] = "true"
     return entries
+
+
+def replace_entries(entries: Mapping[str, str], record: KeyRecord) -> dict[str, str]:
+    """
+    The entries of an object whose key is sealed anew: those of *record*, and what *entries* tell
+    beside the encryption.
+    """
+    others = {name: value for name, value in entries.items() if name not in _NAMES}
+    return {**others, **write_entries(record)}
 
 
 def read_entries(entries: Mapping[str, str]) -> KeyRecord:
@@ -137,6 +152,7 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
             _context(entries),
             _BUCKET_KEY in entries,
             MULTIPART in entries,
+            _OPAQUE in entries,
         )
     except (KeyError, ValueError) as error:
         raise NotAuthentic(f"metadata: {error}") from None
@@ -158,15 +174,15 @@ def shown_sealing(entries: Mapping[str, str], key_id: str = "") -> Sealing | Non
     if domain is None or name is None:
         return None
     if domain is Domain.SSE_S3:
-        return _sse_s3(name)
+        return _sse_s3(name, opaque=_OPAQUE in entries)
     return Sealing(
         "aws:kms", key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
     )
 
 
 @lru_cache(maxsize=256)
-def _sse_s3(key_name: str) -> Sealing:
-    return Sealing("AES256", key_name)
+def _sse_s3(key_name: str, *, opaque: bool) -> Sealing:
+    return Sealing("AES256", key_name, opaque=opaque)
 
 
 def _shown_context(entries: Mapping[str, str]) -> Mapping[str, str]:

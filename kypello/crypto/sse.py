@@ -5,6 +5,7 @@ Server-side encryption as a value, and which one applies to a write.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -17,6 +18,9 @@ SSEAlgorithm: TypeAlias = Literal["AES256", "aws:kms"]
 
 #: The bucket setting that holds a default encryption.
 SETTING = "encryption"
+
+#: The bucket setting that is there when new content must not have keys of clients.
+BLOCKED = "blocked-encryption"
 
 # "arn:aws:kms:NAME", the form of MinIO; "arn:aws:kms:region:account:key/NAME"; "alias/NAME",
 # or the plain name.  What no KMS takes for a name is not guessed at.
@@ -61,7 +65,7 @@ class ServerSideEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encryption_for(
-    request: EncryptionRequest | None, bucket: bytes | None, auto: bool
+    request: EncryptionRequest | None, settings: Mapping[str, bytes], auto: bool
 ) -> EncryptionRequest | None:
     """
     Tell which encryption applies: what the client wants, else the bucket, else the server.
@@ -69,13 +73,17 @@ def encryption_for(
     In the answer ``bucket_key`` is decided: objects with ``AES256`` share data keys as far as
     the server lets them.
 
-    :param bucket: The bucket setting :data:`SETTING`, when there is one.
+    :param settings: Of the bucket: :data:`SETTING` and :data:`BLOCKED` count, if they are there.
     :param auto: Whether the server encrypts everything by itself.
-    :raises Refused: The client wants an encryption that is not served, or gave no key to it.
+    :raises Refused: The client wants an encryption that is not served, or that the bucket blocks
+        (``AccessDenied``), or gave no key to it.
     :raises Damaged: The bucket setting is needed and unreadable; nothing is written in clear
         then.
     """
+    bucket = settings.get(SETTING)
     if request is not None:
+        if request.algorithm == SSE_C:
+            check_blocked(settings)
         return _requested(request, bucket)
     if bucket is not None:
         default = ServerSideEncryption.from_bytes(bucket)
@@ -83,6 +91,16 @@ def encryption_for(
             return EncryptionRequest("aws:kms", default.key_id, {}, default.bucket_key)
         return EncryptionRequest("AES256", bucket_key=True)
     return EncryptionRequest("AES256", bucket_key=True) if auto else None
+
+
+def check_blocked(settings: Mapping[str, bytes]) -> None:
+    """
+    See that a bucket takes content with keys of clients.
+
+    :raises Refused: ``AccessDenied``.
+    """
+    if BLOCKED in settings:
+        raise Refused("AccessDenied", "Access Denied.")
 
 
 def _requested(request: EncryptionRequest, bucket: bytes | None) -> EncryptionRequest:
@@ -114,6 +132,18 @@ def master_key_name(key_id: str) -> str:
     if found is None:
         raise Refused("InvalidRequest", "The specified KMS KeyID contains unsupported characters")
     return found["name"]
+
+
+def key_spellings(key_id: str) -> tuple[str, ...]:
+    """
+    A master key as a client has named it, and in the other forms in which a policy may name it:
+    who denies a key denies it in each.
+    """
+    try:
+        name = master_key_name(key_id)
+    except Refused:
+        return (key_id,)
+    return tuple(dict.fromkeys((key_id, name, f"arn:aws:kms:{name}")))
 
 
 def no_customer_key() -> Refused:

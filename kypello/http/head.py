@@ -27,6 +27,7 @@ def read_head(request: StreamingRequest, host_bucket: str = "") -> RequestHead:
         request.isSecure(),
         host_of(request.client),
         host_bucket,
+        request.tls_version,
     )
 
 

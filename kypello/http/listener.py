@@ -98,6 +98,15 @@ class Listener:
             self._tls.loaded = loaded
             _log.info("the TLS files have changed and are in use")
 
+    def use(self, files: TLSFiles, loaded: Loaded) -> None:
+        """
+        Use other TLS files, for connections that come from now on.
+
+        :param loaded: What was read from them.
+        """
+        assert self._tls is not None
+        self._files, self._tls.loaded = files, loaded
+
     async def retire(self) -> None:
         """
         Leave new connections to other processes, and answer one more request on each that is here.

@@ -44,6 +44,7 @@ class StreamingRequest(Request):
     answered = 0.0
     aborted = False
     _operation = "-"
+    _subject = ""
 
     def __init__(self, channel: "StreamingChannel", head: Head) -> None:
         """
@@ -84,6 +85,21 @@ class StreamingRequest(Request):
                 self.site.observer.named(self._operation, name)
             self._operation = name
 
+    @property
+    def subject(self) -> str:
+        """
+        What the request is about, for who counts by that; set by the front once, when it knows the
+        operation and that there is such a thing.
+        """
+        return self._subject
+
+    @subject.setter
+    def subject(self, name: str) -> None:
+        if not self.aborted:
+            self._subject = name
+            if self.site.observer is not None:
+                self.site.observer.about(self._operation, name)
+
     @cached_property
     def requestHeaders(self) -> Headers:  # type: ignore[override]
         """
@@ -120,6 +136,16 @@ class StreamingRequest(Request):
         Whether the connection is encrypted.
         """
         return self.channel is not None and self.channel.isSecure()
+
+    @property
+    def tls_version(self) -> str:
+        """
+        The version of TLS that the connection has, such as ``1.3``; empty without TLS.
+        """
+        if self.channel is None or not self.isSecure():
+            return ""
+        handle = getattr(self.channel.transport, "getHandle", None)
+        return "" if handle is None else handle().get_protocol_version_name().removeprefix("TLSv")
 
     def getCookie(self, key: bytes) -> bytes | None:
         """

@@ -152,7 +152,12 @@ class _Answer:
         return self._on_error(error)
 
     def _log(self, failure: Failure) -> None:
-        _log.failure("request {request_id} failed", failure, request_id=self._request.request_id)
+        _log.failure(
+            "request {request_id} for {path!r} failed",
+            failure,
+            request_id=self._request.request_id,
+            path=self._request.path.decode("latin-1"),
+        )
 
     def _bodiless(self, response: Response) -> bool:
         return self._request.method == b"HEAD" or response.status in NO_BODY_CODES

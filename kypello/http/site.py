@@ -65,6 +65,11 @@ class Observer(Protocol):
         Called when it is known what a request is, or better known than *before*.
         """
 
+    def about(self, operation: str, subject: str) -> None:
+        """
+        Called when it is known what a request is about.
+        """
+
     def ended(self, request: StreamingRequest) -> None:
         """
         Called when a request was answered, or its client went away.

@@ -5,6 +5,7 @@ The server's end of TLS, with or without certificates of clients.
 """
 
 import re
+from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -40,6 +42,9 @@ class Clients(Enum):
     #: A valid certificate of a CA.
     VERIFIED = auto()
 
+    #: The same, if they have one.
+    WELCOME_VERIFIED = auto()
+
 
 @frozen
 class TLSFiles:
@@ -58,6 +63,13 @@ class TLSFiles:
     password: str | None = field(default=None, repr=False)
     clients: Clients = Clients.UNKNOWN
     ca: Path | None = None
+
+    @property
+    def verify(self) -> bool:
+        """
+        Whether certificates of clients have to be valid.
+        """
+        return self.clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
 
 
 @frozen
@@ -125,6 +137,45 @@ def peer_certificates(connection: SSL.Connection) -> list[bytes]:
     return list(dict.fromkeys(found))
 
 
+def verifies(connection: SSL.Connection, files: TLSFiles) -> bool:
+    """
+    Whether the peer of a connection had to have a certificate that is valid by *files*.
+
+    :param connection: The server's end; it may be from before these files were in use.
+    """
+    then: TLSFiles | None = connection.get_context().get_app_data()
+    return files.verify and then is not None and then.verify and then.ca == files.ca
+
+
+def is_trusted(context: SSL.Context, certificates: Sequence[bytes]) -> bool:
+    """
+    Whether the first certificate could have been the one of a client.
+
+    :param context: The server's; its authorities are those that count.
+    :param certificates: In DER; the others may lead from the first one to an authority.
+    """
+    store = context.get_cert_store()
+    assert store is not None
+    found, *chain = (
+        crypto.X509.from_cryptography(x509.load_der_x509_certificate(one)) for one in certificates
+    )
+    try:
+        crypto.X509StoreContext(store, found, chain).verify_certificate()
+    except crypto.X509StoreContextError:
+        return False
+    return _is_for_clients(found.to_cryptography())
+
+
+def _is_for_clients(certificate: x509.Certificate) -> bool:
+    # RFC 5280, section 4.2.1.12: without the extension a certificate is for anything.
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    either = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+    return any(one in either for one in usage)
+
+
 def _stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
@@ -132,6 +183,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _context(files: TLSFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_app_data(files)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)
     first, *chain = _certificates(files.cert)
@@ -156,10 +208,10 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
     # A resumed session would come without the rest of the client's chain.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
-    verified = files.clients is Clients.VERIFIED
-    needed = 0 if files.clients is Clients.WELCOME_BY_KEY else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-    context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if verified else _anybody)
-    if verified:
+    welcome = files.clients in (Clients.WELCOME_BY_KEY, Clients.WELCOME_VERIFIED)
+    needed = 0 if welcome else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+    context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if files.verify else _anybody)
+    if files.verify:
         _trust(context, files.ca)
 
 

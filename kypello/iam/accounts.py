@@ -54,6 +54,18 @@ class Accounts(Rights, Users, NamedPolicies, Sessions):
         ledger = Ledger(index, Boxes(keys, random), random)
         super().__init__(ledger, root, clock, random, bucket_policies_for_all)
 
+    async def master_key(self) -> str:
+        """
+        The name of the master key that seals the accounts; empty when none does.
+        """
+        return await self._ledger.master_key()
+
+    async def rewrap(self, key_name: str) -> None:
+        """
+        Seal the key of the accounts under another master key, or the same anew.
+        """
+        await self._ledger.rewrap(key_name)
+
     async def secrets(self) -> Sequence[Secret]:
         """
         All users, then all service accounts, with their secret keys: for an export alone.

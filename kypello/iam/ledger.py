@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, StorageFailed
 from kypello.iam.records import DATA_KEY, GENERATION, SPACE, R
-from kypello.iam.sealing import Box, Boxes
+from kypello.iam.sealing import Box, Boxes, sealing_key
 from kypello.interfaces import IIndex
 from kypello.model import Write
 
@@ -280,6 +280,31 @@ class Ledger:
                 return result
         raise _restless()
 
+    async def master_key(self) -> str:
+        """
+        The name of the master key that seals all records; empty when none does.
+        """
+        (stored,) = await self.raw((DATA_KEY,))
+        return "" if stored is None else self._boxes.master_key(stored)
+
+    async def rewrap(self, key_name: str) -> None:
+        """
+        Seal the data key of all records, if there is one, under another master key, or the same
+        anew.  The records stay as they are.
+        """
+        for _ in range(ATTEMPTS):
+            generation, stored = await self.raw((GENERATION, DATA_KEY))
+            if stored is None:
+                return
+            renewed = await self._boxes.rewrap(stored, key_name)
+            # Whoever remembers something sees by the generation whether the key still opens it.
+            writes = [Write(DATA_KEY, renewed), Write(GENERATION, self._random(16))]
+            expected = {GENERATION: generation, DATA_KEY: stored}
+            with suppress(Conflict):
+                await self._index.commit(SPACE, writes, expected, ())
+                return
+        raise _restless()
+
     async def _commit(self, draft: Draft) -> bool:
         """
         Commit a draft; whether all was as it expected.
@@ -321,3 +346,14 @@ class Ledger:
 
 def _restless() -> StorageFailed:
     return StorageFailed("others change the accounts all the time")
+
+
+async def accounts_key(index: IIndex) -> str:
+    """
+    The master key that seals the accounts; empty when none does.
+
+    :raises Damaged: The data key of the accounts is unreadable.
+    :raises StorageFailed:
+    """
+    (stored,) = await index.get(SPACE, [DATA_KEY])
+    return sealing_key(stored)

@@ -62,10 +62,13 @@ class DataKeyRecord(msgspec.Struct, array_like=True, frozen=True):
     The data key that seals all others, as the KMS sealed it.
 
     :ivar key_name: The master key.
+    :ivar sealed: A data key, as the KMS sealed it: the one that seals, as it was made.
+    :ivar wrapped: When another master key came since: the one that seals under that data key.
     """
 
     key_name: str
     sealed: bytes
+    wrapped: bytes = b""
 
 
 class UserRecord(msgspec.Struct, array_like=True, frozen=True):

@@ -20,7 +20,7 @@ from awscrt.checksums import crc32c
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kypello.crypto.keys import context_bytes
+from kypello.crypto.keys import context_bytes, unwrap_key, wrap_key
 from kypello.crypto.randomness import Random
 from kypello.errors import Damaged, KMSNotConfigured, NotAuthentic
 from kypello.iam.records import DataKeyRecord, R, decode, encode
@@ -98,12 +98,12 @@ class Boxes:
     Opens the data key of the accounts, as long as the KMS, or what is kept of it, opens it.
 
     :ivar _keys: ``None`` to seal nothing.
-    :ivar _last: What was opened last, with its key.
+    :ivar _last: What was opened last, with what opened it: a data key, and what is under that.
     """
 
     _keys: IssuesDataKeys | None
     _random: Random
-    _last: tuple[bytes, Box] | None = field(init=False, default=None, repr=False)
+    _last: tuple[tuple[bytes, bytes], Box] | None = field(init=False, default=None, repr=False)
     _record: tuple[bytes, DataKeyRecord] | None = field(init=False, default=None, repr=False)
 
     async def make(self) -> bytes | None:
@@ -114,6 +114,30 @@ class Boxes:
             return None
         made = await self._keys.generate(CONTEXT)
         return _plain(DataKeyRecord(made.key_name, made.sealed))
+
+    def master_key(self, stored: bytes) -> str:
+        """
+        The name of the master key that seals a data key.
+
+        :param stored: As it is kept.
+        :raises Damaged: It is none.
+        """
+        return self._read(stored).key_name
+
+    async def rewrap(self, stored: bytes, key_name: str) -> bytes:
+        """
+        Seal a data key under another master key, or the same anew.
+
+        :param stored: As it is kept.
+        :return: As it shall be kept; it seals what it sealed.
+        :raises KypelloError: As :meth:`open`.
+        """
+        if self._keys is None:
+            raise KMSNotConfigured()
+        key = await self._plaintext(self._keys, self._read(stored))
+        made = await self._keys.generate(CONTEXT, key_name)
+        wrapped = wrap_key(made.plaintext, _unwrapped(*key), self._random)
+        return _plain(DataKeyRecord(made.key_name, made.sealed, wrapped))
 
     async def open(self, stored: bytes | None) -> Box:
         """
@@ -131,23 +155,31 @@ class Boxes:
             return Box(None, self._random)
         if stored is None:
             raise Damaged("the data key of the accounts is missing")
+        try:
+            key = await self._plaintext(self._keys, self._read(stored))
+            if self._last is None or self._last[0] != key:
+                self._last = (key, Box(AESGCM(_unwrapped(*key)), self._random))
+        except BaseException:
+            self._last = None
+            raise
+        return self._last[1]
+
+    def _read(self, stored: bytes) -> DataKeyRecord:
         if self._record is None or self._record[0] != stored:
             self._record = (stored, _read_plain(DataKeyRecord, stored))
-        record = self._record[1]
+        return self._record[1]
+
+    async def _plaintext(self, keys: IssuesDataKeys, record: DataKeyRecord) -> tuple[bytes, bytes]:
+        """
+        What opens a data key: what the KMS gives, and what is under that.
+        """
         try:
-            plaintext = await self._keys.open(record.key_name, record.sealed, CONTEXT)
+            return await keys.open(record.key_name, record.sealed, CONTEXT), record.wrapped
         except NotAuthentic:
-            self._last = None
             raise NotAuthentic(
                 f"the data key of the accounts does not open with the key {record.key_name} that"
                 " the key server holds"
             ) from None
-        except BaseException:
-            self._last = None
-            raise
-        if self._last is None or self._last[0] != plaintext:
-            self._last = (plaintext, Box(AESGCM(plaintext), self._random))
-        return self._last[1]
 
     async def again(self) -> None:
         """
@@ -157,6 +189,20 @@ class Boxes:
         """
         if self._record is not None:
             await self.open(self._record[0])
+
+
+def _unwrapped(opened: bytes, wrapped: bytes) -> bytes:
+    """
+    The data key of the accounts.
+
+    :raises Damaged: What is under *opened* is not what was put there.
+    """
+    if not wrapped:
+        return opened
+    try:
+        return unwrap_key(opened, wrapped)
+    except NotAuthentic:
+        raise Damaged("the data key of the accounts") from None
 
 
 def _plain(record: R) -> bytes:
@@ -172,3 +218,13 @@ def _read_plain(kind: type[R], value: bytes) -> R:
     if value[:1] != _PLAIN or crc32c(encoded) != int.from_bytes(value[-_SUM:], "big"):
         raise Damaged(f"{kind.__name__} of the accounts")
     return decode(kind, encoded)
+
+
+def sealing_key(stored: bytes | None) -> str:
+    """
+    The master key that seals the accounts; empty when none does.
+
+    :param stored: The data key as it is kept.
+    :raises Damaged: It is none.
+    """
+    return "" if stored is None else _read_plain(DataKeyRecord, stored).key_name

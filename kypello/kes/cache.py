@@ -48,12 +48,18 @@ class KeyCache:
     Each entry has an age of its own.  Without an offline time what has expired is gone with the
     next :meth:`sweep`; with one it is kept that much longer, for :meth:`stale` alone.
 
-    :ivar _contact: When the key store last answered, in seconds of the clock.
+    :ivar _limit: How many keys are kept; the ones used last.
+    :ivar _entries: In the order of their last use.
+    :ivar offline: The key store has not answered since it was last asked, so that nobody should
+        wait for it who need not.
+    :ivar _contact: When it last answered, in seconds of the clock.
     """
 
     _clock: IReactorTime
     _expiry: Expiry
+    _limit: int = 10_000
     _entries: dict[str, _Entry] = field(factory=dict, repr=False)
+    offline: bool = False
     _contact: float = float("-inf")
 
     def get(self, name: str) -> MasterKey | None:
@@ -64,6 +70,7 @@ class KeyCache:
         entry = self._entries.get(name)
         if entry is None or not self._fresh(entry, now):
             return None
+        del self._entries[name]
         self._entries[name] = evolve(entry, used=now)
         return entry.key
 
@@ -82,6 +89,9 @@ class KeyCache:
         Keep a key that was just read.
         """
         now = self._clock.seconds()
+        self.drop(name)
+        if len(self._entries) >= self._limit:
+            del self._entries[next(iter(self._entries))]
         self._entries[name] = _Entry(key, now, now)
 
     def drop(self, name: str) -> None:
@@ -95,6 +105,13 @@ class KeyCache:
         The key store has just answered.
         """
         self._contact = self._clock.seconds()
+        self.offline = False
+
+    def lost(self) -> None:
+        """
+        The key store has just not answered.
+        """
+        self.offline = True
 
     def sweep(self) -> None:
         """

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from attrs import define, field
+from twisted.logger import Logger
 
 from kypello.crypto.masterkey import Algorithm, MasterKey
 from kypello.crypto.randomness import Random
@@ -17,6 +18,8 @@ from kypello.kes.cache import KeyCache
 from kypello.objects.sharing import SharedCalls
 
 T = TypeVar("T")
+
+_log = Logger()
 
 
 @define(eq=False)
@@ -76,6 +79,8 @@ class Keyring:
         :raises KeyNotFound:
         """
         cached = self._cache.get(name)
+        if cached is None and self._cache.offline:
+            cached = self._cache.stale(name)
         if cached is not None:
             return cached
         try:
@@ -111,6 +116,16 @@ class Keyring:
         """
         return await self._asked(self._store.status())
 
+    async def look(self) -> None:
+        """
+        See whether the key store answers, so that what is kept for an outage counts from the
+        last time that it did, and not from the last use.
+        """
+        try:
+            await self.status()
+        except (KeyStoreUnreachable, KeyStoreFailed) as error:
+            _log.debug("the key store does not answer: {reason}", reason=error.reason)
+
     async def _add(self, name: str, key: MasterKey) -> None:
         value = key.to_bytes()
         await self._asked(self._store.create(name, value))
@@ -135,6 +150,9 @@ class Keyring:
             result = await answer
         except (KeyExists, KeyNotFound):
             self._cache.contact()
+            raise
+        except KeyStoreUnreachable:
+            self._cache.lost()
             raise
         self._cache.contact()
         return result

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from os.path import commonprefix
 
-from attrs import frozen
+from attrs import field, frozen
 
 _GLOB = re.compile(r"\*(?!$)|[?\[]")
 
@@ -54,10 +54,16 @@ class Access:
 
     :ivar admin: The identity that may do everything.
     :ivar policies: By identity.
+    :ivar named: By name; also those that are for nobody yet.
     """
 
     admin: str
     policies: Mapping[str, Policy]
+    named: Mapping[str, Policy] = field()
+
+    @named.default
+    def _known(self) -> Mapping[str, Policy]:
+        return {policy.name: policy for policy in self.policies.values()}
 
     def decide(self, identity: str, path: str) -> Decision:
         """

@@ -4,7 +4,8 @@
 The KES API over HTTP: who may call, what a call holds, how it is answered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import ceil
 from urllib.parse import unquote_to_bytes
 
 from attrs import define
@@ -28,17 +29,23 @@ from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.kes.audit import Audit, Event, warn_of_refusal
+from kypello.kes.call import Call
 from kypello.kes.identity import NoIdentity
-from kypello.kes.operations import Call, Operations
+from kypello.kes.limits import RateLimiter
+from kypello.kes.metrics import Counts
+from kypello.kes.operations import CONFIRMATION, Operations
 from kypello.kes.policy import Access
+from kypello.kes.proxy import REFUSED, Caller, Untrusted
 from kypello.kes.routes import Route, find_route
 from kypello.kes.wire import (
+    LINES,
     Fields,
     Malformed,
     Rejected,
     error_response,
     is_name,
     parse_fields,
+    parse_items,
 )
 
 _ANSWERS: dict[type[Exception], tuple[int, str]] = {
@@ -46,6 +53,8 @@ _ANSWERS: dict[type[Exception], tuple[int, str]] = {
     KeyNotFound: (404, "key does not exist"),
     NotAuthentic: (400, "decryption failed: ciphertext is not authentic"),
 }
+#: How many messages one call opens.
+_BULK = 1000
 _NOT_FOUND = Response(
     404,
     (("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")),
@@ -65,9 +74,12 @@ class Front:
 
     operations: Operations
     access: Access
-    identify: Callable[[StreamingRequest], str]
+    routes: Sequence[Route]
+    limiter: RateLimiter
+    identify: Callable[[StreamingRequest], Caller]
     audit: Audit
     log: Logger
+    counts: Counts
     clock: IReactorTime
     now: Callable[[], float]
 
@@ -78,6 +90,8 @@ class KESResource(Resource):
 
     The whole path is one string here: its slashes may be percent-encoded, and rules judge it
     decoded.
+
+    :ivar front: What requests are served by that begin from now on.
     """
 
     isLeaf = True
@@ -87,13 +101,13 @@ class KESResource(Resource):
         Serve *front*.
         """
         Resource.__init__(self)
-        self._front = front
+        self.front = front
 
     def render(self, request: StreamingRequest) -> int:
         """
         Called by Twisted.
         """
-        exchange = _Exchange.begin(self._front, request)
+        exchange = _Exchange.begin(self.front, request)
         return respond(request, exchange.answer(), exchange.word)
 
 
@@ -101,12 +115,15 @@ class KESResource(Resource):
 class _Exchange:
     """
     One request on its way to an answer.
+
+    :ivar _counted: It is in the metrics.
     """
 
     _front: Front
     _request: StreamingRequest
     _event: Event
     _route: Route | None = None
+    _counted: bool = False
 
     @classmethod
     def begin(cls, front: Front, request: StreamingRequest) -> "_Exchange":
@@ -116,24 +133,33 @@ class _Exchange:
         path = unquote_to_bytes(request.path).decode("utf-8", "replace")
         event = Event(request.method.decode("ascii"), path, host_of(request.client))
         began, arrived = front.now(), front.clock.seconds()
+        exchange = cls(front, request, event)
 
         def over(_result: Failure | None) -> None:
             status = request.code if request.startedWriting else 0
-            front.audit.record(event, status, began, front.clock.seconds() - arrived)
+            latency = front.clock.seconds() - arrived
+            if exchange._counted:
+                front.counts.active -= 1
+                if status:
+                    front.counts.ended(status, latency)
+            front.audit.record(event, status, began, latency)
 
         request.notifyFinish().addBoth(over)
-        return cls(front, request, event)
+        return exchange
 
     async def answer(self) -> Response:
         """
         Check the request and make the call.
         """
         event = self._event
-        found = find_route(event.path)
+        found = find_route(self._front.routes, event.path)
         if found is None:
             return _NOT_FOUND
         route, name = found
         self._route = route
+        if not route.probe:
+            self._counted = True
+            self._front.counts.active += 1
         if not route.allows(event.method):
             raise Rejected(
                 405,
@@ -143,12 +169,15 @@ class _Exchange:
         self._admit(route, name)
         if route.takes == "name":
             if not is_name(name):
+                noun = "identity" if route.noun == "identity" else f"{route.noun} name"
                 raise Rejected(
-                    400, f"key name '{name}' is empty, too long or contains invalid characters"
+                    400, f"{noun} '{name}' is empty, too long or contains invalid characters"
                 )
-            event.key = name
+            if route.noun == "key":
+                event.key = name
         working = Deferred.fromCoroutine(self._call(route, name))
-        working.addTimeout(route.timeout, self._front.clock)
+        if route.timeout:
+            working.addTimeout(route.timeout, self._front.clock)
         try:
             return await working
         except TimeoutError:
@@ -161,29 +190,72 @@ class _Exchange:
         return error_response(self._worded(error))
 
     def _admit(self, route: Route, name: str) -> None:
-        event = self._event
+        event, front = self._event, self._front
         try:
-            event.identity = self._front.identify(self._request)
+            caller = front.identify(self._request)
+            event.identity, event.ip = caller.identity, caller.ip or event.ip
         except NoIdentity as error:
-            if route.access != "anybody":
-                raise Rejected(400, error.reason) from error
+            if route.access == "policy":
+                raise self._nobody(error) from error
+        if not route.probe:
+            self._limit()
         if route.access == "policy":
             path = route.path + name if route.takes != "nothing" else route.path
-            decision = self._front.access.decide(event.identity, path)
+            decision = front.access.decide(event.identity, path)
             if not decision.allowed:
-                warn_of_refusal(self._front.log, event, decision)
-                raise Rejected(403, "not authorized: insufficient permissions")
+                warn_of_refusal(front.log, event, decision)
+                raise Rejected(403, REFUSED)
+
+    def _nobody(self, error: NoIdentity) -> Rejected:
+        if not isinstance(error, Untrusted):
+            return Rejected(400, error.reason)
+        self._front.log.warn(
+            "refused {method} {path!r} from {ip}: its certificate, or the one that the proxy tells,"
+            " is none of an authority in use",
+            method=self._event.method,
+            path=self._event.path,
+            ip=self._event.ip,
+        )
+        return Rejected(403, error.reason)
+
+    def _limit(self) -> None:
+        front = self._front
+        wait = front.limiter.admit(self._event.identity)
+        if wait:
+            front.counts.limited += 1
+            raise Rejected(429, "too many requests", (("Retry-After", str(ceil(wait))),))
 
     async def _call(self, route: Route, name: str) -> Response:
         try:
-            call = Call(name, self._event.identity, await self._fields(route))
+            call = await self._read(route, name)
             return await route.operation(self._front.operations, call)
         except (Malformed, BodyTruncated, BodyTimeout):
             raise Rejected(400, route.malformed) from None
 
-    async def _fields(self, route: Route) -> Fields:
+    async def _read(self, route: Route, name: str) -> Call:
+        body = await self._body(route)
+        fields = Fields({})
+        items: tuple[Fields, ...] = ()
+        if route.array:
+            items = parse_items(body, _BULK)
+        elif route.max_body and (body or not route.optional):
+            fields = parse_fields(body)
+        return Call(
+            name,
+            self._event.identity,
+            fields,
+            items,
+            LINES in self._header("accept"),
+            self._request.uri.partition(b"?")[2] == b"details",
+            self._header(CONFIRMATION.lower()),
+        )
+
+    def _header(self, name: str) -> str:
+        return next((value for one, value in self._request.head.headers if one == name), "")
+
+    async def _body(self, route: Route) -> bytes:
         if not route.max_body:
-            return Fields({})
+            return b""
         source, body = self._request.body, bytearray()
         if source.size is not None and source.size > route.max_body:
             raise Malformed()
@@ -191,9 +263,7 @@ class _Exchange:
             body += block
             if len(body) > route.max_body:
                 raise Malformed()
-        if route.optional and not body:
-            return Fields({})
-        return parse_fields(bytes(body))
+        return bytes(body)
 
     def _worded(self, error: Exception) -> Rejected:
         if isinstance(error, Rejected):

@@ -4,16 +4,30 @@
 Which call is made where.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kypello.http.response import Response
-from kypello.kes.operations import Call, Operations
+from kypello.kes.call import Call
+from kypello.kes.operations import Operations
 from kypello.kes.wire import json_response
 
 _MEGABYTE = 1_000_000
+
+
+@frozen
+class Setting:
+    """
+    What a configuration says of a call.
+
+    :ivar skip_auth: Whoever comes may make it, also without a certificate.
+    :ivar timeout: In seconds; ``0`` for the usual one.
+    """
+
+    skip_auth: bool = False
+    timeout: float = 0.0
 
 
 @frozen
@@ -25,10 +39,13 @@ class Route:
     :ivar path: With a slash at its end when something follows.
     :ivar max_body: The longest body, in bytes; ``0`` when bodies are ignored.
     :ivar optional: A body of no bytes is an empty object.
-    :ivar timeout: For the whole call, in seconds.
-    :ivar access: Who may call: whoever has a policy that allows it, or anybody with an identity,
-        or anybody.
+    :ivar array: A body is an array of objects, and not one.
+    :ivar timeout: For the whole call, in seconds; ``0`` for no end.
+    :ivar access: Who may call: whoever has a policy that allows it, or whoever comes, with the
+        identity that a certificate gives, or anybody.
     :ivar takes: What follows the path.
+    :ivar noun: What a name stands for.
+    :ivar probe: Is about the server, and neither counted nor limited.
     :ivar failure: What to say when the key store fails.
     :ivar malformed: What to say of a body that cannot be read.
     """
@@ -38,9 +55,12 @@ class Route:
     operation: Callable[[Operations, Call], Awaitable[Response]]
     max_body: int = 0
     optional: bool = False
-    timeout: int = 15
+    array: bool = False
+    timeout: float = 15
     access: Literal["policy", "identity", "anybody"] = "policy"
     takes: Literal["nothing", "name", "pattern"] = "name"
+    noun: Literal["key", "policy", "identity"] = "key"
+    probe: bool = False
     failure: str = "failed to read key"
     malformed: str = "invalid request body"
 
@@ -63,29 +83,29 @@ class Route:
         return method == self.method or (method == "POST" and self.method == "PUT")
 
 
-async def _tell_api(_operations: Operations, _call: Call) -> Response:
-    """
-    Which calls there are.
-    """
-    return json_response(
-        [
-            {
-                "method": route.method,
-                "path": route.path,
-                "max_body": route.max_body,
-                "timeout": route.timeout,
-            }
-            for route in ROUTES
-        ]
-    )
+def _probe(
+    path: str, operation: Callable[[Operations, Call], Awaitable[Response]], timeout: float = 15
+) -> Route:
+    return Route("GET", path, operation, timeout=timeout, takes="nothing", probe=True)
 
 
 #: All calls.
 ROUTES = (
-    Route("GET", "/version", Operations.version, timeout=10, access="anybody", takes="nothing"),
-    Route("GET", "/v1/ready", Operations.ready, takes="nothing"),
-    Route("GET", "/v1/status", Operations.status, takes="nothing"),
-    Route("GET", "/v1/api", _tell_api, timeout=10, takes="nothing"),
+    Route(
+        "GET",
+        "/version",
+        Operations.version,
+        timeout=10,
+        access="anybody",
+        takes="nothing",
+        probe=True,
+    ),
+    _probe("/v1/ready", Operations.ready),
+    _probe("/v1/status", Operations.status),
+    _probe("/v1/metrics", Operations.metrics),
+    _probe("/v1/api", Operations.api, timeout=10),
+    _probe("/v1/log/error", Operations.follow_errors, timeout=0),
+    _probe("/v1/log/audit", Operations.follow_audits, timeout=0),
     Route(
         "GET",
         "/v1/identity/self/describe",
@@ -93,6 +113,11 @@ ROUTES = (
         access="identity",
         takes="nothing",
     ),
+    Route("GET", "/v1/identity/describe/", Operations.describe_identity, noun="identity"),
+    Route("GET", "/v1/identity/list/", Operations.list_identities, takes="pattern"),
+    Route("GET", "/v1/policy/describe/", Operations.describe_policy, noun="policy"),
+    Route("GET", "/v1/policy/read/", Operations.read_policy, noun="policy"),
+    Route("GET", "/v1/policy/list/", Operations.list_policies, takes="pattern"),
     Route("PUT", "/v1/key/create/", Operations.create_key, failure="failed to create key"),
     Route(
         "PUT",
@@ -114,17 +139,49 @@ ROUTES = (
     Route("PUT", "/v1/key/generate/", Operations.generate_key, _MEGABYTE, optional=True),
     Route("PUT", "/v1/key/encrypt/", Operations.encrypt, _MEGABYTE),
     Route("PUT", "/v1/key/decrypt/", Operations.decrypt, _MEGABYTE),
+    Route("PUT", "/v1/key/bulk/decrypt/", Operations.decrypt_all, _MEGABYTE, array=True),
     Route("PUT", "/v1/key/hmac/", Operations.authenticate, _MEGABYTE),
 )
 
 
-def find_route(path: str) -> tuple[Route, str] | None:
+def configured_routes(settings: Mapping[str, Setting]) -> tuple[Route, ...]:
+    """
+    All calls as a configuration wants them.
+
+    :param settings: By path.
+    """
+    found = []
+    for route in ROUTES:
+        setting = settings.get(route.path, Setting())
+        access = "identity" if setting.skip_auth and route.access == "policy" else route.access
+        found.append(evolve(route, access=access, timeout=setting.timeout or route.timeout))
+    return tuple(found)
+
+
+def tell_routes(routes: Sequence[Route]) -> Response:
+    """
+    Which calls there are, as ``/v1/api`` answers.
+    """
+    return json_response(
+        [
+            {
+                "method": route.method,
+                "path": route.path,
+                "max_body": route.max_body,
+                "timeout": int(route.timeout),
+            }
+            for route in routes
+        ]
+    )
+
+
+def find_route(routes: Sequence[Route], path: str) -> tuple[Route, str] | None:
     """
     The route of a path, and what follows it.
 
     :param path: Percent-decoded.
     """
-    for route in ROUTES:
+    for route in routes:
         rest = route.rest(path)
         if rest is not None:
             return route, rest

@@ -7,7 +7,7 @@ What the KES API looks like in bytes: names, request bodies, answers.
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
@@ -19,8 +19,11 @@ from kypello.http.response import Response
 UNKNOWN_TIME = "0001-01-01T00:00:00Z"
 
 _NAME = re.compile(r"(?!_\Z|-)[0-9A-Za-z_-]{1,80}(?<!-)")
+_IDENTITY = re.compile("[0-9a-f]{64}")
 _PREFIX = re.compile(r"(?!_\Z|-)[0-9A-Za-z_-]{0,80}")
 _JSON = (("Content-Type", "application/json"),)
+#: The media type of a value per line.
+LINES = "application/x-ndjson"
 # As Go writes JSON: safe within HTML.
 _ESCAPES = str.maketrans(
     {sign: f"\\u{ord(sign):04x}" for sign in ("<", ">", "&", "\u2028", "\u2029")}
@@ -102,6 +105,13 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_identity(text: str) -> bool:
+    """
+    Whether somebody can have this identity: 64 lower-case hexadecimal digits.
+    """
+    return _IDENTITY.fullmatch(text) is not None
+
+
 def parse_selection(pattern: str) -> Selection | None:
     """
     Read what a listing asks for: the beginning of names, with or without a star behind it.
@@ -131,10 +141,32 @@ def parse_fields(body: bytes) -> Fields:
 
     :raises Malformed: There is none.
     """
+    return _fields(_first_value(body))
+
+
+def parse_items(body: bytes, limit: int) -> tuple[Fields, ...]:
+    """
+    Read the JSON array of objects at the beginning of a body.
+
+    :param limit: How many there may be.
+    :raises Malformed: There is none, or it is longer.
+    """
+    value = _first_value(body)
+    if not isinstance(value, list) or len(value) > limit:
+        raise Malformed()
+    return tuple(_fields(member) for member in value)
+
+
+def _first_value(body: bytes) -> object:
     try:
+        value: object
         value, _end = json.JSONDecoder().raw_decode(body.decode().lstrip())
     except (ValueError, RecursionError):
         raise Malformed() from None
+    return value
+
+
+def _fields(value: object) -> Fields:
     if value is None:
         return Fields({})
     if not isinstance(value, dict):
@@ -153,8 +185,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     """
     An answer that tells a value.
     """
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
-    return Response(status, _JSON, text.encode() + b"\n")
+    return Response(status, _JSON, _line(value))
+
+
+def lines_response(values: Iterable[Any]) -> Response:
+    """
+    An answer that tells a value per line.
+    """
+    return Response(200, (("Content-Type", LINES),), b"".join(map(_line, values)))
 
 
 def error_response(error: Rejected) -> Response:
@@ -163,3 +201,8 @@ def error_response(error: Rejected) -> Response:
     """
     told = json_response({"message": error.message}, error.status)
     return Response(told.status, (*told.headers, *error.headers), told.body)
+
+
+def _line(value: Any) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
+    return text.encode() + b"\n"

@@ -203,12 +203,14 @@ class KESAgent:
         raise error
 
     async def _status(self, endpoint: Endpoint) -> KMSEndpoint:
+        version = ""
         try:
             response: Any = await endpoint.request(
                 b"GET", wire.STATUS_PATH.encode("ascii"), seconds=_STATUS_TIME
             )
             if response.code == 200:
                 trouble = wire.read_status(response.body)
+                version = wire.read_version(response.body)
             elif 400 <= response.code < 500 or response.code == 501:
                 # It is there; it does not tell us, or has no such call.
                 trouble = ""
@@ -221,7 +223,7 @@ class KESAgent:
         except Exception as error:
             trouble = explain(error)
         trouble = "; ".join(filter(None, (trouble, *endpoint.refused.values())))
-        return KMSEndpoint(endpoint.url, not trouble, trouble)
+        return KMSEndpoint(endpoint.url, not trouble, trouble, version, dict(endpoint.refused))
 
 
 def _unavailable(response: Any, trouble: str) -> KMSUnavailable:

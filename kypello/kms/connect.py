@@ -29,6 +29,14 @@ from kypello.kmsconfig import KESSettings
 #: How often the files are looked at, in seconds.
 RELOAD = 60.0
 
+#: How often servers have to prove that they hold the default master key, unless they have since
+#: they were last away, in seconds.
+SURVEY = 30.0
+
+#: How long such a proof is good for at most, in seconds: a server may get other keys without that
+#: its connections break.
+PROOF = 300.0
+
 _log = Logger()
 
 
@@ -63,6 +71,8 @@ class KESClient(Service):
         *,
         patience: Patience | None = None,
         reload_time: float = RELOAD,
+        survey_time: float = SURVEY,
+        proof_time: float = PROOF,
         now: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -71,6 +81,9 @@ class KESClient(Service):
         :param loaded: What ``tls.load`` made of *settings*.
         :param random: Decides which server is the first, so that many clients spread.
         :param reload_time: How often the files are looked at, in seconds.
+        :param survey_time: How often servers that have not proved to hold the default master key
+            are asked to, in seconds.
+        :param proof_time: How long the proof of a server is good for at most, in seconds.
         :param now: Seconds since the epoch.
         """
         self._patience = patience = patience or Patience()
@@ -80,7 +93,9 @@ class KESClient(Service):
         self._now = now
         self._tls = ClientTLS(loaded)
         self._reload_time = reload_time
-        self._loop: LoopingCall | None = None
+        self._survey_time, self._proof_time = survey_time, proof_time
+        self._doubted = reactor.seconds()
+        self._loops: list[LoopingCall] = []
         self._told_expired: datetime | None = None
         # Whatever the answer: it comes from a server that knows us and has its keys at hand.
         probe = key_path("describe", settings.key_name).encode("ascii")
@@ -123,11 +138,13 @@ class KESClient(Service):
         for endpoint in self._endpoints:
             endpoint.start()
         self._warn(self._tls.loaded)
-        self._loop = LoopingCall(self.reload)
-        self._loop.clock = self._reactor
-        self._loop.start(self._reload_time, now=False).addErrback(
-            lambda failure: _log.failure("the files are looked at no more", failure)
-        )
+        for call, pause in ((self.reload, self._reload_time), (self._survey, self._survey_time)):
+            loop = LoopingCall(call)
+            loop.clock = self._reactor
+            loop.start(pause, now=False).addErrback(
+                lambda failure: _log.failure("the key servers are looked after no more", failure)
+            )
+            self._loops.append(loop)
 
     def stopService(self) -> "Deferred[None]":
         """
@@ -144,15 +161,38 @@ class KESClient(Service):
         """
         return Deferred.fromCoroutine(self._reload())
 
+    def _survey(self) -> "Deferred[None]":
+        """
+        Have all servers prove what they hold: which one is wrong shall be known before it is
+        needed.
+        """
+        return Deferred.fromCoroutine(self._ask_all())
+
+    async def _ask_all(self) -> None:
+        path = key_path("generate", self._settings.key_name).encode("ascii")
+        now = self._reactor.seconds()
+        if now - self._doubted >= self._proof_time:
+            self._doubted = now
+            for endpoint in self._endpoints:
+                endpoint.doubt()
+        for endpoint in self._endpoints:
+            if endpoint.trouble:
+                continue
+            try:
+                await self._proofs.admit(endpoint, path)
+            except KypelloError as error:
+                # One that is refused was logged by that; others are asked again.
+                _log.debug("{url} has proved nothing: {error}", url=endpoint.url, error=error)
+
     def _service(self, endpoints: Sequence[Endpoint], admit: Admit | None = None) -> IKMS:
         agent = FailoverAgent(self._reactor, endpoints, self._patience, admit)
         made: IKMS = KESAgent(self._settings.key_name, self._reactor, agent, self._endpoints)
         return made
 
     async def _stop(self) -> None:
-        if self._loop is not None:
-            self._loop.stop()
-            self._loop = None
+        for loop in self._loops:
+            loop.stop()
+        self._loops.clear()
         for endpoint in self._endpoints:
             endpoint.stop()
         for pool in self._pools:

@@ -31,6 +31,7 @@ class Patience:
     :ivar pause: Before a request goes round a second time.
     :ivar first_probe: Between a failure and the first probe; it doubles with each.
     :ivar last_probe: Between two probes at most.
+    :ivar slow: From when on an answer is slow, so that others are asked first.
     """
 
     attempt: float = 5.0
@@ -38,6 +39,7 @@ class Patience:
     pause: float = 0.3
     first_probe: float = 1.0
     last_probe: float = 10.0
+    slow: float = 1.0
 
 
 @define(eq=False)
@@ -45,10 +47,12 @@ class Endpoint:
     """
     One server.
 
-    One that failed is put aside, and is probed apart from requests until it answers.
+    One that failed is put aside, and is probed apart from requests until it answers.  One that is
+    slow comes after the others, and is probed until it is not.
 
     :ivar url: Without a slash at its end.
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
+    :ivar slow: Whether its last answer took long.
     :ivar proved: The master keys that it has proved to hold since it was last away.
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
@@ -65,6 +69,7 @@ class Endpoint:
     _patience: Patience = field(factory=Patience)
     _let_go: Callable[[], object] = lambda: None
     trouble: str = field(init=False, default="")
+    slow: bool = field(init=False, default=False)
     proved: set[str] = field(init=False, factory=set)
     refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
@@ -126,21 +131,32 @@ class Endpoint:
             _log.warn("the key server {url} is put aside: {trouble}", url=self.url, trouble=trouble)
             self._let_go()
         self.trouble = trouble
-        if self._waiting is None and self._probing is None:
-            self._probe_later()
+        self._watch()
 
-    def works(self) -> None:
+    def works(self, took: float) -> None:
         """
         It has answered a request.
+
+        :param took: How long that took, in seconds.
         """
         self._pause = 0.0
-        if self.trouble:
-            self._back()
+        self._answered(took)
 
-    def _back(self) -> None:
-        _log.info("the key server {url} is back", url=self.url)
-        self.trouble = ""
-        self._rest()
+    def _answered(self, took: float) -> None:
+        slow = took > self._patience.slow
+        if slow and not self.slow:
+            _log.warn("the key server {url} takes {took:.1f} seconds", url=self.url, took=took)
+        elif not slow and (self.trouble or self.slow):
+            _log.info("the key server {url} is back", url=self.url)
+        self.trouble, self.slow = "", slow
+        if not slow:
+            self._rest()
+        elif self._running:
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._waiting is None and self._probing is None:
+            self._probe_later()
 
     def _rest(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -158,7 +174,8 @@ class Endpoint:
     def _begin_probe(self) -> None:
         self._waiting = None
         self._probing = Deferred.fromCoroutine(self._ask())
-        self._probing.addCallbacks(self._probed, self._not_probed)
+        began = self._clock.seconds()
+        self._probing.addCallbacks(self._probed, self._not_probed, (began,))
 
     async def _ask(self) -> str:
         try:
@@ -169,10 +186,10 @@ class Endpoint:
             return explain(error)
         return trouble_of(self._probe, response.code, response.body)
 
-    def _probed(self, trouble: str) -> None:
+    def _probed(self, trouble: str, began: float) -> None:
         self._probing = None
         if not trouble:
-            self._back()
+            self._answered(self._clock.seconds() - began)
             return
         self.trouble = trouble
         self._let_go()

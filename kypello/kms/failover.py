@@ -33,7 +33,8 @@ Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
 @define(eq=False)
 class FailoverAgent:
     """
-    Sends each request to the first server believed up, and to the next one when that fails.
+    Sends each request to the first server believed up that is not slow, and to the next one when
+    that fails.
 
     A server fails that does not answer, or as no key server in order does.  Only what is safe
     to repeat is repeated; anything else goes elsewhere only when it cannot have arrived.
@@ -148,7 +149,7 @@ class _Call:
         waiting = list(self._endpoints)
         while waiting and self._left > 0:
             # What is believed may change while this waits.
-            endpoint = next((one for one in waiting if not one.trouble), waiting[0])
+            endpoint = min(waiting, key=lambda one: (bool(one.trouble), one.slow))
             # Each gets a share, so that the last one is asked too.
             seconds = min(self._patience.attempt, self._left / len(waiting))
             if endpoint.trouble:
@@ -160,7 +161,7 @@ class _Call:
         return None
 
     async def _attempt(self, endpoint: Endpoint, seconds: float) -> IResponse | None:
-        arrived = True
+        arrived, began = True, self._clock.seconds()
         sending = Deferred.fromCoroutine(self._send(endpoint, seconds))
         try:
             response: Any = await sending.addTimeout(seconds, self._clock)
@@ -186,7 +187,7 @@ class _Call:
         else:
             trouble = trouble_of(self._path, response.code, response.body)
             if not trouble:
-                endpoint.works()
+                endpoint.works(self._clock.seconds() - began)
                 answer: IResponse = response
                 return answer
         endpoint.failed(trouble)

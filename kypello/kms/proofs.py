@@ -9,6 +9,7 @@ every time that it went away.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from attrs import define
@@ -68,9 +69,10 @@ class Proofs:
 
 def _words(error: Exception) -> str:
     if isinstance(error, KeyMismatch):
+        since = datetime.fromtimestamp(error.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
         return (
             "what it holds under this name cannot open what was sealed before (the data needs the"
-            f" key with the fingerprint {error.expected})"
+            f" key with the fingerprint {error.expected}, in use since {since})"
         )
     if isinstance(error, KeyNotFound):
         return "it has no key of this name, though there is data that depends on it"

@@ -222,6 +222,15 @@ def read_status(body: bytes) -> str:
     return ""
 
 
+def read_version(body: bytes) -> str:
+    """
+    The version of a server's program, by its status.
+
+    :raises Nonsense:
+    """
+    return _text(_members(body), "version")
+
+
 def message_of(body: bytes) -> str:
     """
     What a server says is wrong.

@@ -6,6 +6,7 @@ What was counted, as series for Prometheus.
 
 from collections.abc import Sequence
 
+from kypello.model import KMSEndpoint
 from kypello.monitor.tally import (
     CALLS,
     CANCELED,
@@ -113,6 +114,11 @@ def request_series(tally: Tally) -> list[Family]:
             "Requests that are none of S3: administration, tokens, health, metrics.",
             sums[layout.single("others")],
         ),
+        counter(
+            "kypello_bucket_requests_uncounted_total",
+            "Requests that are not counted by bucket, as there are too many buckets.",
+            sums[layout.single("uncounted")],
+        ),
         by_label(
             "kypello_authentication_failures_total",
             "counter",
@@ -155,6 +161,50 @@ def key_series(tally: Tally) -> list[Family]:
             sums[layout.single("key_hits")],
         ),
     ]
+
+
+def endpoint_series(endpoints: Sequence[KMSEndpoint]) -> list[Family]:
+    """
+    Each endpoint of the KMS, as the process that is asked sees it.
+    """
+    return [
+        by_label(
+            "kypello_kms_endpoint_online",
+            "gauge",
+            "Whether an endpoint of the KMS answers and is used.",
+            "endpoint",
+            {endpoint.url: int(endpoint.online) for endpoint in endpoints},
+        ),
+        Family(
+            "kypello_kms_endpoint_key_refused",
+            "gauge",
+            "Master keys that an endpoint of the KMS is not used for: it lacks the key, holds other"
+            " material, or forbids it.",
+            [
+                ("", {"endpoint": endpoint.url, "key": name}, 1)
+                for endpoint in endpoints
+                for name in sorted(endpoint.refused)
+            ],
+        ),
+    ]
+
+
+def key_calls(tally: Tally) -> dict[str, object]:
+    """
+    The calls of the KMS as the administration API tells them, by the names that MinIO's server
+    gives them, and by those that its client reads.
+    """
+    sums, layout = tally.sums(), tally.layout
+    told: dict[str, object] = {}
+    for outcome in OUTCOMES:
+        count = sum(sums[layout.single(f"kms {call} {outcome}")] for call in CALLS)
+        told[f"kms_req_{outcome}"] = told[f"kes_http_request_{outcome}"] = count
+    times = {
+        str(round(float(bound) * 1e9)): count
+        for bound, count in durations(sums, layout.kms_durations)
+        if bound != "+Inf"
+    }
+    return {**told, "kms_resp_time": times, "kes_http_response_time": times}
 
 
 def _kms_durations(sums: Sequence[int], layout: Layout) -> Family:

@@ -4,7 +4,7 @@
 Whether the server lives, is ready and has its storage: for load balancers and orchestrators.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from kypello.errors import KypelloError
 from kypello.http.response import Response
 from kypello.interfaces import IKMS, IStorageProbe
+from kypello.model import KMSEndpoint
 from kypello.objects.sharing import SharedCalls
 
 #: How long an answer about the KMS or the storage is good for, in seconds.
@@ -48,6 +49,7 @@ class Health:
     _fresh: float = FRESH
     _known: dict[str, tuple[float, bool]] = field(factory=dict, init=False)
     _asking: SharedCalls[str, bool] = field(factory=SharedCalls, init=False)
+    endpoints: Sequence[KMSEndpoint] = field(factory=tuple, init=False)
     _log: Logger = field(factory=Logger, init=False)
 
     async def probe(self, word: str) -> Response | None:
@@ -85,6 +87,7 @@ class Health:
         except KypelloError as error:
             self._log.warn("the KMS does not tell its status: {error}", error=error)
             return False
+        self.endpoints = status.endpoints
         return not status.endpoints or any(endpoint.online for endpoint in status.endpoints)
 
     async def _works(self, attempt: Callable[[], Coroutine[Any, Any, None]]) -> bool:

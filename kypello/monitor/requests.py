@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.tally import (
     BOUNDS,
     CANCELED,
@@ -37,6 +38,7 @@ class RequestTally:
     """
 
     _tally: Tally
+    _buckets: BucketTally
     _row: memoryview = field(init=False, repr=False)
     _blocks: Mapping[str, int] = field(init=False, repr=False)
     _received: int = field(init=False)
@@ -62,6 +64,13 @@ class RequestTally:
         if block is not None:
             self._row[block + INFLIGHT] += 1
 
+    def about(self, operation: str, bucket: str) -> None:
+        """
+        Called when it is known which bucket a request is about.
+        """
+        if not self._buckets.begun(bucket, operation):
+            self._tally.add("uncounted")
+
     def ended(self, request: "StreamingRequest") -> None:
         """
         Called when a request was answered, or its client went away.
@@ -81,9 +90,18 @@ class RequestTally:
             row[block + SERVER_ERRORS] += 1
         elif request.code >= 400:
             row[block + CLIENT_ERRORS] += 1
-        if request.answered:
-            lasted = request.answered - request.started
+        lasted = request.answered - request.started if request.answered else None
+        if lasted is not None:
             row[block + DURATIONS + bisect_left(BOUNDS, lasted)] += 1
+        if request.subject:
+            self._buckets.ended(
+                request.subject,
+                request.operation,
+                0 if request.aborted else request.code,
+                request.body.received,
+                request.sentLength,
+                lasted,
+            )
 
     def refused(self, code: str) -> None:
         """

@@ -20,7 +20,9 @@ from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import ILanes
 from kypello.monitor.bearer import Bearers
-from kypello.monitor.counted import key_series, request_series
+from kypello.monitor.bucketcounted import bucket_series
+from kypello.monitor.buckettally import BucketTally
+from kypello.monitor.counted import endpoint_series, key_series, request_series
 from kypello.monitor.health import Health
 from kypello.monitor.notifications import event_series
 from kypello.monitor.processes import machine_series, process_series
@@ -47,6 +49,7 @@ class MetricsFront:
     """
 
     tally: Tally
+    buckets: BucketTally
     health: Health
     storage: Storage
     bearers: Bearers | None
@@ -65,7 +68,7 @@ class MetricsFront:
             events = event_series(self.tally, self.webhooks)
             return [*await self._cluster(), *key_series(self.tally), *events]
         if kind == "bucket":
-            return await self.storage.buckets()
+            return await self._buckets()
         return await self._node() if kind == "node" else await self._resource()
 
     async def _cluster(self) -> list[Family]:
@@ -73,7 +76,12 @@ class MetricsFront:
         online = await self._probe("ready")
         text = "Whether an endpoint of the KMS answers."
         families.append(gauge("minio_cluster_kms_online", text, int(online)))
+        families += endpoint_series(self.health.endpoints)
         return [*families, *request_series(self.tally)]
+
+    async def _buckets(self) -> list[Family]:
+        infos = await self.storage.infos()
+        return [*await self.storage.buckets(), *bucket_series(self.buckets, infos)]
 
     async def _node(self) -> list[Family]:
         version = Family(

@@ -5,25 +5,18 @@ The room that a server has, and what it holds, as series for Prometheus.
 """
 
 import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from attrs import define, evolve, field, frozen
+from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.errors import StorageFailed
 from kypello.interfaces import ILanes, IObjectStore
-from kypello.model import ListQuery
+from kypello.model import BucketInfo
 from kypello.monitor.text import Family, by_label, gauge
-from kypello.objects.sharing import SharedCalls
-
-#: How many objects are counted at most; a page of a listing stands for :data:`PAGE` at least.
-MOST = 10_000
-PAGE = 50
-
-#: How long a count is good for, in seconds.
-FRESH = 60.0
-
-_PAGE = ListQuery()
+from kypello.scanner.usage import BucketUsage, Usage
 
 
 @frozen
@@ -38,19 +31,6 @@ class Space:
     free: int
     used: int
     inodes: int
-
-
-@frozen
-class Usage:
-    """
-    What buckets hold: by name, objects that are current, and their bytes.
-
-    :ivar objects: ``None`` when there are too many to be counted; so are the bytes.
-    """
-
-    buckets: int
-    objects: dict[str, int] | None
-    sizes: dict[str, int] | None
 
 
 def read_space(path: str) -> Space:
@@ -68,6 +48,19 @@ def read_space(path: str) -> Space:
     return Space(told.f_blocks * size, told.f_bavail * size, used, told.f_favail)
 
 
+#: What is told of each bucket.
+_BUCKETS: Sequence[tuple[str, str, Callable[[BucketUsage], int]]] = (
+    ("object_total", "Current objects.", lambda usage: usage.objects),
+    ("version_total", "Versions that have content.", lambda usage: usage.versions),
+    ("deletemarker_total", "Delete markers.", lambda usage: usage.markers),
+    ("total_bytes", "Bytes of all versions.", lambda usage: usage.size),
+)
+_DISTRIBUTIONS: Sequence[tuple[str, str, Callable[[BucketUsage], Mapping[str, int]]]] = (
+    ("size_distribution", "Current objects by their sizes.", BucketUsage.size_histogram),
+    ("version_distribution", "Keys by how many versions they have.", BucketUsage.stack_histogram),
+)
+
+
 @define(eq=False)
 class Storage:
     """
@@ -75,12 +68,10 @@ class Storage:
     """
 
     _store: IObjectStore
+    _usage: Usage
     _directory: Path
     _lanes: ILanes
     _clock: IReactorTime
-    _usage: Usage | None = field(default=None, init=False)
-    _counted: float = field(default=0.0, init=False)
-    _counting: SharedCalls[str, Usage] = field(factory=SharedCalls, init=False)
 
     async def cluster(self, well: bool) -> list[Family]:
         """
@@ -88,7 +79,8 @@ class Storage:
 
         :param well: Whether it can be read.
         """
-        space, usage = await self._space(), await self._fresh_usage()
+        space, buckets = await self._space(), await self._store.buckets()
+        total = await self._usage.total(buckets)
         families = [
             gauge(f"minio_cluster_capacity_{kind}_{which}_bytes", text, value)
             for kind in ("raw", "usable")
@@ -104,14 +96,38 @@ class Storage:
             gauge("minio_cluster_drive_offline_total", "Those that cannot.", int(not well)),
             gauge("minio_cluster_nodes_online_total", "Servers of this data directory.", 1),
             gauge("minio_cluster_nodes_offline_total", "Servers that are away.", 0),
-            gauge("minio_cluster_bucket_total", "Buckets.", usage.buckets),
+            gauge("minio_cluster_bucket_total", "Buckets.", len(buckets)),
         ]
-        if usage.objects is not None and usage.sizes is not None:
-            objects, size = sum(usage.objects.values()), sum(usage.sizes.values())
+        if total.since is not None:
+            name = "minio_cluster_usage"
             families += [
-                gauge("minio_cluster_usage_object_total", "Current objects.", objects),
-                gauge("minio_cluster_usage_total_bytes", "Bytes of current objects.", size),
+                gauge(f"{name}_object_total", "Current objects.", total.objects),
+                gauge(f"{name}_version_total", "Versions that have content.", total.versions),
+                gauge(f"{name}_deletemarker_total", "Delete markers.", total.markers),
+                gauge(f"{name}_total_bytes", "Bytes of all versions.", total.size),
+                by_label(
+                    "minio_cluster_objects_size_distribution",
+                    "gauge",
+                    "Current objects by their sizes.",
+                    "range",
+                    _sums(each.size_histogram() for each in total.by_bucket.values()),
+                ),
+                by_label(
+                    "minio_cluster_objects_version_distribution",
+                    "gauge",
+                    "Keys by how many versions they have.",
+                    "range",
+                    _sums(each.stack_histogram() for each in total.by_bucket.values()),
+                ),
             ]
+        if total.since:
+            families.append(
+                gauge(
+                    "minio_usage_last_activity_nano_seconds",
+                    "How long ago the oldest of the counts ended.",
+                    int(self._clock.seconds() * 1e9) - total.since,
+                )
+            )
         return families
 
     async def drive(self, well: bool) -> list[Family]:
@@ -136,39 +152,43 @@ class Storage:
             ),
         ]
 
+    async def infos(self) -> Sequence[BucketInfo]:
+        """
+        All buckets.
+        """
+        return await self._store.buckets()
+
     async def buckets(self) -> list[Family]:
         """
-        What each bucket holds; nothing when there are too many objects to be counted.
+        What each bucket holds; nothing of one that was not counted yet.
         """
-        usage = await self._fresh_usage()
-        objects, sizes = usage.objects or {}, usage.sizes or {}
-        name, kind = "minio_bucket_usage", "gauge"
-        return [
-            by_label(f"{name}_object_total", kind, "Current objects.", "bucket", objects),
-            by_label(f"{name}_total_bytes", kind, "Bytes of current objects.", "bucket", sizes),
+        found = (await self._usage.total(await self._store.buckets())).by_bucket
+        families = [
+            by_label(
+                f"minio_bucket_usage_{name}",
+                "gauge",
+                text,
+                "bucket",
+                {bucket: value(usage) for bucket, usage in found.items()},
+            )
+            for name, text, value in _BUCKETS
         ]
+        for name, text, ranges in _DISTRIBUTIONS:
+            samples = [
+                ("", {"bucket": bucket, "range": range_}, count)
+                for bucket, usage in found.items()
+                for range_, count in ranges(usage).items()
+            ]
+            families.append(Family(f"minio_bucket_objects_{name}", "gauge", text, samples))
+        return families
 
     async def _space(self) -> Space:
         space: Space = await self._lanes.lane().run(read_space, str(self._directory))
         return space
 
-    async def _fresh_usage(self) -> Usage:
-        if self._usage is None or self._clock.seconds() - self._counted >= FRESH:
-            self._usage = await self._counting.run("usage", self._count)
-            self._counted = self._clock.seconds()
-        return self._usage
 
-    async def _count(self) -> Usage:
-        names = [bucket.name for bucket in await self._store.buckets()]
-        objects, sizes, cost = dict.fromkeys(names, 0), dict.fromkeys(names, 0), 0
-        for name in names:
-            query: ListQuery | None = _PAGE
-            while query is not None:
-                if cost >= MOST:
-                    return Usage(len(names), None, None)
-                page = await self._store.list(name, query)
-                cost += max(len(page.objects), PAGE)
-                objects[name] += len(page.objects)
-                sizes[name] += sum(info.size for info in page.objects)
-                query = None if page.next is None else evolve(_PAGE, start_after=page.next)
-        return Usage(len(names), objects, sizes)
+def _sums(histograms: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for histogram in histograms:
+        sums.update(histogram)
+    return dict(sums)

@@ -29,7 +29,7 @@ TOTAL, CLIENT_ERRORS, SERVER_ERRORS, CANCELED, INFLIGHT, DURATIONS = range(6)
 
 #: Numbers for a kind of request, and for durations.
 _LASTS = len(BOUNDS) + 1
-_WIDTH = DURATIONS + _LASTS
+WIDTH = DURATIONS + _LASTS
 
 #: The places before all others: what the places of the row mean, and whose row it is.
 _MEANING, _PROCESS, _FIRST = 0, 1, 2
@@ -57,6 +57,7 @@ _SINGLE = (
     "others",
     "invalid",
     "key_hits",
+    "uncounted",
     "kms_nanoseconds",
     *(f"refused {reason}" for reason in (*REASONS, OTHER)),
     *(f"kms {call} {outcome}" for call in CALLS for outcome in OUTCOMES),
@@ -80,7 +81,7 @@ class Layout:
     @_blocks.default
     def _find_blocks(self) -> dict[str, int]:
         first = self.kms_durations + _LASTS
-        return {name: first + _WIDTH * place for place, name in enumerate(self.operations)}
+        return {name: first + WIDTH * place for place, name in enumerate(self.operations)}
 
     @_singles.default
     def _find_singles(self) -> dict[str, int]:
@@ -90,7 +91,7 @@ class Layout:
         """
         See that all of it fits into a row.
         """
-        if self.kms_durations + _LASTS + _WIDTH * len(self.operations) > ROW:
+        if self.kms_durations + _LASTS + WIDTH * len(self.operations) > ROW:
             raise ValueError("more is counted than there is room for")
 
     @property

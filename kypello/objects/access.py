@@ -66,6 +66,7 @@ class New:
             self._sealing,
             metadata.storage_class,
             self.entries,
+            lock=metadata.lock,
         )
 
 

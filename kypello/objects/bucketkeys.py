@@ -10,7 +10,8 @@ from functools import partial
 import msgspec
 from attrs import define, field, frozen
 
-from kypello.crypto.keys import context_bytes
+from kypello.crypto.keys import context_bytes, unwrap_key, wrap_key
+from kypello.crypto.randomness import Random
 from kypello.errors import Damaged, NotAuthentic
 from kypello.interfaces import IObjectStore
 from kypello.model import BucketInfo
@@ -27,11 +28,13 @@ class _Sealed(msgspec.Struct, array_like=True):
     A metadata key as it is stored.
 
     :ivar key_name: The master key.
-    :ivar sealed: As the KMS sealed it.
+    :ivar sealed: A data key, as the KMS sealed it: the metadata key itself, as it was made.
+    :ivar wrapped: When another master key came since: the metadata key under that data key.
     """
 
     key_name: str
     sealed: bytes
+    wrapped: bytes = b""
 
 
 @frozen
@@ -56,6 +59,7 @@ class BucketKeys:
 
     _store: IObjectStore
     _keys: DataKeys
+    _random: Random
     _opened: dict[str, _Opened] = field(init=False, factory=dict)
     _opening: SharedCalls[tuple[str, bytes], MetadataKey] = field(init=False, factory=SharedCalls)
     _making: SharedCalls[tuple[str, int], MetadataKey] = field(init=False, factory=SharedCalls)
@@ -92,6 +96,31 @@ class BucketKeys:
         # A new bucket often gets many writes at once.
         return await self._making.run((info.name, info.created), lambda: self._make(info.name))
 
+    def master_key(self, info: BucketInfo) -> str:
+        """
+        The name of the master key that seals the key of a bucket; empty when there is none.
+
+        :raises Damaged: What is stored is no key.
+        """
+        stored = info.settings.get(SETTING)
+        return "" if stored is None else _decoded(info.name, stored).key_name
+
+    async def rewrap(self, info: BucketInfo, key_name: str) -> None:
+        """
+        Seal the key of a bucket, if it has one, under another master key, or the same anew.  What
+        it seals stays as it is.
+
+        :raises KypelloError: As :meth:`key`.
+        """
+        name, before = info.name, info.settings.get(SETTING)
+        if before is None:
+            return
+        key = await self._plaintext(name, before)
+        made = await self._keys.generate(_context(name), key_name)
+        wrapped = wrap_key(made.plaintext, key, self._random)
+        after = msgspec.msgpack.encode(_Sealed(made.key_name, made.sealed, wrapped))
+        await self._store.change_bucket(name, partial(_with_other_key, before, after))
+
     def forget(self, bucket: str) -> None:
         """
         Drop the key of a bucket that is no more.
@@ -109,17 +138,31 @@ class BucketKeys:
         return key
 
     async def _open(self, bucket: str, stored: bytes) -> MetadataKey:
-        try:
-            sealed = msgspec.msgpack.decode(stored, type=_Sealed)
-        except ValueError:
-            raise Damaged(f"the metadata key of the bucket {bucket}") from None
-        try:
-            plaintext = await self._keys.open(sealed.key_name, sealed.sealed, _context(bucket))
-        except NotAuthentic:
-            raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None
-        key = MetadataKey(bucket, plaintext)
+        key = MetadataKey(bucket, await self._plaintext(bucket, stored))
         self._opened[bucket] = _Opened(stored, key)
         return key
+
+    async def _plaintext(self, bucket: str, stored: bytes) -> bytes:
+        sealed = _decoded(bucket, stored)
+        try:
+            opened = await self._keys.open(sealed.key_name, sealed.sealed, _context(bucket))
+            return unwrap_key(opened, sealed.wrapped) if sealed.wrapped else opened
+        except NotAuthentic:
+            raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None
+
+
+def sealing_key(info: BucketInfo) -> str | None:
+    """
+    The master key that seals the metadata key of a bucket; ``None`` when there is none, and empty
+    when what is stored does not tell.
+    """
+    stored = info.settings.get(SETTING)
+    if stored is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(stored, type=_Sealed).key_name
+    except ValueError:
+        return ""
 
 
 def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[str, bytes]:
@@ -132,6 +175,20 @@ def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[
 
 def _with_key(stored: bytes, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
     return {SETTING: stored, **settings}
+
+
+def _with_other_key(
+    before: bytes, after: bytes, settings: Mapping[str, bytes]
+) -> Mapping[str, bytes]:
+    # A bucket that was made anew has another key, and one that was changed meanwhile is left.
+    return {**settings, SETTING: after} if settings.get(SETTING) == before else settings
+
+
+def _decoded(bucket: str, stored: bytes) -> _Sealed:
+    try:
+        return msgspec.msgpack.decode(stored, type=_Sealed)
+    except ValueError:
+        raise Damaged(f"the metadata key of the bucket {bucket}") from None
 
 
 def _context(bucket: str) -> bytes:

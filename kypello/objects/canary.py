@@ -9,12 +9,12 @@ opens it to something else, holds other material under the name; what it would s
 be read after the mistake is mended, and what is stored cannot be read now.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 
 import msgspec
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -34,6 +34,23 @@ from kypello.model import DataKey, KeyInfo, KMSStatus, Write
 from kypello.objects.sharing import SharedCalls
 
 _SPACE = "canaries"
+
+#: How many canaries are read at a time.
+_PAGE = 1000
+
+
+@frozen
+class Known:
+    """
+    A master key that has been used.
+
+    :ivar fingerprint: Identifies its material to people.
+    :ivar since: First use, in seconds since the epoch.
+    """
+
+    name: str
+    fingerprint: str
+    since: float
 
 
 class _Canary(msgspec.Struct, array_like=True):
@@ -68,11 +85,15 @@ class GuardedKMS:
     :class:`StorageFailed` from the index.
 
     Opening needs no proof before, since it is one: what opens is authentic.
+
+    :ivar _lost: Called with the name of a master key that data depends on, whenever a server holds
+        other material under it, or none.
     """
 
     _kms: IKMS
     _index: IIndex
     _clock: IReactorTime
+    _lost: Callable[[str], object] = lambda _name: None
     _proved: set[str] = field(init=False, factory=set)
     _proving: SharedCalls[str, _Canary] = field(init=False, factory=SharedCalls)
     _log: Logger = field(init=False, factory=Logger)
@@ -163,7 +184,7 @@ class GuardedKMS:
         """
         canary = await self._canary(key_name)
         if canary is not None:
-            await _check(kms, key_name, canary)
+            await self._check(kms, key_name, canary)
         return canary is not None
 
     async def _prove(self, key_name: str) -> _Canary:
@@ -176,10 +197,22 @@ class GuardedKMS:
 
     async def _checked(self, key_name: str, canary: _Canary) -> None:
         try:
-            await _check(self._kms, key_name, canary)
+            await self._check(self._kms, key_name, canary)
         except KeyMismatch:
             self._proved.discard(key_name)
             raise
+
+    async def _check(self, kms: IKMS, key_name: str, canary: _Canary) -> None:
+        try:
+            plaintext = await kms.decrypt_key(key_name, canary.sealed, _context(key_name))
+        except NotAuthentic:
+            plaintext = b""
+        except KeyNotFound:
+            self._lost(key_name)
+            raise
+        if not compare_digest(sha256(plaintext).digest(), canary.digest):
+            self._lost(key_name)
+            raise KeyMismatch(key_name, canary.since, canary.fingerprint)
 
     async def _begin(self, key_name: str) -> _Canary:
         try:
@@ -210,12 +243,7 @@ class GuardedKMS:
 
     async def _canary(self, key_name: str) -> _Canary | None:
         (stored,) = await self._index.get(_SPACE, [key_name.encode()])
-        if stored is None:
-            return None
-        try:
-            return msgspec.msgpack.decode(stored, type=_Canary)
-        except ValueError:
-            raise Damaged(f"the canary of the master key {key_name}") from None
+        return None if stored is None else _decoded(key_name, stored)
 
 
 def _context(key_name: str) -> bytes:
@@ -223,10 +251,26 @@ def _context(key_name: str) -> bytes:
     return context_bytes({"Kypello canary": key_name})
 
 
-async def _check(kms: IKMS, key_name: str, canary: _Canary) -> None:
+def _decoded(key_name: str, stored: bytes) -> _Canary:
     try:
-        plaintext = await kms.decrypt_key(key_name, canary.sealed, _context(key_name))
-    except NotAuthentic:
-        plaintext = b""
-    if not compare_digest(sha256(plaintext).digest(), canary.digest):
-        raise KeyMismatch(key_name, canary.since, canary.fingerprint)
+        return msgspec.msgpack.decode(stored, type=_Canary)
+    except ValueError:
+        raise Damaged(f"the canary of the master key {key_name}") from None
+
+
+async def known_keys(index: IIndex) -> Sequence[Known]:
+    """
+    The master keys that have been used, by name.
+
+    :raises Damaged: A canary is unreadable.
+    :raises StorageFailed:
+    """
+    found: list[Known] = []
+    start = b""
+    while rows := await index.scan(_SPACE, start, None, _PAGE):
+        for key, stored in rows:
+            name = key.decode()
+            canary = _decoded(name, stored)
+            found.append(Known(name, canary.fingerprint, canary.since))
+        start = rows[-1][0] + b"\0"
+    return found

@@ -46,8 +46,15 @@ class Resealing:
             return plainly(self._change(stored))
         changed = self._change(known_object(stored, self._metadata_key, self._failure))
         if is_customers(metadata.internal):
-            return evolve(metadata, tags=changed.tags)
+            return evolve(metadata, tags=changed.tags, lock=changed.lock)
         key = needed_key(self._metadata_key, self._failure)
         opened = key.open(stored.key, metadata)
-        whole = evolve(opened.metadata, tags=changed.tags, internal=metadata.internal)
+        if changed.tags == opened.metadata.tags:
+            return evolve(metadata, lock=changed.lock)
+        whole = evolve(
+            opened.metadata,
+            tags=changed.tags,
+            internal=metadata.internal,
+            lock=changed.lock,
+        )
         return key.seal(stored.key, whole, opened.size, self._random, opened.parts)

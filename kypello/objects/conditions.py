@@ -6,8 +6,8 @@ whoever changes it.
 """
 
 from kypello.crypto.metadata import is_encrypted
-from kypello.errors import KMSUnavailable, KypelloError
-from kypello.interfaces import Condition
+from kypello.errors import KMSUnavailable, KypelloError, NotAuthentic
+from kypello.interfaces import Condition, Guard
 from kypello.model import ObjectInfo
 from kypello.objects.access import is_customers
 from kypello.objects.metadata import MetadataKey
@@ -31,6 +31,28 @@ def checking(
         if current is not None:
             current = known_object(current, metadata_key, failure)
         condition(current)
+
+    return check
+
+
+def guarding(guard: Guard, metadata_key: MetadataKey | None) -> Guard:
+    """
+    A guard of what is stored, from one of what the client knows.
+
+    :param metadata_key: Of the bucket; ``None`` when it has none, or it cannot be had.
+    """
+
+    def check(removed: ObjectInfo | None) -> None:
+        """
+        Check *guard* against what can be told of the version that is removed.
+        """
+        if removed is not None:
+            try:
+                removed = known_object(removed, metadata_key, None)
+            except (KMSUnavailable, NotAuthentic):
+                # What cannot be opened any more can be removed.
+                removed = object_without_key(removed)
+        guard(removed)
 
     return check
 

@@ -7,12 +7,14 @@ Data keys for objects, with as few calls of the KMS as its user allows.
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeAlias, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import context_bytes, object_path
+from kypello.errors import KMSUnavailable
 from kypello.interfaces import IKMS
+from kypello.kmsconfig import Reuse
 from kypello.model import DataKey
 from kypello.objects.sharing import SharedCalls
 
@@ -24,34 +26,14 @@ _Opening: TypeAlias = tuple[str, bytes, bytes]
 #: Key name and bucket: whose objects share a data key.
 _Sharing: TypeAlias = tuple[str, str]
 
+#: How long a key that is kept for an outage is used before the KMS is asked again, in seconds: not
+#: every request shall wait for what does not answer.
+_AGAIN = 10.0
+
 #: How many object keys are kept at most: no more objects are remembered.
 _OBJECT_KEYS = 4096
 
 _NOTHING: Mapping[str, str] = {}
-
-
-@frozen
-class Reuse:
-    """
-    How far data keys are used again.  Zero anywhere turns that kind of reuse off.
-
-    :ivar bucket_seconds: How long a data key of a bucket is used for new objects.
-    :ivar bucket_objects: For how many objects.
-    :ivar opened_seconds: How long an opened data key, and what it opens, is kept in memory.
-    :ivar opened_keys: How many data keys are kept at most, and how many object keys.
-    """
-
-    bucket_seconds: float = 300.0
-    bucket_objects: int = 1_000_000
-    opened_seconds: float = 300.0
-    opened_keys: int = 10_000
-
-    @property
-    def by_bucket(self) -> bool:
-        """
-        Whether objects of a bucket share data keys.
-        """
-        return self.bucket_seconds > 0 and self.bucket_objects > 0
 
 
 @define
@@ -135,6 +117,12 @@ class _Recent(Generic[V]):
             self._values[key] = (latest if until is None else min(until, latest), value)
         self._expire()
 
+    def drop(self, key: object) -> None:
+        """
+        Forget what came under *key*.
+        """
+        self._values.pop(key, None)
+
     def _expire(self) -> float:
         """
         Drop what has expired; give the time.
@@ -158,15 +146,19 @@ class DataKeys:
 
     Failures are not remembered.  All methods raise what the KMS raises.
 
+    While the KMS does not answer, what was opened lately serves for longer, as far as *reuse*
+    says; what the KMS refuses is refused.
+
     :ivar _hit: Called when a key that is needed has been opened already.
     """
 
     _kms: IKMS
     _clock: IReactorTime
-    _reuse: Reuse = Reuse()
+    _reuse: Reuse = field(factory=Reuse)
     _hit: Callable[[], object] | None = None
     _bucket_keys: _Recent[_BucketKey] = field(init=False)
     _opened: _Recent[bytes] = field(init=False)
+    _spare: _Recent[bytes] = field(init=False)
     _object_keys: _Recent[StreamKey] = field(init=False)
     _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
     _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
@@ -176,9 +168,12 @@ class DataKeys:
         Start without keys.
         """
         reuse = self._reuse
-        limit = max(reuse.opened_keys, 1)
-        self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, limit)
+        self.renew()
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
+        # Who wants no opened key kept has none in an outage, either.
+        longer = reuse.opened_seconds + reuse.outage_seconds
+        kept = bool(reuse.opened_seconds and reuse.outage_seconds)
+        self._spare = _Recent(self._clock, longer * kept, reuse.opened_keys)
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
         self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
 
@@ -212,8 +207,16 @@ class DataKeys:
         :param key_name: The master key; empty for the default one.
         """
         key = await self._kms.generate_key(key_name or self._kms.default_key, context)
-        self._opened.put((key.key_name, key.sealed, context), key.plaintext)
+        self._keep((key.key_name, key.sealed, context), key.plaintext)
         return key
+
+    def renew(self) -> None:
+        """
+        Use no data key for new objects that was used for others before.
+        """
+        self._bucket_keys = _Recent(
+            self._clock, self._reuse.bucket_seconds, max(self._reuse.opened_keys, 1)
+        )
 
     async def open(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
         """
@@ -254,9 +257,24 @@ class DataKeys:
         return key
 
     async def _open(self, opening: _Opening) -> bytes:
-        plaintext = await self._kms.decrypt_key(*opening)
-        self._opened.put(opening, plaintext)
+        try:
+            plaintext = await self._kms.decrypt_key(*opening)
+        except KMSUnavailable:
+            spare = self._spare.get(opening)
+            if spare is None:
+                raise
+            until = min(self._spare.until(opening), self._clock.seconds() + _AGAIN)
+            self._opened.put(opening, spare, until)
+            return spare
+        except BaseException:
+            self._spare.drop(opening)
+            raise
+        self._keep(opening, plaintext)
         return plaintext
+
+    def _keep(self, opening: _Opening, plaintext: bytes) -> None:
+        self._opened.put(opening, plaintext)
+        self._spare.put(opening, plaintext)
 
     async def _for_bucket(self, sharing: _Sharing) -> DataKey:
         # Those who wait for one new key may be more than it may serve: they look again.

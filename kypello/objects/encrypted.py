@@ -16,12 +16,13 @@ from zope.interface import implementer
 from kypello.crypto import dare
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
-from kypello.crypto.sse import SETTING, encryption_for
+from kypello.crypto.sse import encryption_for
 from kypello.interfaces import (
     Assemble,
     Change,
     Condition,
     Describe,
+    Guard,
     IBodySource,
     IObjectStore,
     IOpenObject,
@@ -47,7 +48,7 @@ from kypello.objects.access import Access, New, Opened, plainly, with_etag
 from kypello.objects.bodies import CheckedSource, encrypting
 from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.changing import Resealing
-from kypello.objects.conditions import checking, known_object
+from kypello.objects.conditions import checking, guarding, known_object
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
@@ -90,7 +91,9 @@ class EncryptedStore:
         """
         No metadata key is open yet.
         """
-        self._bucket_keys = None if self._keys is None else BucketKeys(self._store, self._keys)
+        self._bucket_keys = (
+            None if self._keys is None else BucketKeys(self._store, self._keys, self._random)
+        )
         object_keys = ObjectKeys(self._keys, self._random)
         self._access = Access(self._store, object_keys, self._bucket_keys)
         self._uploads = EncryptedUploads(self._store, self._access, self._random)
@@ -150,7 +153,7 @@ class EncryptedStore:
         """
         try:
             info = await self._store.bucket(bucket)
-            wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+            wanted = encryption_for(encryption, info.settings, self._auto_encryption)
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
                 return await self._put_encrypted(info, key, body, describe, condition, new)
@@ -195,19 +198,26 @@ class EncryptedStore:
             raise
 
     async def delete(
-        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or a version; without condition no key is needed.
         """
         checked = await self._checked(bucket, condition)
-        return await self._store.delete(bucket, key, checked, version_id)
+        if guard is not None:
+            guard = guarding(guard, (await self._access.try_bucket_key(bucket))[0])
+        return await self._store.delete(bucket, key, checked, version_id, guard)
 
     async def change_version(
         self, bucket: str, key: str, version_id: str, change: Change
     ) -> ObjectInfo:
         """
-        Replace tags of a version, whose metadata are sealed anew.
+        Replace tags and lock of a version, whose metadata are sealed anew if need be.
 
         :raises KypelloError: As :meth:`head`; but no key of a client is needed.
         """
@@ -254,7 +264,7 @@ class EncryptedStore:
         :raises KypelloError: As :meth:`put`.
         """
         info = await self._store.bucket(bucket)
-        wanted = encryption_for(encryption, info.settings.get(SETTING), self._auto_encryption)
+        wanted = encryption_for(encryption, info.settings, self._auto_encryption)
         if wanted is not None:
             return await self._uploads.create(info, key, metadata, checksum, wanted)
         return await self._store.create_upload(bucket, key, plainly(metadata), checksum)

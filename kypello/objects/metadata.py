@@ -160,6 +160,7 @@ class MetadataKey:
             metadata.tags,
             self._sealing(metadata.internal, _key_id(metadata)),
             metadata.storage_class,
+            lock=metadata.lock,
         )
 
     def seal_upload(self, key: str, metadata: ObjectMetadata, random: Random) -> ObjectMetadata:
@@ -238,7 +239,10 @@ class MetadataKey:
         )
         sealed = self._encrypt(kind, key, metadata.internal[IV], record, random)
         return ObjectMetadata(
-            storage_class=metadata.storage_class, internal=metadata.internal, sealed=sealed
+            storage_class=metadata.storage_class,
+            internal=metadata.internal,
+            sealed=sealed,
+            lock=metadata.lock,
         )
 
     def _open(self, kind: bytes, key: str, metadata: ObjectMetadata) -> OpenedMetadata:
@@ -255,6 +259,7 @@ class MetadataKey:
                 record.tags,
                 self._sealing(metadata.internal, record.key_id),
                 metadata.storage_class,
+                lock=metadata.lock,
             ),
             record.parts,
         )
@@ -384,6 +389,7 @@ def metadata_without_key(metadata: ObjectMetadata) -> ObjectMetadata:
         tags=metadata.tags,
         sealing=shown_sealing(metadata.internal),
         storage_class=metadata.storage_class,
+        lock=metadata.lock,
     )
 
 

@@ -297,7 +297,12 @@ class _CarryingOver:
         chosen = _chosen(shown, assembly)
         size = sum(part.size for part in chosen)
         etag = etag_of_parts([part.etag for part in chosen])
-        metadata = evolve(upload.metadata, etag=etag, internal=_entries(upload, size))
+        metadata = evolve(
+            upload.metadata,
+            etag=etag,
+            internal=_entries(upload, size),
+            lock=assembly.metadata.lock,
+        )
         return Assembly(assembly.numbers, metadata)
 
 

@@ -22,7 +22,7 @@ from kypello.crypto.keys import (
     open_object_key,
     seal_object_key,
 )
-from kypello.crypto.metadata import KeyRecord, domain_of, read_entries
+from kypello.crypto.metadata import KeyRecord, domain_of, read_entries, replace_entries
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import master_key_name, no_customer_key
 from kypello.errors import KMSNotConfigured, NotAuthentic, Refused
@@ -121,10 +121,7 @@ class ObjectKeys:
         :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
         :raises Refused: A key or its name is malformed.
         """
-        if wanted.algorithm == SSE_C:
-            external = _clients(wanted.customer_key)
-        else:
-            external = await self._from_kms(bucket, key, wanted)
+        external = await self._external(bucket, key, wanted)
         object_key = generate_object_key(external.key, self._random)
         sealed = seal_object_key(
             external.key,
@@ -135,6 +132,40 @@ class ObjectKeys:
         )
         return NewObjectKey(object_key, external.recorded(sealed, multipart=multipart))
 
+    async def rewrap(
+        self,
+        bucket: str,
+        key: str,
+        entries: Mapping[str, str],
+        object_key: bytes,
+        wanted: EncryptionRequest,
+    ) -> Mapping[str, str]:
+        """
+        Seal the key of an object anew.
+
+        The IV stays, as what is known of the object and its parts is bound to it.
+
+        :param entries: Those that the object has.
+        :param wanted: As in :meth:`make`; its master key may be named for SSE-S3, too.
+        :return: The entries that it gets.
+        :raises KypelloError: As :meth:`make`.
+        """
+        external = await self._external(bucket, key, wanted)
+        old = read_entries(entries)
+        sealed = seal_object_key(
+            external.key,
+            object_key,
+            _DOMAINS[wanted.algorithm],
+            object_path(bucket, key),
+            self._random,
+            old.object_key.iv,
+        )
+        opaque = sealed.domain is Domain.SSE_S3 and (
+            old.opaque or old.object_key.domain is not Domain.SSE_S3
+        )
+        record = external.recorded(sealed, multipart=old.multipart, opaque=opaque)
+        return replace_entries(entries, record)
+
     def opening(self, bucket: str, key: str, entries: Mapping[str, str]) -> "Opening":
         """
         How the key of an object is opened whose external key the KMS has.
@@ -142,6 +173,11 @@ class ObjectKeys:
         :raises KMSNotConfigured:
         """
         return Opening(self._configured(), bucket, key, entries)
+
+    async def _external(self, bucket: str, key: str, wanted: EncryptionRequest) -> _External:
+        if wanted.algorithm == SSE_C:
+            return _clients(wanted.customer_key)
+        return await self._from_kms(bucket, key, wanted)
 
     async def _from_kms(self, bucket: str, key: str, wanted: EncryptionRequest) -> _External:
         name = master_key_name(wanted.key_id) if wanted.key_id else ""

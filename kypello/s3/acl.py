@@ -5,14 +5,16 @@ Access control lists: policies decide here, so that a list may only be set to wh
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from xml.etree.ElementTree import Element
 
+from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.s3.bucketconfig import check_exists
+from kypello.s3.bucketpolicy import block_of
 from kypello.s3.call import Call
-from kypello.s3.errors import invalid_argument
+from kypello.s3.errors import access_denied, invalid_argument
 from kypello.s3.owner import FULL_CONTROL, OWNER_ID
 from kypello.s3.payload import read_small
 from kypello.s3.xml import CONTENT_TYPE, child_texts, children, document, read_document
@@ -36,12 +38,37 @@ _GRANT_NAMES = frozenset(
     _GRANTS + permission.lower().replace("_", "-") for permission in _PERMISSIONS
 )
 _GRANTEE = re.compile(r'\s*(id|uri|emailAddress)\s*=\s*"?([^",]*)"?\s*')
+
+#: The canned lists, and the groups, by which strangers may do something.
+_PUBLIC = frozenset({"authenticated-read", "public-read", "public-read-write"})
+_EVERYBODY = (
+    "http://acs.amazonaws.com/groups/global/AllUsers",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
+)
 _MAX_LIST = 64 * 1024
 
 _LIST = frozenset({"Owner", "AccessControlList"})
 _OWNER = frozenset({"ID", "DisplayName"})
 _GRANT = frozenset({"Grantee", "Permission"})
 _GRANTEE_PARTS = frozenset({"ID", "DisplayName", "EmailAddress", "URI"})
+
+
+def check_public_list(settings: Mapping[str, bytes], canned: str | None, head: RequestHead) -> None:
+    """
+    See that no public list is asked for where the bucket blocks these.
+
+    Lists mean nothing here; but who blocks public ones wants to be told of clients that think
+    otherwise.
+
+    :param settings: Of the bucket.
+    :param canned: The canned list that is asked for.
+    :param head: With headers that grant something.
+    :raises Refused: ``AccessDenied``.
+    """
+    grants = (value for name, value in head.headers if name.startswith(_GRANTS))
+    public = canned in _PUBLIC or any(group in value for value in grants for group in _EVERYBODY)
+    if public and block_of(settings).block_public_acls:
+        raise access_denied()
 
 
 async def get_acl(call: Call) -> Response:

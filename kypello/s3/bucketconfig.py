@@ -11,13 +11,19 @@ from xml.etree.ElementTree import Element
 
 from attrs import frozen
 
-from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
+from kypello.crypto.sse import (
+    BLOCKED,
+    SETTING,
+    ServerSideEncryption,
+    check_blocked,
+    master_key_name,
+)
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, EncryptionRequest
 from kypello.s3.bucketsettings import replace_settings
 from kypello.s3.call import Call
-from kypello.s3.errors import access_denied, not_implemented
+from kypello.s3.errors import not_implemented
 from kypello.s3.versions import read_version
 from kypello.s3.xml import (
     CONTENT_TYPE,
@@ -28,9 +34,6 @@ from kypello.s3.xml import (
     malformed,
     read_document,
 )
-
-#: The bucket setting that is there when objects must not have keys of their clients.
-BLOCKED = "blocked-encryption"
 
 _ROOT = "ServerSideEncryptionConfiguration"
 _RULE = frozenset(
@@ -116,8 +119,10 @@ async def delete_encryption(call: Call) -> Response:
 
 async def check_encryption(call: Call, wanted: EncryptionRequest | None) -> None:
     """
-    See that a new object may be encrypted as it is to be: that the bucket takes keys of clients,
-    or the client may use the master key.
+    See that a new object, or a part of one, may be encrypted as it is to be: that the bucket takes
+    keys of clients, or the client may use the master key.
+
+    The store asks about keys of clients again, whoever writes; here it spares the upload.
 
     :raises Refused: ``AccessDenied``.
     """
@@ -129,17 +134,7 @@ async def check_encryption(call: Call, wanted: EncryptionRequest | None) -> None
     elif wanted.algorithm == "aws:kms":
         await call.require_key("kms:GenerateDataKey", wanted.key_id)
     elif wanted.customer_key is not None:
-        check_blocked(call)
-
-
-def check_blocked(call: Call) -> None:
-    """
-    See that the bucket takes content with keys of clients.
-
-    :raises Refused: ``AccessDenied``.
-    """
-    if BLOCKED in call.settings:
-        raise access_denied()
+        check_blocked(call.settings)
 
 
 def fixed(root: str, content: str = "") -> Callable[[Call], Awaitable[Response]]:

@@ -44,7 +44,7 @@ def _check_policy(call: Call, text: bytes, settings: Mapping[str, bytes]) -> Non
     """
     See that a policy makes nothing public where none may.
     """
-    if not _block(settings).block_public_policy:
+    if not block_of(settings).block_public_policy:
         return
     if is_public(parse_bucket_policy(text, call.bucket)):
         raise access_denied()
@@ -105,7 +105,13 @@ async def get_policy_status(call: Call) -> Response:
     return Response(200, (CONTENT_TYPE,), document("PolicyStatus", content))
 
 
-def _block(settings: Mapping[str, bytes]) -> PublicAccessBlock:
+def block_of(settings: Mapping[str, bytes]) -> PublicAccessBlock:
+    """
+    The public access block of a bucket with these settings; one that blocks nothing when there is
+    none.
+
+    :raises Damaged:
+    """
     stored = settings.get(PUBLIC_ACCESS_BLOCK)
     return PublicAccessBlock() if stored is None else PublicAccessBlock.from_bytes(stored)
 

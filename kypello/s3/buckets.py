@@ -7,9 +7,13 @@ Operations on buckets as a whole.
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from attrs import evolve
+
+from kypello.crypto.sse import BLOCKED
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import BucketInfo
+from kypello.model import SSE_C, BucketInfo
+from kypello.s3.bucketlock import read_lock_of_bucket
 from kypello.s3.buckettags import read_new_tags
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
@@ -29,6 +33,9 @@ from kypello.s3.xml import (
 _MAX_BUCKETS = 10_000
 _LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
 _OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
+
+#: The condition key of where a bucket is to be.
+_LOCATION = "s3:locationconstraint"
 _NAMESPACE = "x-amz-bucket-namespace"
 _MAX_CONFIGURATION = 64 * 1024
 _CONFIGURATION = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
@@ -94,17 +101,22 @@ async def create_bucket(call: Call) -> Response:
         raise not_implemented(_NAMESPACE)
     if namespace != "global":
         raise invalid_argument(_NAMESPACE, namespace, f"Invalid {_NAMESPACE}")
-    lock = (head.header("x-amz-bucket-object-lock-enabled") or "false").lower()
-    if lock == "true":
-        raise not_implemented("x-amz-bucket-object-lock-enabled")
-    if lock != "false":
-        raise invalid_argument(
-            "x-amz-bucket-object-lock-enabled", lock, "The value must be true or false"
-        )
-    settings = _read_settings(call, await read_small(call.payload(), _MAX_CONFIGURATION))
-    if settings:
+    lock = read_lock_of_bucket(head)
+    body = await read_small(call.payload(), _MAX_CONFIGURATION)
+    try:
+        region, tags = _read_settings(call, body)
+    except Refused:
+        # Who may make no bucket learns nothing else.
+        await call.require("s3:CreateBucket")
+        raise
+    await evolve(call, told={_LOCATION: region} if region else {}).require("s3:CreateBucket")
+    if tags:
         await call.require("s3:PutBucketTagging")
-    await call.front.store.create_bucket(name, settings)
+    if lock:
+        await call.require("s3:PutBucketObjectLockConfiguration")
+        await call.require("s3:PutBucketVersioning")
+    blocked = {BLOCKED: SSE_C.encode()} if call.front.blocks_customer_keys else {}
+    await call.front.store.create_bucket(name, {**tags, **lock, **blocked})
     await call.announce("s3:BucketCreated:*")
     return Response(200, (("Location", f"/{name}"),))
 
@@ -157,14 +169,15 @@ def _elements(buckets: Sequence[BucketInfo], region: str | None) -> str:
     )
 
 
-def _read_settings(call: Call, body: bytes) -> Mapping[str, bytes]:
+def _read_settings(call: Call, body: bytes) -> tuple[str, Mapping[str, bytes]]:
     """
-    The settings that a new bucket is to have: its tags, if there are any.
+    Where a new bucket is to be, if that is told, and the settings that it is to have: its tags,
+    if there are any.
 
     :raises Refused: The bucket is wanted as it would not be.
     """
     if not body:
-        return {}
+        return "", {}
     parts: dict[str, Element] = {}
     for part in children(read_document(body, "CreateBucketConfiguration"), _CONFIGURATION):
         if part.tag in parts:
@@ -174,15 +187,16 @@ def _read_settings(call: Call, body: bytes) -> Mapping[str, bytes]:
         # Those that S3 Express knows.
         if name in parts:
             raise not_implemented(name)
-    _check_region(call, parts.get("LocationConstraint"))
-    return read_new_tags(parts["Tags"]) if "Tags" in parts else {}
+    region = _read_region(call, parts.get("LocationConstraint"))
+    return region, read_new_tags(parts["Tags"]) if "Tags" in parts else {}
 
 
-def _check_region(call: Call, constraint: Element | None) -> None:
+def _read_region(call: Call, constraint: Element | None) -> str:
     if constraint is None:
-        return
+        return ""
     if len(constraint):
         raise malformed()
     region, configured = (constraint.text or "").strip(), call.front.region
     if configured is not None and region not in ("", "us-east-1", configured):
         raise Refused("InvalidRegion", "Region does not match.", {"Region": configured})
+    return region

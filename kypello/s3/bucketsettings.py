@@ -42,6 +42,7 @@ class BucketSetting:
     :ivar status: Of the answer to who sets it.
     :ivar media_type: The header of the document.
     :ivar limit: The largest document, in bytes.
+    :ivar covered: Insist that there is something to verify the document by.
     """
 
     name: str
@@ -52,13 +53,14 @@ class BucketSetting:
     status: int = 200
     media_type: tuple[str, str] = CONTENT_TYPE
     limit: int = MAX_DOCUMENT
+    covered: bool = False
 
     async def put(self, call: Call) -> Response:
         """
         Set it.
         """
         await call.front.store.bucket(call.bucket)
-        value = self.read(call, await call.read_document(self.limit))
+        value = self.read(call, await call.read_document(self.limit, covered=self.covered))
 
         def change(settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
             """

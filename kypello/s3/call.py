@@ -6,6 +6,7 @@ What an operation gets: the front that all requests share, and the one request.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -16,13 +17,30 @@ from kypello.auth.request import RequestHead
 from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import master_key_name
-from kypello.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion, Refused
+from kypello.errors import (
+    IsDeleteMarker,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchUpload,
+    NoSuchVersion,
+    Refused,
+)
 from kypello.eventconfig import EventSettings
 from kypello.events.broadcast import Broadcast
+from kypello.http.brake import Brake
 from kypello.iam.authenticate import Authenticated, Authenticator
-from kypello.interfaces import IAuthorizer, IBodySource, IEventSink, ILanes, IObjectStore
+from kypello.interfaces import (
+    IAuthorizer,
+    IBodySource,
+    IEventSink,
+    ILanes,
+    IObjectStore,
+    IRewrapping,
+)
+from kypello.lifecycle.fates import Calendar
 from kypello.model import Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
+from kypello.s3.asked import AskedValues, of_upload
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 
@@ -65,9 +83,14 @@ class Front:
     :ivar proxies: Whose word about the addresses of clients is taken.
     :ivar cors_origins: Whose pages browsers let use a bucket without rules for that; each with
         one ``*`` at most.
+    :ivar calendar: How the days of lifecycles are counted.
+    :ivar brake: While it is pulled, requests wait; ``None`` when there is none.
     :ivar events: Told what happens; ``None`` when nobody is.
     :ivar broadcast: Tells it to those who listen; ``None`` when nobody can.
     :ivar targets: Where it can be sent.
+    :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
+        are told to.
     """
 
     store: IObjectStore
@@ -89,9 +112,13 @@ class Front:
     default_key: str = ""
     proxies: Sequence[Network] = ()
     cors_origins: tuple[str, ...] = ("*",)
+    calendar: Calendar = field(factory=Calendar)
+    brake: Brake | None = None
     events: IEventSink | None = None
     broadcast: Broadcast | None = None
     targets: EventSettings = field(factory=EventSettings)
+    rewrapping: IRewrapping | None = None
+    blocks_customer_keys: bool = False
 
     @property
     def shown_region(self) -> str:
@@ -115,6 +142,7 @@ class Call:
     :ivar bucket: Empty for the service itself.
     :ivar key: Empty for a bucket.
     :ivar settings: Of the bucket, as of when the request came; none when there is no bucket.
+    :ivar told: What a document tells that conditions of policies can ask, by condition key.
     """
 
     front: Front
@@ -124,6 +152,7 @@ class Call:
     request_id: str
     settings: Mapping[str, bytes]
     _body: IBodySource
+    told: Mapping[str, str] = MappingProxyType({})
 
     @property
     def head(self) -> RequestHead:
@@ -133,13 +162,21 @@ class Call:
         return self.authenticated.head
 
     async def may(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> bool:
         """
         Whether whoever sent the request may do something.
 
         :param bucket: Where, with *key*; empty for what the request is about.
         :param tags: Those that a new object is to have, when they are not in a header.
+        :param lock: The lock that an object is to have, when it is not in headers; see
+            :class:`RequestValues`.
         """
         settings, version_id = self.settings, ""
         if not bucket:
@@ -147,23 +184,40 @@ class Call:
             version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
+        values = AskedValues(self._values(tags, lock))
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
-            self._values(tags),
+            values,
             partial(self._tags, bucket, key, version_id) if key else None,
         )
-        return await self.front.authorizer.allows(self.authenticated.identity, question, settings)
+        authorizer, identity = self.front.authorizer, self.authenticated.identity
+        allowed = await authorizer.allows(identity, question, settings)
+        upload_id = self.head.parameter("uploadId")
+        if not (values.wants_upload and upload_id and (bucket, key) == (self.bucket, self.key)):
+            return allowed
+        try:
+            upload = await self.front.store.upload(bucket, key, upload_id)
+        except (NoSuchBucket, NoSuchUpload):
+            return allowed
+        values = AskedValues(self._values(tags, lock), of_upload(upload.metadata.sealing))
+        return await authorizer.allows(identity, evolve(question, values=values), settings)
 
     async def require(
-        self, action: str, bucket: str = "", key: str = "", *, tags: Mapping[str, str] | None = None
+        self,
+        action: str,
+        bucket: str = "",
+        key: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        lock: Mapping[str, str] | None = None,
     ) -> None:
         """
         See that whoever sent the request may do something; as :meth:`may`.
 
         :raises Refused: ``AccessDenied``.
         """
-        if not await self.may(action, bucket, key, tags=tags):
+        if not await self.may(action, bucket, key, tags=tags, lock=lock):
             raise access_denied()
 
     async def require_key(self, action: str, key_id: str) -> None:
@@ -175,7 +229,7 @@ class Call:
         :raises Refused: ``AccessDenied``.
         """
         name = master_key_name(key_id) if key_id else self.front.default_key
-        question = Question(action, name, self._values(None))
+        question = Question(action, name, self._values())
         if not await self.front.authorizer.allows_key(self.authenticated.identity, question):
             raise access_denied()
 
@@ -218,10 +272,14 @@ class Call:
         )
         await front.events.tell(event, self.settings)
 
-    def _values(self, tags: Mapping[str, str] | None) -> RequestValues:
+    def _values(
+        self, tags: Mapping[str, str] | None = None, lock: Mapping[str, str] | None = None
+    ) -> RequestValues:
         front, sent = self.front, self.authenticated
         now = front.clock.seconds()
-        return RequestValues(sent.head, now, sent.signature, sent.kind, front.proxies, tags)
+        return RequestValues(
+            sent.head, now, sent.signature, sent.kind, front.proxies, tags, lock, self.told
+        )
 
     async def _tags(self, bucket: str, key: str, version_id: str) -> Mapping[str, str]:
         try:
@@ -232,6 +290,12 @@ class Call:
             # It is stored with a key of its client, and nobody vouches for its tags without.
             raise access_denied() from None
         return info.metadata.tags
+
+    def now(self) -> int:
+        """
+        The time, nanoseconds since the epoch.
+        """
+        return int(self.front.clock.seconds() * 1e9)
 
     async def check(self, read: Callable[[], _Arguments]) -> _Arguments:
         """

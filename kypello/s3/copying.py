@@ -16,7 +16,7 @@ from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
-from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import CustomerKey, EncryptionRequest, Lock, ObjectInfo, ObjectMetadata
 from kypello.s3.announced import read_algorithm
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
@@ -33,11 +33,15 @@ from kypello.s3.headers import (
     read_placement,
     read_replaced,
 )
+from kypello.s3.lifecycle import expiration_headers
+from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.objects import check_early
 from kypello.s3.patience import answer_patiently
+from kypello.s3.reencryption import exchange_key
 from kypello.s3.tagging import read_tagging_header
 from kypello.s3.versions import version_headers
 from kypello.s3.xml import CONTENT_TYPE, document
+from kypello.versioning import SETTING as VERSIONING
 
 #: The checksum of a copy whose source has none.
 _CHECKSUM = "crc64nvme"
@@ -67,6 +71,7 @@ class _Copy:
     replaced: tuple[Mapping[str, str], Mapping[str, str]] | None
     tags: Mapping[str, str] | None
     algorithm: str
+    lock: Lock
     encryption: EncryptionRequest | None
     condition: Condition | None
     changes: bool
@@ -88,6 +93,27 @@ class _Copy:
                 " without changing the object's metadata, storage class, website redirect"
                 " location or encryption attributes.",
             )
+
+    def exchanged(self, call: Call, info: ObjectInfo) -> tuple[CustomerKey, CustomerKey] | None:
+        """
+        The old and the new key of a client, when nothing else changes: such a copy of an object
+        onto itself seals its key anew, and leaves the content alone.
+
+        Where there are versions a copy makes a new one, which has a key of its own.
+        """
+        old = self.source.customer_key
+        new = None if self.encryption is None else self.encryption.customer_key
+        itself = (self.source.bucket, self.source.key) == (call.bucket, call.key)
+        plain = not self.source.version_id and VERSIONING not in call.settings
+        asked = self.replaced, self.tags, self.algorithm or None
+        metadata = info.metadata
+        same = (self.storage_class, self.redirect) == (
+            metadata.storage_class,
+            {name: value for name, value in metadata.headers.items() if name == REDIRECT},
+        )
+        if old is None or new is None or not (itself and plain and same and asked == (None,) * 3):
+            return None
+        return old, new
 
     def algorithms(self, source: ObjectMetadata) -> tuple[str, ...]:
         """
@@ -130,23 +156,35 @@ async def _copy(call: Call, copy: _Copy) -> Response:
             await call.require(action, source.bucket, source.key)
         if source.metadata.tags if copy.tags is None else copy.tags:
             await call.require("s3:PutObjectTagging")
+        await require_lock(call, copy.lock)
         copy.check(call.bucket, call.key, source, front.max_part)
         await check_encryption(call, copy.encryption)
         await check_early(call, copy.condition)
-        body = digested(
-            await opened.read(None),
-            front.lanes,
-            copy.algorithms(source.metadata),
-            want_md5=not is_opaque(copy.encryption),
-        )
-        info = await front.store.put(
-            call.bucket,
-            call.key,
-            body,
-            partial(copy.describe, source.metadata, body),
-            copy.encryption,
-            copy.condition,
-        )
+        keys = copy.exchanged(call, source)
+        if keys is not None:
+            info = await exchange_key(call, source, *keys, copy.condition)
+        else:
+            body = digested(
+                await opened.read(None),
+                front.lanes,
+                copy.algorithms(source.metadata),
+                want_md5=not is_opaque(copy.encryption),
+            )
+
+            def describe(size: int) -> ObjectMetadata:
+                """
+                The metadata with the lock that counts from now on.
+                """
+                return with_lock(call, copy.lock, copy.describe(source.metadata, body, size))
+
+            info = await front.store.put(
+                call.bucket,
+                call.key,
+                body,
+                describe,
+                copy.encryption,
+                copy.condition,
+            )
     finally:
         opened.close()
     await call.announce("s3:ObjectCreated:Copy", info)
@@ -162,6 +200,7 @@ async def _copy(call: Call, copy: _Copy) -> Response:
         *sealing_headers(metadata.sealing, context=True),
         *checksum_headers(metadata),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
         *await source_headers(call, source),
     ]
     return Response(200, headers, document("CopyObjectResult", content))
@@ -174,6 +213,7 @@ def _read_copy(call: Call) -> _Copy:
     )
     replaces, replaces_tags = (_replaces(head, name) for name in _DIRECTIVES)
     redirect, storage_class = read_placement(head, front.storage_classes)
+    lock = read_lock(call)
     algorithm = head.header(_ALGORITHM)
     source = read_source(head)
     asked = (replaces, replaces_tags, source.version_id, redirect, algorithm, encryption)
@@ -184,6 +224,7 @@ def _read_copy(call: Call) -> _Copy:
         replaced=read_replaced(head) if replaces else None,
         tags=read_tagging_header(head) if replaces_tags else None,
         algorithm=read_algorithm(algorithm) if algorithm else "",
+        lock=lock,
         encryption=encryption,
         condition=write_condition(head, call.bucket, call.key),
         changes=any(asked),

@@ -11,12 +11,13 @@ from attrs import frozen
 from kypello.errors import KypelloError, NoSuchVersion
 from kypello.http.response import Response
 from kypello.model import Deletion
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition
 from kypello.s3.errors import not_implemented, translate
+from kypello.s3.locking import removal_guard
 from kypello.s3.names import check_key
 from kypello.s3.objects import announce_removal
-from kypello.s3.workers import for_each
 from kypello.s3.xml import (
     CONTENT_TYPE,
     child_texts,
@@ -87,7 +88,7 @@ async def _result(call: Call, entry: _Entry, quiet: bool) -> str:
     try:
         deletion = await _remove(call, entry)
     except KypelloError as error:
-        refused = translate(error, call.request_id)
+        refused = translate(error, call.request_id, f"/{call.bucket}/{entry.key}")
         return (
             f"<Error>{entry.identified()}<Code>{escape_message(refused.code)}</Code>"
             f"<Message>{escape_message(refused.message)}</Message></Error>"
@@ -113,7 +114,10 @@ async def _remove(call: Call, entry: _Entry) -> Deletion:
     action = "s3:DeleteObjectVersion" if entry.version_id else "s3:DeleteObject"
     await call.require(action, call.bucket, entry.key)
     condition = delete_condition(entry.etag)
-    deletion = await call.front.store.delete(call.bucket, entry.key, condition, entry.version_id)
+    guard = await removal_guard(call, entry.key, entry.version_id)
+    deletion = await call.front.store.delete(
+        call.bucket, entry.key, condition, entry.version_id, guard
+    )
     await announce_removal(call, entry.key, entry.version_id, deletion)
     return deletion
 

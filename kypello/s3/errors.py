@@ -33,6 +33,7 @@ from kypello.errors import (
     NoSuchVersion,
     NotAuthentic,
     PreconditionFailed,
+    QuotaExceeded,
     Refused,
     StorageFailed,
     StorageFull,
@@ -59,6 +60,7 @@ STATUSES: Mapping[str, int] = {
     "BucketNotEmpty": 409,
     "InternalError": 500,
     "InvalidAccessKeyId": 403,
+    "InvalidBucketState": 409,
     "InvalidPartNumber": 416,
     "InvalidRange": 416,
     "kms:KeyMismatch": 503,
@@ -70,12 +72,14 @@ STATUSES: Mapping[str, int] = {
     "NoSuchCORSConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,
+    "NoSuchObjectLockConfiguration": 404,
     "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchTagSet": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
     "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
+    "OperationAborted": 409,
     "ObjectLockConfigurationNotFoundError": 404,
     "PreconditionFailed": 412,
     "ReplicationConfigurationNotFoundError": 404,
@@ -162,6 +166,9 @@ TABLE: Mapping[type[Exception], Callable[[Any], Refused]] = {
         "At least one of the pre-conditions you specified did not hold",
         {"Condition": error.condition},
     ),
+    QuotaExceeded: lambda error: Refused(
+        "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", {"BucketName": error.bucket}
+    ),
     StorageFull: lambda error: Refused(
         "XMinioStorageFull",
         "Storage backend has reached its minimum free drive threshold. Please delete a few"
@@ -226,9 +233,11 @@ class Subject:
     key: str = ""
 
 
-def translate(error: Exception, request_id: str) -> Refused:
+def translate(error: Exception, request_id: str, path: str) -> Refused:
     """
     The error in the vocabulary of S3; failures of the server's own are logged.
+
+    :param path: What it happened to, decoded.
 
     An exception that is no :class:`kypello.errors.KypelloError` is logged by who caught it.
     """
@@ -236,7 +245,12 @@ def translate(error: Exception, request_id: str) -> Refused:
     refused = _UNKNOWN if word is None else word(error)
     ours = isinstance(error, KypelloError) and not isinstance(error, Refused | KMSNotConfigured)
     if ours and status_of(refused) >= 500:
-        _log.error("request {request_id}: {error}", request_id=request_id, error=error)
+        _log.error(
+            "request {request_id} for {path!r}: {error}",
+            request_id=request_id,
+            path=path,
+            error=error,
+        )
     return refused
 
 
@@ -255,7 +269,7 @@ def error_response(
 
     :param bodiless: The request is a ``HEAD``: minio-go takes code and text from headers.
     """
-    refused = translate(error, request_id)
+    refused = translate(error, request_id, subject.path)
     headers = [CONTENT_TYPE, *_headers(refused), *_marker_headers(error)]
     if isinstance(error, KMSUnavailable):
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after)))))

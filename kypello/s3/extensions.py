@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from kypello.auth.request import RequestHead
-from kypello.errors import BucketNotEmpty
+from kypello.errors import BucketNotEmpty, Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, ListedVersion, ObjectInfo, VersionQuery
+from kypello.objectlock import SETTING
+from kypello.objects.workers import for_each
 from kypello.s3.call import Call
+from kypello.s3.locking import removal_guard
 from kypello.s3.objects import announce_removal
-from kypello.s3.workers import for_each
 from kypello.s3.xml import escape_message
 
 _FORCE = "x-minio-force-delete"
@@ -44,7 +46,10 @@ def wants_extraction(head: RequestHead) -> bool:
 async def force_delete_object(call: Call) -> Response:
     """
     Remove an object, and all those whose keys go on after it with a slash, with all versions.
+
+    :raises Refused: ``MethodNotAllowed`` where versions can be locked.
     """
+    _check_lock(call)
     await _remove_all(call, call.key, each=True, only=True)
     await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/", each=True)
     return Response(204)
@@ -55,7 +60,9 @@ async def force_delete_bucket(call: Call) -> Response:
     Remove a bucket with all that is in it.
 
     :raises BucketNotEmpty: Others have filled it again and again.
+    :raises Refused: ``MethodNotAllowed`` where versions can be locked.
     """
+    _check_lock(call)
     store = call.front.store
     for _ in range(_ROUNDS):
         await _remove_all(call, "", each=False)
@@ -121,7 +128,9 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         info = version.info
         if each:
             await call.require("s3:DeleteObject", bucket, info.key)
-        deletion = await store.delete(bucket, info.key, None, info.version_id)
+        # The bucket may have got a lock meanwhile.
+        guard = await removal_guard(call, info.key, info.version_id)
+        deletion = await store.delete(bucket, info.key, None, info.version_id, guard)
         await announce_removal(call, info.key, info.version_id, deletion)
 
     following: tuple[str, str] | None = ("", "")
@@ -132,6 +141,20 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         await for_each(wanted, remove)
         # The key that is the prefix comes first of all that begin with it.
         following = listing.next if len(wanted) == len(listing.versions) else None
+
+
+def _check_lock(call: Call) -> None:
+    """
+    See that nothing can be in the way, so that nothing is removed by halves.
+
+    :raises Refused: ``MethodNotAllowed``.
+    """
+    if SETTING in call.settings:
+        raise Refused(
+            "MethodNotAllowed",
+            "Nothing is removed by force from a bucket with object lock.",
+            {"Method": call.head.method, "AllowedMethods": "GET, HEAD, PUT"},
+        )
 
 
 def _says_true(head: RequestHead, name: str) -> bool:

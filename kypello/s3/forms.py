@@ -20,7 +20,8 @@ from kypello.auth.request import RequestHead, as_header
 from kypello.errors import Refused
 from kypello.http.response import Response
 from kypello.interfaces import IBodySource
-from kypello.model import Buffer, EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import Buffer, EncryptionRequest, Lock, ObjectInfo, ObjectMetadata
+from kypello.s3.acl import check_public_list
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.encryption import is_opaque, read_write_encryption, sealing_headers
@@ -28,6 +29,8 @@ from kypello.s3.errors import invalid_argument
 from kypello.s3.formdata import read_boundary
 from kypello.s3.formfile import FormFile, open_form
 from kypello.s3.headers import StoredHeaders, checksum_headers, read_stored_headers
+from kypello.s3.lifecycle import expiration_headers
+from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.names import check_key
 from kypello.s3.payload import Payload, open_payload
 from kypello.s3.tagging import read_tagging_document
@@ -68,6 +71,7 @@ class _Form:
     """
 
     headers: StoredHeaders
+    lock: Lock
     encryption: EncryptionRequest | None
     payload: Payload
 
@@ -125,9 +129,19 @@ async def post_object(call: Call) -> Response:
     await put.require("s3:PutObject", tags=tags)
     if tags:
         await put.require("s3:PutObjectTagging", tags=tags)
+    await require_lock(put, form.lock)
+    canned = file.fields.get("acl", file.fields.get("x-amz-acl"))
+    check_public_list(put.settings, canned, put.head)
     await check_encryption(put, form.encryption)
+
+    def describe(size: int) -> ObjectMetadata:
+        """
+        The metadata with the lock that counts from now on.
+        """
+        return with_lock(put, form.lock, form.describe(size))
+
     info = await put.front.store.put(
-        put.bucket, put.key, _Content(form.payload), form.describe, form.encryption
+        put.bucket, put.key, _Content(form.payload), describe, form.encryption
     )
     await put.announce("s3:ObjectCreated:Post", info)
     return _answer(call, file.fields, info)
@@ -208,10 +222,11 @@ def _read_form(call: Call, file: FormFile) -> _Form:
     headers = read_stored_headers(head, front.storage_classes)
     tagging = file.fields.get("tagging")
     tags = read_tagging_document(tagging.encode()) if tagging else {}
+    lock = read_lock(call)
     encryption = read_write_encryption(head, loopback=front.allow_insecure_customer_keys)
     opaque = is_opaque(encryption)
     payload = open_payload(call.authenticated, file, front.lanes, want_md5=not opaque)
-    return _Form(evolve(headers, tags=tags), encryption, payload)
+    return _Form(evolve(headers, tags=tags), lock, encryption, payload)
 
 
 def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response:
@@ -221,6 +236,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
         *sealing_headers(info.metadata.sealing, context=True),
         *checksum_headers(info.metadata),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
     ]
     page = _redirection(fields.get("success_action_redirect", fields.get("redirect", "")), info)
     if page:

@@ -32,7 +32,6 @@ REDIRECT = "x-amz-website-redirect-location"
 _MAX_REDIRECT = 2048
 _STORAGE_CLASS = "x-amz-storage-class"
 _STORAGE_CLASSES = ("STANDARD", "REDUCED_REDUNDANCY")
-_OBJECT_LOCK = "x-amz-object-lock-"
 
 #: Headers that are stored and returned as they are, in their usual spelling.
 _SYSTEM = {
@@ -146,10 +145,8 @@ def read_placement(
     copied from another object.
 
     :param storage_classes: As in :func:`read_stored_headers`.
-    :raises Refused: ``InvalidStorageClass``, ``InvalidRedirectLocation`` or ``InvalidRequest``.
+    :raises Refused: ``InvalidStorageClass`` or ``InvalidRedirectLocation``.
     """
-    if any(name.startswith(_OBJECT_LOCK) for name in head.header_names):
-        raise Refused("InvalidRequest", "Bucket is missing Object Lock Configuration")
     redirect = head.header(REDIRECT)
     _check_redirect(redirect)
     storage_class = _storage_class(head.header(_STORAGE_CLASS), storage_classes)

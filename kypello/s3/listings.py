@@ -19,6 +19,7 @@ from kypello.s3.owner import OWNER
 from kypello.s3.paging import name_writer, read_limit
 from kypello.s3.tokens import read_token, write_token
 from kypello.s3.xml import CONTENT_TYPE, document, escape
+from kypello.s3.zipped import leads_inside, list_inside
 
 #: Makes a name the content of an element.
 Write: TypeAlias = Callable[[str], str]
@@ -117,6 +118,8 @@ async def _list(call: Call, start_after: Callable[[], str]) -> tuple[Page, Listi
     :param start_after: Reads where to begin; raises :class:`kypello.errors.Refused`.
     """
     page = await call.check(lambda: read_page(call.bucket, call.head, start_after()))
+    if leads_inside(call.head, page.query.prefix):
+        return page, await list_inside(call, page.query)
     return page, await call.front.store.list(call.bucket, page.query)
 
 

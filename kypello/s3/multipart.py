@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from urllib.parse import quote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kypello.auth.request import RequestHead
 from kypello.crypto.checksums import COMBINABLE
@@ -18,6 +18,7 @@ from kypello.http.response import Response
 from kypello.model import (
     Assembly,
     EncryptionRequest,
+    Lock,
     ObjectMetadata,
     PartInfo,
     UploadInfo,
@@ -32,6 +33,8 @@ from kypello.s3.dates import xml_date
 from kypello.s3.encryption import check_repeated, read_write_encryption, sealing_headers
 from kypello.s3.errors import invalid_argument
 from kypello.s3.headers import StoredHeaders, checksum_elements, read_stored_headers
+from kypello.s3.lifecycle import expiration_headers
+from kypello.s3.locking import read_lock, require_lock, with_lock
 from kypello.s3.owner import OWNER
 from kypello.s3.paging import INITIATOR, name_writer, read_limit
 from kypello.s3.parts import checksum_kind
@@ -54,6 +57,7 @@ class _Beginning:
     """
 
     headers: StoredHeaders
+    lock: Lock
     encryption: EncryptionRequest | None
     checksum: str
     checksum_type: str
@@ -69,6 +73,7 @@ class _Beginning:
             checksum_type=self.checksum_type,
             tags=self.headers.tags,
             storage_class=self.headers.storage_class,
+            lock=self.lock,
         )
 
 
@@ -79,6 +84,7 @@ async def create_upload(call: Call) -> Response:
     wanted = await call.check(partial(_read_beginning, call))
     if wanted.headers.tags:
         await call.require("s3:PutObjectTagging")
+    await require_lock(call, wanted.lock)
     await check_encryption(call, wanted.encryption)
     upload = await call.front.store.create_upload(
         call.bucket, call.key, wanted.metadata, wanted.checksum, wanted.encryption
@@ -150,7 +156,8 @@ async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | N
 
     def assemble(upload: UploadInfo, parts: Sequence[PartInfo]) -> Assembly:
         check_repeated(asked, upload.metadata.sealing)
-        return wanted.assemble(upload, parts)
+        made = wanted.assemble(upload, parts)
+        return evolve(made, metadata=with_lock(call, upload.metadata.lock, made.metadata))
 
     info = await call.front.store.complete_upload(
         call.bucket,
@@ -173,6 +180,7 @@ async def _complete(call: Call, wanted: Completion, asked: EncryptionRequest | N
         CONTENT_TYPE,
         *sealing_headers(metadata.sealing, key=key),
         *version_headers(call.settings, info.version_id),
+        *expiration_headers(call, info),
     ]
     return Response(200, headers, document("CompleteMultipartUploadResult", content))
 
@@ -191,8 +199,9 @@ def _upload_id(head: RequestHead) -> str:
 def _read_beginning(call: Call) -> _Beginning:
     head, front = call.head, call.front
     headers = read_stored_headers(head, front.storage_classes)
+    lock = read_lock(call)
     encryption = read_write_encryption(head, loopback=front.allow_insecure_customer_keys)
-    return _Beginning(headers, encryption, *_read_checksum(head))
+    return _Beginning(headers, lock, encryption, *_read_checksum(head))
 
 
 def _read_checksum(head: RequestHead) -> tuple[str, str]:

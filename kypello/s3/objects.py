@@ -12,7 +12,15 @@ from kypello.auth.request import RequestHead
 from kypello.errors import NoSuchKey, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition
-from kypello.model import CustomerKey, Deletion, EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.model import (
+    NO_LOCK,
+    CustomerKey,
+    Deletion,
+    EncryptionRequest,
+    Lock,
+    ObjectInfo,
+    ObjectMetadata,
+)
 from kypello.s3.bucketconfig import check_encryption
 from kypello.s3.call import Call
 from kypello.s3.conditions import delete_condition, is_not_modified, write_condition
@@ -31,6 +39,8 @@ from kypello.s3.headers import (
     read_overrides,
     read_stored_headers,
 )
+from kypello.s3.lifecycle import expiration_headers
+from kypello.s3.locking import lock_headers, read_lock, removal_guard, require_lock, with_lock
 from kypello.s3.payload import Payload
 from kypello.s3.ranges import content_range, wanted_part, wanted_range
 from kypello.s3.versions import deletion_headers, read_version, version_headers
@@ -49,6 +59,7 @@ class _Put:
     """
 
     headers: StoredHeaders
+    lock: Lock
     encryption: EncryptionRequest | None
     condition: Condition | None
     payload: Payload
@@ -82,14 +93,23 @@ async def put_object(call: Call) -> Response:
     put = await call.check(partial(_read_put, call))
     if put.headers.tags:
         await call.require("s3:PutObjectTagging")
+    await require_lock(call, put.lock)
     await check_encryption(call, put.encryption)
     await check_early(call, put.condition)
+
+    def describe(size: int) -> ObjectMetadata:
+        """
+        The metadata with the lock that counts from now on.
+        """
+        return with_lock(call, put.lock, put.describe(size))
+
     info = await call.front.store.put(
-        call.bucket, call.key, put.payload, put.describe, put.encryption, put.condition
+        call.bucket, call.key, put.payload, describe, put.encryption, put.condition
     )
     await call.announce("s3:ObjectCreated:Put", info)
     sealing = sealing_headers(info.metadata.sealing, context=True)
     headers = [("ETag", f'"{info.etag}"'), *sealing, *checksum_headers(info.metadata)]
+    headers.extend(expiration_headers(call, info))
     return Response(200, [*headers, *version_headers(call.settings, info.version_id)])
 
 
@@ -125,7 +145,7 @@ async def get_object(call: Call) -> Response:
         if is_not_modified(head, info, call.front.clock.seconds()):
             return _not_modified(call, info)
         wanted = wanted_range(head, info)
-        headers = overridden(_answer_headers(call, info), get.overrides)
+        headers = overridden(await _answer_headers(call, info), get.overrides)
         if wanted is not None:
             headers.append(content_range(wanted, info.size))
         source = await opened.read(wanted)
@@ -145,7 +165,7 @@ async def head_object(call: Call) -> Response:
     if is_not_modified(head, info, call.front.clock.seconds()):
         return _not_modified(call, info)
     wanted = wanted_range(head, info)
-    headers = overridden(_answer_headers(call, info), get.overrides)
+    headers = overridden(await _answer_headers(call, info), get.overrides)
     await call.announce("s3:ObjectAccessed:Head", info)
     if wanted is None:
         return Response(200, [*headers, ("Content-Length", str(info.size))])
@@ -158,7 +178,8 @@ async def delete_object(call: Call) -> Response:
     Remove an object, or a version; what does not exist is removed already.
     """
     condition, version_id = await call.check(partial(_read_delete, call.head))
-    deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id)
+    guard = await removal_guard(call, call.key, version_id)
+    deletion = await call.front.store.delete(call.bucket, call.key, condition, version_id, guard)
     await announce_removal(call, call.key, version_id, deletion)
     return Response(204, list(deletion_headers(call.settings, deletion)))
 
@@ -181,6 +202,7 @@ def _read_put(call: Call) -> _Put:
             "versionId", version_id, "This operation does not accept a version-id."
         )
     headers = read_stored_headers(head, call.front.storage_classes)
+    lock = read_lock(call)
     encryption = read_write_encryption(head, loopback=call.front.allow_insecure_customer_keys)
     if head.header("content-length") is None and head.header("transfer-encoding") is None:
         raise Refused("MissingContentLength", "You must provide the Content-Length HTTP header.")
@@ -192,7 +214,8 @@ def _read_put(call: Call) -> _Put:
             "Your proposed upload exceeds the maximum allowed object size.",
             {"ProposedSize": str(payload.size), "MaxSizeAllowed": str(limit)},
         )
-    return _Put(headers, encryption, write_condition(head, call.bucket, call.key), payload)
+    condition = write_condition(head, call.bucket, call.key)
+    return _Put(headers, lock, encryption, condition, payload)
 
 
 def _read_get(call: Call) -> _Get:
@@ -214,12 +237,15 @@ def _read_delete(head: RequestHead) -> tuple[Condition | None, str]:
     return delete_condition(head.header("if-match")), read_version(head)
 
 
-def _answer_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
+async def _answer_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
     head = call.head
     headers = [*object_headers(info), *version_headers(call.settings, info.version_id)]
+    headers.extend(expiration_headers(call, info))
     part = wanted_part(head, info)
     if part is not None:
         headers.append(("x-amz-mp-parts-count", str(len(info.parts))))
+    if info.metadata.lock is not NO_LOCK:
+        headers.extend(await lock_headers(call, info.metadata.lock))
     enabled = (head.header("x-amz-checksum-mode") or "").upper() == "ENABLED"
     if enabled and head.header("range") is None:
         headers.extend(checksum_headers(info.metadata if part is None else part.metadata))

@@ -18,6 +18,7 @@ from kypello.http.request import StreamingRequest
 from kypello.http.respond import respond
 from kypello.http.response import Response
 from kypello.interfaces import BUCKET_POLICY
+from kypello.s3.acl import check_public_list
 from kypello.s3.browsers import VARY, preflight, rules_of, tell_page
 from kypello.s3.call import Call, Front, settings_of
 from kypello.s3.cors import CORSRule
@@ -101,6 +102,7 @@ class _Exchange:
         if path.startswith(_HEALTH) and not host_bucket:
             self._say(tell_page(head, rules_of({}, self._front.cors_origins)))
             return self._finished(await self._tell_health(path.removeprefix(_HEALTH)))
+        await self._wait()
         self._bucket, self._key = split_target(self._request.uri, host_bucket.encode("latin-1"))
         if self._bucket == RESERVED:
             raise Refused("AllAccessDisabled", "All access to this resource has been disabled.")
@@ -141,6 +143,16 @@ class _Exchange:
                 bodiless=self._head.method == "HEAD",
             )
         )
+
+    async def _wait(self) -> None:
+        """
+        Wait while an administrator lets nothing in.
+
+        :raises Refused: ``ServiceUnavailable``: this process ends instead.
+        """
+        brake = self._front.brake
+        if brake is not None and brake.pulled and not await brake.released():
+            raise Refused("ServiceUnavailable", "The server is frozen. Please try again.")
 
     async def _rules(self) -> Sequence[CORSRule]:
         """
@@ -188,6 +200,9 @@ class _Exchange:
         self._check_owner(counts)
         identity, request = authenticated.identity, self._request
         settings = await settings_of(self._front.store, bucket) if bucket else None
+        if settings is not None:
+            request.operation = operation.name
+            request.subject = bucket
         call = Call(
             self._front,
             authenticated,
@@ -201,6 +216,7 @@ class _Exchange:
             if bucket and settings is None and operation.name != "CreateBucket":
                 raise NoSuchBucket(bucket)
             raise access_denied()
+        check_public_list(call.settings, counts.header("x-amz-acl"), counts)
         if identity is None and any(name.startswith(_OVERRIDES) for name, _value in counts.query):
             raise Refused(
                 "InvalidRequest",
@@ -255,7 +271,7 @@ class _Exchange:
         if operation.form:
             # Who sent it is in the body, which nobody has read.
             return True
-        action = operation.action_for(call.head)
+        action = "" if operation.asks else operation.action_for(call.head)
         if not action:
             # Strangers get nothing but what a bucket gives to everybody.
             return call.authenticated.identity is not None or BUCKET_POLICY in call.settings

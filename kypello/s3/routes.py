@@ -11,6 +11,7 @@ of its level.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -28,6 +29,7 @@ from kypello.s3.bucketconfig import (
     get_encryption,
     put_encryption,
 )
+from kypello.s3.bucketlock import LOCK
 from kypello.s3.bucketpolicy import BLOCK, POLICY, get_policy_status
 from kypello.s3.buckets import (
     create_bucket,
@@ -47,20 +49,28 @@ from kypello.s3.extensions import (
     force_delete_bucket,
     force_delete_object,
     is_forced,
-    wants_extraction,
 )
 from kypello.s3.forms import post_object
+from kypello.s3.lifecycle import LIFECYCLE, get_lifecycle, put_lifecycle
 from kypello.s3.listening import listen
 from kypello.s3.listings import list_objects
 from kypello.s3.multipart import abort_upload, complete_upload, create_upload, list_uploads
 from kypello.s3.notification import get_notification, put_notification
 from kypello.s3.objects import delete_object, get_object, head_object, put_object
 from kypello.s3.parts import list_parts, upload_part, upload_part_copy
+from kypello.s3.reencryption import update_object_encryption
+from kypello.s3.retention import (
+    get_object_legal_hold,
+    get_object_retention,
+    put_object_legal_hold,
+    put_object_retention,
+)
 from kypello.s3.settled import (
     put_logging,
     put_ownership_controls,
     put_request_payment,
 )
+from kypello.s3.snowball import put_archive, wants_unpacking
 from kypello.s3.tagging import (
     delete_object_tagging,
     get_object_tagging,
@@ -68,6 +78,7 @@ from kypello.s3.tagging import (
 )
 from kypello.s3.versioning import get_versioning, put_versioning
 from kypello.s3.versionlisting import list_versions
+from kypello.s3.zipped import get_inside, head_inside, leads_inside
 
 Perform: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -83,6 +94,8 @@ class Operation:
     :ivar versions: Whether it is another action, of a version, when the request names one.
     :ivar settled: Whether it shows or accepts what is always the same.
     :ivar form: Whether the body tells who sent it: the operation asks for permission by itself.
+    :ivar asks: Whether the operation asks for its action by itself, as policies may ask for what
+        the body says.
     """
 
     name: str
@@ -91,6 +104,7 @@ class Operation:
     versions: bool = False
     form: bool = False
     settled: bool = False
+    asks: bool = False
 
     def action_for(self, head: RequestHead) -> str:
         """
@@ -122,8 +136,6 @@ def _configuration(
     return methods
 
 
-_NO_LOCK = absent("InvalidRequest", "Bucket is missing Object Lock Configuration")
-
 _SERVICE: Mapping[str, _Methods] = {
     "": {"GET": Operation("ListBuckets", "", list_buckets)},
     "events": {"GET": Operation("ListenNotification", "s3:ListenNotification", listen)},
@@ -133,7 +145,8 @@ _BUCKET: Mapping[str, _Methods] = {
     "": {
         "GET": Operation("ListObjects", "s3:ListBucket", list_objects),
         "HEAD": Operation("HeadBucket", "s3:ListBucket", head_bucket),
-        "PUT": Operation("CreateBucket", "s3:CreateBucket", create_bucket),
+        # A condition may ask where the bucket is to be, which the body tells.
+        "PUT": Operation("CreateBucket", "", create_bucket),
         "DELETE": Operation("DeleteBucket", "s3:DeleteBucket", delete_bucket),
     },
     "location": {
@@ -161,11 +174,17 @@ _BUCKET: Mapping[str, _Methods] = {
         "PUT": Operation("PutBucketCors", "s3:PutBucketCORS", CORS.put),
         "DELETE": Operation("DeleteBucketCors", "s3:PutBucketCORS", CORS.delete),
     },
-    "lifecycle": _configuration(
-        "LifecycleConfiguration",
-        absent("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
-        "s3:PutLifecycleConfiguration",
-    ),
+    "lifecycle": {
+        "GET": Operation(
+            "GetBucketLifecycleConfiguration", "s3:GetLifecycleConfiguration", get_lifecycle
+        ),
+        "PUT": Operation(
+            "PutBucketLifecycleConfiguration", "s3:PutLifecycleConfiguration", put_lifecycle
+        ),
+        "DELETE": Operation(
+            "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", LIFECYCLE.delete
+        ),
+    },
     "logging": _configuration("BucketLogging", fixed("BucketLoggingStatus"), put=put_logging),
     "notification": {
         "GET": Operation("GetBucketNotification", "s3:GetBucketNotification", get_notification),
@@ -174,13 +193,14 @@ _BUCKET: Mapping[str, _Methods] = {
     "events": {
         "GET": Operation("ListenBucketNotification", "s3:ListenBucketNotification", listen),
     },
-    "object-lock": _configuration(
-        "BucketObjectLockConfiguration",
-        absent(
-            "ObjectLockConfigurationNotFoundError",
-            "Object Lock configuration does not exist for this bucket",
+    "object-lock": {
+        "GET": Operation(
+            "GetObjectLockConfiguration", "s3:GetBucketObjectLockConfiguration", LOCK.get
         ),
-    ),
+        "PUT": Operation(
+            "PutObjectLockConfiguration", "s3:PutBucketObjectLockConfiguration", LOCK.put
+        ),
+    },
     "ownershipControls": _configuration(
         "BucketOwnershipControls",
         fixed(
@@ -262,8 +282,23 @@ _OBJECT: Mapping[str, _Methods] = {
             versions=True,
         ),
     },
-    "legal-hold": _configuration("ObjectLegalHold", _NO_LOCK),
-    "retention": _configuration("ObjectRetention", _NO_LOCK),
+    "encryption": {
+        "PUT": Operation(
+            "UpdateObjectEncryption", "s3:UpdateObjectEncryption", update_object_encryption
+        ),
+    },
+    "legal-hold": {
+        "GET": Operation("GetObjectLegalHold", "s3:GetObjectLegalHold", get_object_legal_hold),
+        "PUT": Operation(
+            "PutObjectLegalHold", "s3:PutObjectLegalHold", put_object_legal_hold, asks=True
+        ),
+    },
+    "retention": {
+        "GET": Operation("GetObjectRetention", "s3:GetObjectRetention", get_object_retention),
+        "PUT": Operation(
+            "PutObjectRetention", "s3:PutObjectRetention", put_object_retention, asks=True
+        ),
+    },
     "tagging": {
         "GET": Operation(
             "GetObjectTagging",
@@ -299,6 +334,15 @@ _FORCED: Mapping[str, Operation] = {
 }
 _POST_OBJECT = Operation("PostObject", "s3:PutObject", post_object, form=True)
 
+#: What becomes of reads that lead into archives, which are authorized by themselves.
+_INSIDE: Mapping[str, Operation] = {
+    "GetObject": Operation("GetObjectInArchive", "", get_inside),
+    "HeadObject": Operation("HeadObjectInArchive", "", head_inside),
+}
+
+#: What becomes of a PUT whose content is an archive of objects.
+_PUT_ARCHIVE = Operation("PutObjectExtract", "s3:PutObject", put_archive)
+
 #: Names the request that a function answers with ``WriteGetObjectResponse``.
 _LAMBDA = "x-amz-request-route"
 
@@ -329,7 +373,8 @@ def every_operation() -> Iterator[Operation]:
     for level in (SERVICE, BUCKET, OBJECT):
         for methods in level.routes.values():
             yield from methods.values()
-    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT)
+    yield from (*_COPIES.values(), *_FORCED.values(), _POST_OBJECT, _PUT_ARCHIVE)
+    yield from _INSIDE.values()
 
 
 def find_operation(level: Level, head: RequestHead) -> Operation:
@@ -372,10 +417,12 @@ def _variant(operation: Operation, head: RequestHead) -> Operation:
     """
     What headers make of an operation.
     """
-    if wants_extraction(head) and head.method in ("GET", "HEAD"):
-        raise not_implemented("x-minio-extract")
+    if operation.name in _INSIDE and leads_inside(head, unquote(head.path)):
+        return _INSIDE[operation.name]
     if head.header(COPY_SOURCE) is not None:
         return _COPIES.get(operation.name, operation)
+    if wants_unpacking(head) and operation.name == "PutObject":
+        return _PUT_ARCHIVE
     if is_forced(head):
         return _FORCED.get(operation.name, operation)
     return operation

@@ -38,7 +38,6 @@ BUCKET: Mapping[str, str] = {
 OBJECT: Mapping[str, str] = {
     "annotation": "Objects have metadata and tags only.",
     "annotations": "Objects have metadata and tags only.",
-    "encryption": "A copy of an object onto itself changes its encryption.",
     "lambdaArn": "Objects are given as they are.",
     "renameObject": "There are no directory buckets, which alone have it; copy and delete.",
     "restore": _ARCHIVE,

@@ -9,6 +9,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from kypello.http.response import Response
+from kypello.s3.bucketlock import check_versioning
 from kypello.s3.call import Call
 from kypello.s3.errors import not_implemented
 from kypello.s3.xml import CONTENT_TYPE, children, document, escape, malformed, read_document
@@ -49,8 +50,16 @@ async def put_versioning(call: Call) -> Response:
     """
     store = call.front.store
     await store.bucket(call.bucket)
-    setting = _read_versioning(await call.read_document()).to_bytes()
-    await store.change_bucket(call.bucket, lambda settings: {**settings, SETTING: setting})
+    wanted = _read_versioning(await call.read_document())
+
+    def change(settings: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """
+        Set it, unless versions are locked by it.
+        """
+        check_versioning(wanted, settings)
+        return {**settings, SETTING: wanted.to_bytes()}
+
+    await store.change_bucket(call.bucket, change)
     return Response(200)
 
 

@@ -17,8 +17,9 @@ from kypello.store.changes import Changes
 from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
-from kypello.store.layout import LayoutStore
+from kypello.store.limited import LimitedStore
 from kypello.store.probe import DiskProbe
+from kypello.store.quotaledger import Ledger
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
@@ -31,7 +32,7 @@ _log = Logger()
 
 class DiskStore(Service):
     """
-    A store in a data directory, swept while it runs.
+    A store in a data directory, swept while it runs; its buckets hold no more than their quotas.
 
     :ivar lanes: Threads for everybody.
     :ivar index: Where records are, for what belongs to no bucket.
@@ -48,6 +49,7 @@ class DiskStore(Service):
         worker: int = 0,
         workers: int = 1,
         changes: int = -1,
+        quotas: int = -1,
     ) -> None:
         """
         Put the parts together.
@@ -56,6 +58,7 @@ class DiskStore(Service):
         :param worker: The number of this process, from 0, of those that share the directory.
         :param workers: How many there are.
         :param changes: The descriptor of the table in which they tell each other what changes.
+        :param quotas: The same, of how full buckets with quotas are.
         """
         self._reactor = reactor
         self._directory = directory
@@ -63,12 +66,17 @@ class DiskStore(Service):
         self._database = SQLiteIndex(directory.index, self.lanes)
         self.index = RememberingIndex(self._database, changes=Changes(worker, workers, changes))
         blobs = FileBlobs(directory.blobs, self.lanes)
-        self.store = LayoutStore(self.index, blobs, reactor, os.urandom, worker, workers)
+        ledger = Ledger(worker, workers, quotas)
+        self.store = LimitedStore(
+            self.index, blobs, reactor, os.urandom, worker, workers, ledger=ledger
+        )
         self._sweeper = Sweeper(self.index, blobs, self.store.intents)
         self.probe = DiskProbe(
             self._database, blobs, directory.path / f"probe-{worker}", self.lanes
         )
+        self._first = not worker
         self._sweeping: Deferred[None] | None = None
+        self._counting: Deferred[None] | None = None
 
     def startService(self) -> None:
         """
@@ -77,6 +85,8 @@ class DiskStore(Service):
         Service.startService(self)
         self.lanes.start()
         self._sweeping = Deferred.fromCoroutine(self._sweep())
+        if self._first:
+            self._counting = Deferred.fromCoroutine(self._count())
 
     def stopService(self) -> "Deferred[None]":
         """
@@ -95,12 +105,26 @@ class DiskStore(Service):
                 _log.failure("sweeping failed, and is tried again")
             await deferLater(self._reactor, SWEEP)
 
+    async def _count(self) -> None:
+        """
+        Count the buckets with quotas before somebody waits for that.
+        """
+        try:
+            for info in await self.store.buckets():
+                await self.store.quotas.used(info)
+        except CancelledError:
+            raise
+        except Exception:
+            _log.failure("buckets with quotas are not counted before somebody writes to them")
+
     async def _stop(self) -> None:
-        sweeping, self._sweeping = self._sweeping, None
-        if sweeping is not None:
-            sweeping.cancel()
-            with suppress(CancelledError):
-                await sweeping
+        for running in (self._sweeping, self._counting):
+            if running is not None:
+                running.cancel()
+                with suppress(CancelledError):
+                    await running
+        self._sweeping = self._counting = None
+        self.store.quotas.stop()
         await self._database.close()
         await self.lanes.stop()
         self._directory.close()

@@ -25,6 +25,7 @@ from kypello.interfaces import (
     Change,
     Condition,
     Describe,
+    Guard,
     IBlobs,
     IBodySource,
     IIndex,
@@ -248,20 +249,25 @@ class LayoutStore:
             raise NoSuchBucket(bucket) from conflict
 
     async def delete(
-        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or a version.
         """
         if version_id:
-            return await self._removals.remove_version(bucket, key, version_id, condition)
-        return await self._removals.remove(bucket, key, condition)
+            return await self._removals.remove_version(bucket, key, version_id, condition, guard)
+        return await self._removals.remove(bucket, key, condition, guard)
 
     async def change_version(
         self, bucket: str, key: str, version_id: str, change: Change
     ) -> ObjectInfo:
         """
-        Replace tags of a version.
+        Replace tags and lock of a version.
         """
         return await self._amendments.amend(bucket, key, version_id, change)
 

@@ -27,11 +27,13 @@ _FINDINGS = 20
 
 
 @contextmanager
-def held(directory: Path, rebuild: bool = False) -> Iterator[None]:
+def held(directory: Path, rebuild: bool = False, beside: bool = False) -> Iterator[bool]:
     """
     Hold a data directory, so that no server uses it, and change nothing.
 
     :param rebuild: Whether its index may be missing, and nobody may begin to use it.
+    :param beside: Whether a server may use it.
+    :return: Whether nobody uses it.
     :raises ConfigurationError: It is none, or in use.
     """
     try:
@@ -54,18 +56,21 @@ def held(directory: Path, rebuild: bool = False) -> Iterator[None]:
         lock = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC | made, 0o600)
     except FileNotFoundError:
         # A copy without it, which nobody uses.
-        yield
+        yield True
         return
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
     holder = acquire(lock)
     if holder is not None:
         os.close(lock)
+        if beside:
+            yield False
+            return
         raise ConfigurationError(
             (f"{directory} is in use by a server (process {holder}): stop it, or take a copy.",)
         )
     try:
-        yield
+        yield True
     finally:
         os.close(lock)
 
@@ -116,6 +121,18 @@ class ReadOnly:
         """
         for path in self._made:
             path.unlink(missing_ok=True)
+
+
+def connect_beside(database: str, **options: Any) -> sqlite3.Connection:
+    """
+    Do as ``sqlite3.connect`` does, for reading beside the server that writes; blocking.
+
+    :param database: A URI that ends with ``?mode=rw``: so the connection takes part in what the
+        processes of the server share, and changes nothing all the same.
+    """
+    connection: sqlite3.Connection = sqlite3.connect(database, **options)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 async def examine(path: Path, databases: ReadOnly, lanes: ILanes, deep: bool) -> Sequence[str]:

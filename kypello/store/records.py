@@ -57,7 +57,7 @@ from awscrt.checksums import crc32c
 from msgspec.msgpack import Decoder, Encoder
 
 from kypello.errors import Damaged
-from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, UploadInfo
+from kypello.model import NO_LOCK, Lock, ObjectInfo, ObjectMetadata, PartInfo, UploadInfo
 
 #: The space of what does not belong to one bucket.
 SYSTEM = "system"
@@ -217,11 +217,23 @@ class PlaceRecord(msgspec.Struct, array_like=True, frozen=True):
     sequence: int
 
 
+class LockRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    What keeps a version from being removed; see :class:`Lock`.
+    """
+
+    mode: str
+    until: int
+    hold: bool | None
+
+
 class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     What the store keeps and never interprets; see :class:`ObjectMetadata`.
 
     ``sealing`` is not kept: the encryption wrapper makes it from ``internal``.
+
+    :ivar lock: ``None`` for no lock, and in records of releases that knew none.
     """
 
     etag: str
@@ -233,6 +245,7 @@ class MetadataRecord(msgspec.Struct, array_like=True, frozen=True):
     storage_class: str
     internal: dict[str, str]
     sealed: bytes
+    lock: LockRecord | None = None
 
 
 class PartRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -503,6 +516,7 @@ def metadata_record(metadata: ObjectMetadata) -> MetadataRecord:
     """
     Metadata as they are kept.
     """
+    lock = metadata.lock
     return MetadataRecord(
         metadata.etag,
         dict(metadata.headers),
@@ -513,10 +527,12 @@ def metadata_record(metadata: ObjectMetadata) -> MetadataRecord:
         metadata.storage_class,
         dict(metadata.internal),
         metadata.sealed,
+        None if lock == NO_LOCK else LockRecord(lock.mode, lock.until, lock.hold),
     )
 
 
 def _metadata(record: MetadataRecord) -> ObjectMetadata:
+    lock = record.lock
     return ObjectMetadata(
         record.etag,
         record.headers,
@@ -527,4 +543,5 @@ def _metadata(record: MetadataRecord) -> ObjectMetadata:
         storage_class=record.storage_class,
         internal=record.internal,
         sealed=record.sealed,
+        lock=NO_LOCK if lock is None else Lock(lock.mode, lock.until, lock.hold),
     )

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, NoSuchBucket, StorageFailed
-from kypello.interfaces import Condition, IBlobs, IIndex
+from kypello.interfaces import Condition, Guard, IBlobs, IIndex
 from kypello.model import NULL_VERSION, Deletion, ObjectMetadata, Write
 from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
@@ -31,7 +31,7 @@ from kypello.store.records import (
 from kypello.store.sources import BufferSource
 from kypello.store.stacks import Stack, Stacks, Version
 from kypello.store.undisturbed import undisturbed
-from kypello.store.versions import Content, Versions
+from kypello.store.versions import Content, Versions, guarded_info
 from kypello.versioning import told_sequence
 
 _NO_METADATA = ObjectMetadata()
@@ -42,14 +42,20 @@ class _Removal:
     """
     The commit that removes a version.
 
-    :ivar marker: Whether that is a delete marker.
-    :ivar writes: None when there is no such version.
+    :ivar version: ``None`` when there is no such version.
     """
 
-    marker: bool = False
+    version: Version | None = None
     writes: list[Write] = field(factory=list)
     expect: dict[bytes, bytes | None] = field(factory=dict)
     empty: list[tuple[bytes, bytes]] = field(factory=list)
+
+    @property
+    def marker(self) -> bool:
+        """
+        Whether that is a delete marker.
+        """
+        return self.version is not None and self.version.record.marker
 
 
 @define(eq=False)
@@ -68,25 +74,32 @@ class Removals:
     _versions: Versions
     _random: Random
 
-    async def remove(self, bucket: str, key: str, condition: Condition | None) -> Deletion:
+    async def remove(
+        self, bucket: str, key: str, condition: Condition | None, guard: Guard | None
+    ) -> Deletion:
         """
         Remove the current version for good, or hide it.
 
         :raises NoSuchBucket:
-        :raises KypelloError: Whatever *condition* raises.
+        :raises KypelloError: Whatever *condition* and *guard* raise.
         """
         for _ in range(ATTEMPTS):
             seen = await self._versions.see(bucket, key)
             # Once there is a copy of the setting, there are versions.
             if seen.values[1] is None:
-                if await self._remove_only(bucket, key, seen, condition):
+                if await self._remove_only(bucket, key, seen, condition, guard):
                     return Deletion()
             else:
-                return await self._mark(bucket, key, seen, condition)
+                return await self._mark(bucket, key, seen, condition, guard)
         raise StorageFailed(f"too many changes of the versioning of {bucket} at once")
 
     async def _remove_only(
-        self, bucket: str, key: str, seen: Seen, condition: Condition | None
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        condition: Condition | None,
+        guard: Guard | None,
     ) -> bool:
         """
         Remove the object of a bucket without versions.
@@ -104,10 +117,15 @@ class Removals:
                 return []
             return [*self._stacks.discarded(stack.current), Write(object_key(key), None)]
 
-        return await self._versions.change(bucket, key, seen, change, condition)
+        return await self._versions.change(bucket, key, seen, change, condition, guard=guard)
 
     async def _mark(
-        self, bucket: str, key: str, seen: Seen, condition: Condition | None
+        self,
+        bucket: str,
+        key: str,
+        seen: Seen,
+        condition: Condition | None,
+        guard: Guard | None,
     ) -> Deletion:
         """
         Put a delete marker above all versions.
@@ -136,28 +154,38 @@ class Removals:
                     expect=intent.expect,
                 )
                 made = await self._versions.replace(
-                    bucket, key, seen, content, condition, marker=True
+                    bucket, key, seen, content, condition, marker=True, guard=guard
                 )
         except Conflict as conflict:
             raise NoSuchBucket(bucket) from conflict
         return Deletion(made.version_id, True)
 
     async def remove_version(
-        self, bucket: str, key: str, version_id: str, condition: Condition | None
+        self,
+        bucket: str,
+        key: str,
+        version_id: str,
+        condition: Condition | None,
+        guard: Guard | None,
     ) -> Deletion:
         """
         Remove a version or a delete marker for good.
 
         :raises NoSuchBucket:
-        :raises KypelloError: Whatever *condition* raises.
+        :raises KypelloError: Whatever *condition* and *guard* raise.
         """
         space = (await self._versions.see(bucket, key)).space
         async with self._versions.turns.turn((space, key)):
-            removal = self._remove_version(bucket, key, version_id, condition)
+            removal = self._remove_version(bucket, key, version_id, condition, guard)
             return (await undisturbed(removal))[0]
 
     async def _remove_version(
-        self, bucket: str, key: str, version_id: str, condition: Condition | None
+        self,
+        bucket: str,
+        key: str,
+        version_id: str,
+        condition: Condition | None,
+        guard: Guard | None,
     ) -> Deletion:
         for _ in range(ATTEMPTS):
             seen = await self._buckets.see(bucket, [object_key(key), place_key(key, version_id)])
@@ -167,6 +195,8 @@ class Removals:
             removal = await self._removal(bucket, key, version_id, seen)
             if removal is None:
                 continue
+            if guard is not None:
+                guard(guarded_info(bucket, removal.version))
             if removal.writes:
                 expect = {META: seen.meta, object_key(key): seen.values[0], **removal.expect}
                 try:
@@ -194,6 +224,7 @@ class Removals:
             # If it is there it is the only one.
             current = await self._current(bucket, key, seen)
             if current is not None and current.record.version_id == NULL_VERSION:
+                removal.version = current
                 removal.writes += self._stacks.discarded(current)
                 removal.writes.append(Write(object_key(key), None))
             return removal
@@ -205,7 +236,7 @@ class Removals:
         if version is None or version.record.version_id != version_id:
             # With a place there was one just now.
             return removal if packed_place is None else None
-        removal.marker = version.record.marker
+        removal.version = version
         removal.expect[at] = row
         removal.writes += self._stacks.removed(version)
         if raw in (None, row) and not await self._uncover(key, seen, at, removal):

@@ -45,11 +45,13 @@ class _Batches(Generic[R]):
 
     :ivar _work: Does several; gives what each of them gets, an error being raised.
     :ivar busy: Whether any are being done or wait.
+    :ivar _idle: Who waits until none are.
     """
 
     _lane: ILane
     _work: Callable[[Sequence[R]], Sequence[object]]
     busy: bool = field(init=False, default=False)
+    _idle: "list[Deferred[None]]" = field(init=False, factory=list)
     _waiting: "deque[tuple[R, Deferred[Any]]]" = field(init=False, factory=deque)
 
     async def submit(self, request: R) -> Any:
@@ -61,6 +63,15 @@ class _Batches(Generic[R]):
         if not self.busy:
             self._begin()
         return await outcome
+
+    async def idle(self) -> None:
+        """
+        Wait until none are being done or wait, also of those that nobody waits for any more.
+        """
+        if self.busy:
+            waiting: Deferred[None] = Deferred()
+            self._idle.append(waiting)
+            await waiting
 
     def _begin(self) -> None:
         self.busy = True
@@ -78,21 +89,35 @@ class _Batches(Generic[R]):
         return [(outcome, result) for (_, outcome), result in zip(batch, results, strict=True)]
 
     def _end(self, results: list[tuple["Deferred[Any]", object]]) -> None:
-        if self._waiting:
+        more = bool(self._waiting)
+        if more:
             self._begin()
-        else:
-            self.busy = False
         for outcome, result in results:
             if isinstance(result, KypelloError):
                 outcome.errback(result)
             else:
                 outcome.callback(result)
+        if not more:
+            self._go_on()
 
     def _fail(self, failure: Failure) -> None:
         # The lane itself refuses: it has been stopped.
-        self.busy = False
+        self._rest()
         while self._waiting:
             self._waiting.popleft()[1].errback(failure)
+
+    def _go_on(self) -> None:
+        # Who got an outcome may have asked for more.
+        if self._waiting:
+            self._begin()
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self.busy = False
+        idle, self._idle = self._idle, []
+        for waiting in idle:
+            waiting.callback(None)
 
 
 @define(eq=False)
@@ -135,6 +160,9 @@ class _Space:
         """
         Close both connections, behind what is under way.
         """
+        # A batch that followed would open its connection again, and leave it so.
+        await self.reader.idle()
+        await self.writer.idle()
         for lane, database in self._connections:
             await lane.run(database.leave)
 

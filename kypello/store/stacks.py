@@ -100,6 +100,15 @@ class Stack:
             return 1, now
         return self.top.sequence + 1, max(now, self.top.modified + 1)
 
+    @property
+    def displaced(self) -> Version | None:
+        """
+        What is removed for good when a version is added; ``None`` when all stay.
+        """
+        if self.keeps:
+            return None
+        return self.null if self.listed or self.null is not None else self.current
+
     def expects(self, key: bytes) -> bool:
         """
         Whether a conflict about a key says that it was changed meanwhile.

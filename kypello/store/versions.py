@@ -21,7 +21,7 @@ from kypello.errors import (
     Refused,
     StorageFailed,
 )
-from kypello.interfaces import Condition
+from kypello.interfaces import Condition, Guard
 from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
 from kypello.store.buckets import ATTEMPTS, Buckets, Seen
 from kypello.store.intents import Intents
@@ -210,12 +210,14 @@ class Versions:
         condition: Condition | None,
         *,
         marker: bool = False,
+        guard: Guard | None = None,
     ) -> ObjectInfo:
         """
         Make new content the current version.
 
         :param seen: A look at the key, in the bucket for which the content was made.
         :param marker: Make a delete marker, which has none; the bucket has versions.
+        :param guard: As in :meth:`change`.
         :raises NoSuchBucket: It exists no more.
         :raises Conflict: Something else than the versions was not as *content* expects.
         """
@@ -245,7 +247,7 @@ class Versions:
                 writes.append(Write(content_key(key, record.version_id), content.small))
             return writes
 
-        await self.change(bucket, key, seen, change, condition, content)
+        await self.change(bucket, key, seen, change, condition, content, guard=guard)
         return made[0].info(bucket, key, Parts(content.parts).infos)
 
     def _id(self, stack: Stack, sequence: int, expected: str) -> str:
@@ -263,16 +265,19 @@ class Versions:
         change: Callable[[Stack], list[Write] | None],
         condition: Condition | None,
         content: Content = _NOTHING,
+        *,
+        guard: Guard | None = None,
     ) -> bool:
         """
         Change the versions of a key in one commit.
 
         :param change: Gives what is written, perhaps nothing; ``None`` to give up.
+        :param guard: Given the version that another one, or nothing, takes the place of.
         :return: Whether it was not given up.
-        :raises KypelloError: As :meth:`replace`, and whatever *condition* raises.
+        :raises KypelloError: As :meth:`replace`, and whatever *condition* and *guard* raise.
         """
         async with self.turns.turn((seen.space, key)) as waited:
-            work = self._try_change(bucket, key, seen, waited, change, condition, content)
+            work = self._try_change(bucket, key, seen, waited, change, condition, content, guard)
             return (await undisturbed(work))[0]
 
     async def _try_change(
@@ -284,6 +289,7 @@ class Versions:
         change: Callable[[Stack], list[Write] | None],
         condition: Condition | None,
         content: Content,
+        guard: Guard | None,
     ) -> bool:
         space = seen.space
         for _ in range(ATTEMPTS):
@@ -294,6 +300,8 @@ class Versions:
                 raise NoSuchBucket(bucket)
             if condition is not None:
                 condition(None if stack.current is None else stack.current.info(bucket))
+            if guard is not None:
+                guard(guarded_info(bucket, stack.displaced))
             writes = change(stack)
             if not writes:
                 return writes is not None
@@ -313,6 +321,13 @@ class Versions:
                 return True
             outdated = True
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
+
+
+def guarded_info(bucket: str, removed: Version | None) -> ObjectInfo | None:
+    """
+    What a guard is given about a version that is removed.
+    """
+    return None if removed is None or removed.record.marker else removed.info(bucket)
 
 
 def refuse_key(customer_key: CustomerKey | None) -> None:

@@ -24,9 +24,14 @@ from kypello.crypto.payload import PayloadCipher, decrypt, encrypt
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.values import Holder, HolderKind
+from kypello.lifecycle.fates import Calendar
 from kypello.model import Identity
 from kypello.objects.datakeys import DataKeys
 from kypello.policy.document import parse_policy
+from kypello.scanner.over import Over
+from kypello.scanner.scan import Scan
+from kypello.scanner.usage import Usage, UsageVisitor
+from kypello.scannerconfig import Pace
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.testing.fakes import InlineLanes
@@ -86,6 +91,7 @@ class AdminCase(SyncCase):
         keys = DataKeys(self.kms, self.clock)
         self.accounts = Accounts(self.index, keys, root, self.clock, os.urandom)
         self.store = LayoutStore(self.index, MemoryBlobs(), self.clock, os.urandom)
+        self.usage = Usage(self.index)
         self.services: list[str] = []
         self.front = AdminFront(
             accounts=self.accounts,
@@ -99,13 +105,28 @@ class AdminCase(SyncCase):
             directory=Path("/"),
             started=self.clock.seconds() - 7,
             version="0.0",
+            usage=self.usage,
+            over=Over(self.store, Calendar(), None),
             cipher=PayloadCipher.PBKDF2_AES,  # for the sake of time
             services={
                 "stop": lambda: self.services.append("stop"),
                 "restart": lambda: self.services.append("restart"),
+                "freeze": lambda: self.services.append("freeze"),
+                "unfreeze": lambda: self.services.append("unfreeze"),
             },
         )
         self.harness = Harness(AdminResource(self.front), access_log=False)
+
+    def scan(self) -> None:
+        """
+        Count what there is.
+        """
+        visitors = [UsageVisitor(self.usage, self.clock)]
+        scan = Scan(self.store, visitors, self.clock, Pace(0))
+        scanning = Deferred.fromCoroutine(scan.round())
+        while not scanning.called:
+            self.clock.advance(0)
+        self.successResultOf(scanning)
 
     def done(self, work: Coroutine[Any, Any, Any]) -> Any:
         """

@@ -6,11 +6,11 @@ Tests of what the administration API tells about the server, its settings and it
 
 import json
 import os
+from time import gmtime
 from typing import Any
 
 from attrs import evolve
 
-from kypello.admin import counting
 from kypello.admin.root import AdminResource
 from kypello.crypto.payload import decrypt
 from kypello.errors import KMSForbidden
@@ -58,9 +58,12 @@ class ServerTests(AdminCase):
         """
         self.fill("first", b"some", b"content")
         self.fill("second")
+        self.scan()
         told = self.told("info")
         self.assertEqual(told["buckets"], {"count": 2})
         self.assertEqual(told["objects"], {"count": 2})
+        self.assertEqual(told["versions"], {"count": 2})
+        self.assertEqual(told["deletemarkers"], {"count": 0})
         self.assertEqual(told["usage"], {"size": 11})
         (server,) = told["servers"]
         self.assertEqual((server["state"], server["uptime"]), ("online", 7))
@@ -71,15 +74,38 @@ class ServerTests(AdminCase):
         (endpoint,) = told["services"]["kmsStatus"]
         self.assertEqual(endpoint["status"], "online")
 
-    def test_objects_that_are_too_many(self) -> None:
+    def test_not_counted_yet(self) -> None:
         """
-        Nothing is told as zero when there is more than is counted.
+        Nothing is told as zero as long as a bucket was not counted.
         """
-        for number in range(counting.MOST // counting.PAGE + 1):
-            self.fill(f"bucket-{number:03}")
+        self.fill("first", b"some")
+        self.scan()
+        self.fill("second", b"content")
         told = self.told("info")
-        for name in ("buckets", "objects", "usage"):
+        for name in ("buckets", "objects", "versions", "deletemarkers", "usage"):
             self.assertEqual(list(told[name]), ["error"])
+        told = self.told("datausageinfo")
+        self.assertEqual((told["bucketsCount"], told["objectsCount"]), (2, 1))
+        self.assertEqual(list(told["bucketsUsageInfo"]), ["first"])
+
+    def test_usage(self) -> None:
+        """
+        What the buckets hold is told by bucket and in all, with when it was counted.
+        """
+        self.assertTrue(self.told("datausageinfo")["lastUpdate"].startswith("0001-01-01T00:00:00"))
+        self.fill("first", b"some", bytes(2000))
+        self.scan()
+        told = self.told("datausageinfo?capacity=true")
+        self.assertEqual(told["objectsTotalSize"], 2004)
+        self.assertEqual((told["versionsCount"], told["deleteMarkersCount"]), (2, 0))
+        self.assertEqual(told["bucketsSizes"], {"first": 2004})
+        (bucket,) = told["bucketsUsageInfo"].values()
+        self.assertEqual((bucket["size"], bucket["objectsCount"]), (2004, 2))
+        self.assertEqual(bucket["objectsSizesHistogram"]["LESS_THAN_1024_B"], 1)
+        self.assertEqual(bucket["objectsSizesHistogram"]["BETWEEN_1024B_AND_1_MB"], 1)
+        self.assertEqual(told["lastUpdate"][:4], f"{gmtime(self.clock.seconds()).tm_year}")
+        (bucket,) = self.told("accountinfo")["Buckets"]
+        self.assertEqual((bucket["size"], bucket["objects"]), (2004, 2))
 
     def test_storage(self) -> None:
         """
@@ -124,8 +150,12 @@ class ServerTests(AdminCase):
         self.assertEqual(self.services, ["stop"])
         self.send("POST", "service?action=restart")
         self.assertEqual(self.services, ["stop", "restart"])
-        answer = self.send("POST", "service?action=freeze", status=501)
-        self.refused(answer, "NotImplemented")
+        user = self.make_user("other", policy("admin:ServiceFreeze"))
+        for action in ("freeze", "unfreeze"):
+            self.send("POST", f"service?action={action}&dry-run=true", by=user)
+            self.send("POST", f"service?action={action}&dry-run=false", by=user)
+            self.assertEqual(self.services[2:], [action])
+            self.services.pop()
         answer = self.send("POST", "service?action=odd", status=400)
         self.refused(answer, "XMinioAdminInvalidArgument")
 
@@ -134,15 +164,47 @@ class ServerTests(AdminCase):
         What clients ask for as a matter of course, and there is none of, is told so.
         """
         self.fill("bucket")
-        quota = self.told("get-bucket-quota?bucket=bucket")
-        self.assertEqual(quota["quota"], 0)
         self.assertIsNone(self.told("list-remote-targets?bucket=bucket"))
-        self.send("GET", "get-bucket-quota?bucket=nothing", status=404)
         self.assertEqual(self.told("site-replication/info?api-version=1"), {"enabled": False})
         self.assertEqual(self.told("site-replication/status"), {"Enabled": False})
         self.assertIsNone(self.told("tier"))
         self.assertEqual(self.told("list-jobs?jobType="), {"jobs": None})
         self.assertEqual(self.told_secretly("idp-config/openid"), [])
+
+    def test_quota(self) -> None:
+        """
+        A quota is set, told, changed and removed; what cannot be limited is refused, and changes
+        nothing.
+        """
+        self.fill("bucket")
+        call = "get-bucket-quota?bucket=bucket"
+        nothing = {"quota": 0, "size": 0, "rate": 0, "requests": 0}
+        self.assertEqual(self.told(call), nothing)
+        for asked, size in (
+            ({"quota": 7, "quotatype": "hard"}, 7),
+            ({"size": 8}, 8),
+            ({"quota": 9, "size": 9, "rate": 0, "requests": 0}, 9),
+        ):
+            self.send("PUT", "set-bucket-quota?bucket=bucket", json.dumps(asked).encode())
+            told = {**nothing, "quota": size, "size": size, "quotatype": "hard"}
+            self.assertEqual(self.told(call), told)
+        for asked in (
+            {"quota": 1, "quotatype": "fifo"},
+            {"quota": 1, "size": 2},
+            {"quota": -1},
+            {"quota": 1, "rate": 1},
+            {"requests": 1},
+        ):
+            answer = self.send(
+                "PUT", "set-bucket-quota?bucket=bucket", json.dumps(asked).encode(), status=400
+            )
+            self.refused(answer, "XMinioAdminInvalidArgument")
+        self.send("PUT", "set-bucket-quota?bucket=bucket", b"[]", status=400)
+        self.assertEqual(self.told(call)["quota"], 9)
+        self.send("PUT", "set-bucket-quota?bucket=bucket", b'{"quota": 0}')
+        self.assertEqual(self.told(call), nothing)
+        self.send("GET", "get-bucket-quota?bucket=nothing", status=404)
+        self.send("PUT", "set-bucket-quota?bucket=nothing", b'{"quota": 1}', status=404)
 
     def test_heal(self) -> None:
         """
@@ -163,9 +225,7 @@ class ServerTests(AdminCase):
         """
         for method, call in (
             ("PUT", "set-config-kv"),
-            ("PUT", "set-bucket-quota?bucket=b"),
             ("GET", "trace?s3=true"),
-            ("GET", "datausageinfo"),
             ("POST", "tier/name"),
         ):
             self.refused(self.send(method, call, status=501), "NotImplemented")
@@ -296,8 +356,7 @@ class KeyTests(AdminCase):
         for method, call in (("POST", "key/create"), ("GET", "key/list")):
             answer = self.send(method, _KMS + call, status=400)
             self.refused(answer, "XMinioAdminInvalidArgument")
-        for call in ("metrics", "apis", "version"):
-            self.refused(self.send("GET", _KMS + call, status=501), "NotImplemented")
+        self.refused(self.send("GET", f"{_KMS}apis", status=501), "NotImplemented")
 
 
 class WithoutKeysTests(AdminCase):
@@ -316,6 +375,9 @@ class WithoutKeysTests(AdminCase):
             ("GET", "key/status"),
             ("GET", "key/list?pattern=%2A"),
             ("POST", "key/create?key-id=k"),
+            ("DELETE", "key/delete?key-id=k"),
+            ("GET", "metrics"),
+            ("GET", "version"),
         ):
             answer = self.send(method, _KMS + call, status=501)
             self.refused(answer, "NotImplemented")

@@ -7,7 +7,13 @@ Tests of dates in requests.
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kypello.auth.dates import parse_timestamp, read_http_date, server_time, write_timestamp
+from kypello.auth.dates import (
+    parse_timestamp,
+    read_http_date,
+    read_iso_date,
+    server_time,
+    write_timestamp,
+)
 from tests.auth.examples import NOW
 from tests.cases import SyncCase
 
@@ -31,6 +37,60 @@ class TimestampTests(SyncCase):
             self.assertIsNone(parse_timestamp(text), text)
         self.assertEqual(write_timestamp(NOW), "20130524T000000Z")
         self.assertEqual(server_time(NOW), "2013-05-24T00:00:00Z")
+
+
+class ISODateTests(SyncCase):
+    """
+    Dates in documents about locks.
+    """
+
+    def test_forms(self) -> None:
+        """
+        Dates with a time and an offset are read, to the millisecond, upwards.
+        """
+        now = int(NOW) * 10**9
+        for text, expected in (
+            ("2013-05-24T00:00:00Z", now),
+            ("2013-05-24T02:00:00+02:00", now),
+            ("2013-05-23T19:00:00-05:00", now),
+            ("2013-05-24T00:00:00.000Z", now),
+            ("2013-05-24T00:00:00.5Z", now + 500_000_000),
+            ("2013-05-24T00:00:00.123456789Z", now + 124_000_000),
+            ("2013-05-24T00:00:00.000000001Z", now + 1_000_000),
+            ("2013-05-24T00:00:00.999999999Z", now + 1_000_000_000),
+        ):
+            self.assertEqual(read_iso_date(text), expected, text)
+
+    def test_no_date(self) -> None:
+        """
+        Anything else is no date.
+        """
+        for text in (
+            "",
+            "2013-05-24",
+            "2013-05-24T00:00:00",
+            "2013-05-24 00:00:00Z",
+            "2013-05-24T00:00Z",
+            "2013-05-24T00:00:00z",
+            "2013-05-24T00:00:00.Z",
+            "2013-05-24T00:00:00.1234567890Z",
+            "2013-05-24T00:00:00+0200",
+            "2013-02-30T00:00:00Z",
+            "2013-05-24T24:00:01Z",
+            "0000-01-01T00:00:00Z",
+            "2013-05-24T00:00:00Z\n",
+            "\uff12013-05-24T00:00:00Z",
+        ):
+            self.assertIsNone(read_iso_date(text), text)
+
+    @given(st.text("0123456789-T:.Z+", max_size=30))
+    def test_anything(self, text: str) -> None:
+        """
+        Whatever a document holds, it is a whole number of milliseconds or no date.
+        """
+        moment = read_iso_date(text)
+        if moment is not None:
+            self.assertEqual(moment % 1_000_000, 0)
 
 
 class HTTPDateTests(SyncCase):

@@ -88,6 +88,24 @@ class ValueTests(SyncCase):
         self.assertEqual({name: list(ask(name) or ()) for name in expected}, expected)
         self.assertEqual(values(head())("aws:securetransport"), ("false",))
 
+    def test_tls(self) -> None:
+        """
+        A request over TLS has the version of that; no other one has any.
+        """
+        asked = RequestHead("GET", "/", secure=True, tls_version="1.3")
+        self.assertEqual(values(asked)("s3:tlsversion"), ("1.3",))
+        self.assertIsNone(values(head())("s3:tlsversion"))
+
+    def test_told(self) -> None:
+        """
+        What a document tells is told, and takes the place of nothing that the server knows.
+        """
+        told = {"s3:locationconstraint": "eu-west-1", "aws:sourceip": "192.0.2.9"}
+        ask = RequestValues(head(), 0.0, "", "", told=told)
+        self.assertEqual(ask("s3:locationconstraint"), ("eu-west-1",))
+        self.assertEqual(ask("aws:sourceip"), ("192.0.2.1",))
+        self.assertIsNone(values(head())("s3:locationconstraint"))
+
     def test_signature_age(self) -> None:
         """
         A presigned request has an age, in milliseconds.
@@ -104,3 +122,29 @@ class ValueTests(SyncCase):
         self.assertEqual(ask("s3:requestobjecttag/C"), ("d",))
         for other in ("a", "c"):
             self.assertIsNone(ask(f"s3:requestobjecttag/{other}"))
+
+    def test_lock(self) -> None:
+        """
+        The lock is that of the headers, or of a document in their place; days that have begun
+        count whole.
+        """
+        mode, hold = "s3:object-lock-mode", "s3:object-lock-legal-hold"
+        until, days = "s3:object-lock-retain-until-date", "s3:object-lock-remaining-retention-days"
+        asked = head(
+            ("x-amz-object-lock-mode", "COMPLIANCE"),
+            ("x-amz-object-lock-retain-until-date", "1970-01-03T00:01:00Z"),
+        )
+        ask = values(asked)
+        self.assertEqual((ask(mode), ask(hold)), (("COMPLIANCE",), None))
+        self.assertEqual((ask(until), ask(days)), (("1970-01-03T00:01:00Z",), ("2",)))
+        ask = RequestValues(asked, 60.0, "", "", (), None, {"legal-hold": "ON"})
+        self.assertEqual((ask(mode), ask(until), ask(days), ask(hold)), (None, None, None, ("ON",)))
+        for date, expected in (
+            ("1970-01-03T00:01:00.001Z", "3"),
+            ("1970-01-01T00:01:00Z", "0"),
+            ("1969-12-31T00:00:00Z", "-1"),
+        ):
+            ask = RequestValues(head(), 60.0, "", "", (), None, {"retain-until-date": date})
+            self.assertEqual(ask(days), (expected,))
+        ask = values(head(("x-amz-object-lock-retain-until-date", "tomorrow")))
+        self.assertEqual((ask(until), ask(days)), (("tomorrow",), None))

@@ -4,7 +4,9 @@
 Tests of which encryption applies.
 """
 
-from kypello.crypto.sse import ServerSideEncryption, encryption_for, master_key_name
+from collections.abc import Mapping
+
+from kypello.crypto.sse import BLOCKED, ServerSideEncryption, encryption_for, master_key_name
 from kypello.errors import Damaged, Refused
 from kypello.model import SSE_C, CustomerKey, EncryptionRequest
 from tests.cases import SyncCase
@@ -13,6 +15,13 @@ SETTING = ServerSideEncryption("AES256").to_bytes()
 KMS_SETTING = ServerSideEncryption("aws:kms", "alias/k", True).to_bytes()
 SSE_S3 = EncryptionRequest("AES256", bucket_key=True)
 CUSTOMER = EncryptionRequest(SSE_C, customer_key=CustomerKey(bytes(32), "md5"))
+
+
+def of(setting: bytes | None) -> Mapping[str, bytes]:
+    """
+    The settings of a bucket with this default encryption.
+    """
+    return {} if setting is None else {"encryption": setting}
 
 
 class EncryptionTests(SyncCase):
@@ -36,7 +45,8 @@ class EncryptionTests(SyncCase):
             ((CUSTOMER, KMS_SETTING, True), CUSTOMER),
             ((CUSTOMER, b"damaged", True), CUSTOMER),
         ):
-            self.assertEqual(encryption_for(*arguments), expected)
+            request, setting, auto = arguments
+            self.assertEqual(encryption_for(request, of(setting), auto), expected)
 
     def test_bucket_key(self) -> None:
         """
@@ -53,11 +63,11 @@ class EncryptionTests(SyncCase):
         ):
             request = EncryptionRequest("aws:kms", "", {"a": "b"}, wanted)
             self.assertEqual(
-                encryption_for(request, setting, False),
+                encryption_for(request, of(setting), False),
                 EncryptionRequest("aws:kms", "", {"a": "b"}, expected),
             )
         with self.assertRaises(Damaged):
-            encryption_for(EncryptionRequest("aws:kms"), b"damaged", False)
+            encryption_for(EncryptionRequest("aws:kms"), of(b"damaged"), False)
 
     def test_refused(self) -> None:
         """
@@ -65,8 +75,19 @@ class EncryptionTests(SyncCase):
         """
         for request in (EncryptionRequest("AES128"), EncryptionRequest(SSE_C)):
             with self.assertRaises(Refused) as caught:
-                encryption_for(request, None, True)
+                encryption_for(request, {}, True)
             self.assertEqual(caught.exception.code, "InvalidArgument")
+
+    def test_blocked(self) -> None:
+        """
+        A bucket that blocks keys of clients takes none, and any other encryption.
+        """
+        blocking = {BLOCKED: b"SSE-C"}
+        with self.assertRaises(Refused) as caught:
+            encryption_for(CUSTOMER, blocking, False)
+        self.assertEqual(caught.exception.code, "AccessDenied")
+        self.assertEqual(encryption_for(EncryptionRequest("AES256"), blocking, False), SSE_S3)
+        self.assertIsNone(encryption_for(None, blocking, False))
 
     def test_damaged_setting(self) -> None:
         """
@@ -74,7 +95,7 @@ class EncryptionTests(SyncCase):
         """
         for stored in (b"", b"{", b'{"algorithm":"none"}', b"\xff"):
             with self.assertRaises(Damaged):
-                encryption_for(None, stored, False)
+                encryption_for(None, of(stored), False)
 
     def test_stored(self) -> None:
         """

@@ -1,11 +1,13 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-A real MinIO for tests: where accounts come from, and go to.
+A real MinIO for tests: where accounts and objects come from, and accounts go to.
 """
 
+import ssl
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -27,9 +29,14 @@ _STOP = 15.0
 class MinIOProcess:
     """
     A server on a free port, with its data in a directory of the test.
+
+    :ivar settings: Beside the root credentials.
+    :ivar certs: Has its certificate and key; ``None`` for plain HTTP.
     """
 
     directory: Path
+    settings: Mapping[str, str] = field(factory=dict)
+    certs: Path | None = None
     port: int = field(factory=free_port)
     _console: int = field(factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -39,7 +46,7 @@ class MinIOProcess:
         """
         The URL for S3 clients.
         """
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.certs is None else 'https'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """
@@ -54,7 +61,9 @@ class MinIOProcess:
             "MINIO_ROOT_PASSWORD": OLD_SECRET,
             "MINIO_UPDATE": "off",
             "HOME": str(self.directory.parent),
+            **self.settings,
         }
+        certificates = () if self.certs is None else ("--certs-dir", self.certs)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
@@ -65,6 +74,7 @@ class MinIOProcess:
                     f"127.0.0.1:{self.port}",
                     "--console-address",
                     f"127.0.0.1:{self._console}",
+                    *certificates,
                     self.directory,
                 ],
                 env={**base_environment(), **settings},
@@ -88,8 +98,12 @@ class MinIOProcess:
             self._process.wait(_STOP)
 
     def _answers(self) -> bool:
+        trust = None
+        if self.certs is not None:
+            trust = ssl.create_default_context(cafile=str(self.certs / "public.crt"))
+        url = f"{self.endpoint}/minio/health/cluster"
         try:
-            with urlopen(f"{self.endpoint}/minio/health/cluster", timeout=5) as answer:
+            with urlopen(url, timeout=5, context=trust) as answer:
                 return bool(answer.status == 200)
         except (URLError, OSError):
             return False

@@ -46,7 +46,7 @@ def boto3_client(server: ServerProcess, verify: str | None = None, **config: Any
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
         region_name="us-east-1",
-        config=Config(signature_version="s3v4", retries={"max_attempts": 1}, **config),
+        config=Config(signature_version="s3v4", **{"retries": {"max_attempts": 1}, **config}),
     )
 
 

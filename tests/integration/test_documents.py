@@ -185,6 +185,26 @@ class KMSGuideTests(DocumentCase):
         self.assertIn("AES256", self.run_story("An encrypted private key"))
 
 
+class KeyServerTests(DocumentCase):
+    """
+    ``docs/key-server.md``.  Its configurations of proxies are for the tests of these.
+    """
+
+    document = "key-server.md"
+
+    def test_every_story_is_run(self) -> None:
+        """
+        No section with commands is left out of the tests below.
+        """
+        self.assertEqual(set(self.stories()), {"Start one"})
+
+    def test_start(self) -> None:
+        """
+        A key is made, counted, and tells its fingerprint.
+        """
+        self.assertIn('"fingerprint":"', self.run_story("Start one"))
+
+
 class KeystoresTests(DocumentCase):
     """
     ``docs/keystores.md``.

@@ -197,6 +197,7 @@ class OutageTests(KeyServerCase):
         self.assertEqual(refusal(s3.put_object, **sealed), (400, "kms:KeyNotFound"))
         self.assertEqual(list(self.keys.iterdir()), [])
         self.assertIn("my-key", server.log)
+        wait_until(lambda: "1 objects (1 versions)" in server.log)
 
     def test_other_material(self) -> None:
         """
@@ -217,6 +218,8 @@ class OutageTests(KeyServerCase):
         sealed = {"Bucket": "bucket", "Key": "new", "Body": b"x", **_SSE}
         self.assertEqual(refusal(s3.put_object, **sealed), (503, "kms:KeyMismatch"))
         self.assertEqual(s3.list_objects_v2(Bucket="bucket")["KeyCount"], 1)
+        for words in ("1 objects (1 versions)", "in use since", f"127.0.0.1:{kes.port}: it is not"):
+            wait_until(lambda words=words: words in server.log)
 
     def test_one_of_two_wrong(self) -> None:
         """
@@ -233,11 +236,21 @@ class OutageTests(KeyServerCase):
         self.keys = self.folder / "other-keys"
         wrong = self.start()
         self.kes(wrong, "key", "create", "my-key")
-        server = self.object_server(wrong.port, right.port)
+        server = self.object_server(wrong.port, right.port, MINIO_PROMETHEUS_AUTH_TYPE="public")
         s3 = boto3_client(server)
         for number in range(8):
             s3.create_bucket(Bucket=f"bucket-{number}")
             s3.put_object(Bucket=f"bucket-{number}", Key="k", Body=b"content", **_SSE)
+        refused = f'endpoint="https://127.0.0.1:{wrong.port}",key="my-key"}} 1'
+
+        def told() -> bool:
+            """
+            See whether the metrics tell that one is left out.
+            """
+            with urlopen(f"{server.endpoint}/minio/v2/metrics/cluster") as answer:
+                return refused in answer.read().decode()
+
+        wait_until(told, 60)
         right.end()
         s3.create_bucket(Bucket="bucket-8")
         sealed = {"Bucket": "bucket-8", "Key": "k", "Body": b"content", **_SSE}

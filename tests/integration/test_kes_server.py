@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from http.client import HTTPSConnection
 from pathlib import Path
+from types import MappingProxyType
 
 from attrs import define
 from cryptography import x509
@@ -74,6 +75,7 @@ class Person:
             folder / f"{name}.key", folder / f"{name}.crt", identity_of_certificate(der(chain[0]))
         )
         person.key.write_bytes(key)
+        person.key.chmod(0o600)
         person.cert.write_bytes(pem(*chain))
         return person
 
@@ -609,14 +611,19 @@ def client_context(person: Person | None) -> ssl.SSLContext:
 
 
 def request(
-    port: int, method: str, path: str, person: Person | None, body: bytes | None = None
+    port: int,
+    method: str,
+    path: str,
+    person: Person | None,
+    body: bytes | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, bytes]:
     """
     Send a request; blocking.
     """
     connection = HTTPSConnection("127.0.0.1", port, timeout=10, context=client_context(person))
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

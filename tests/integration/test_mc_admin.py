@@ -6,8 +6,11 @@ An administrator's day with ``mc admin`` against a real server of two workers.
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tests.integration.test_everyday import MCCase
 
@@ -20,6 +23,18 @@ _READING = {
 
 #: How long a server may take to end, in seconds.
 _PATIENCE = 20.0
+
+
+def refusal_of(url: str) -> int:
+    """
+    The status with which a request of nobody is refused.
+    """
+    try:
+        with urlopen(url, timeout=20):
+            return 200
+    except HTTPError as error:
+        error.close()
+        return error.code
 
 
 class AdminCase(MCCase):
@@ -95,6 +110,26 @@ class UserTests(AdminCase):
         self.admin("policy", "remove", "k", "reading")
         self.admin("user", "remove", "k", "alice")
         self.admin("user", "info", "k", "alice", fails="does not exist")
+
+    def test_region(self) -> None:
+        """
+        A policy may tell in which region buckets are made.
+        """
+        self.admin("user", "add", "k", "alice", "alice-secret")
+        self.alias("alice", "alice", "alice-secret")
+        condition = {"StringEquals": {"s3:LocationConstraint": "eu-west-1"}}
+        statement = {
+            "Effect": "Allow",
+            "Action": ["s3:CreateBucket"],
+            "Resource": ["arn:aws:s3:::*"],
+            "Condition": condition,
+        }
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        self.admin("policy", "create", "k", "making", self.document("making.json", document))
+        self.admin("policy", "attach", "k", "making", "--user", "alice")
+        self.mc("mb", "alice/other", fails=True)
+        self.mc("mb", "--region", "us-west-2", "alice/other", fails=True)
+        self.mc("mb", "--region", "eu-west-1", "alice/other")
 
     def test_told(self) -> None:
         """
@@ -245,14 +280,39 @@ class ServerTests(AdminCase):
         self.assertIn("not enabled", self.admin("replicate", "info", "k"))
         self.assertIn("No active healing", self.admin("heal", "k"))
         self.mc("admin", "heal", "-r", "k")
-        self.mc("quota", "info", self.bucket)
-        self.assertIn(
-            b"There are no quotas", self.mc("quota", "set", self.bucket, "--size", "1G", fails=True)
-        )
         self.mc("ilm", "tier", "ls", "k")
         self.mc("batch", "list", "k")
         self.mc("idp", "openid", "ls", "k")
         self.mc("stat", self.bucket)
+
+    def test_quota(self) -> None:
+        """
+        A bucket takes as much as its quota allows, and more when that is removed.
+        """
+        self.mc("quota", "info", self.bucket)
+        self.mc("pipe", f"{self.bucket}/one", given=bytes(60_000))
+        self.mc("quota", "set", self.bucket, "--size", "100KiB")
+        self.assertIn(b"100 KiB", self.mc("quota", "info", self.bucket))
+        printed = self.mc("pipe", f"{self.bucket}/two", given=bytes(60_000), fails=True)
+        self.assertIn(b"Bucket quota exceeded", printed)
+        self.mc("rm", f"{self.bucket}/one")
+        self.mc("pipe", f"{self.bucket}/two", given=bytes(60_000))
+        self.mc("quota", "clear", self.bucket)
+        self.mc("pipe", f"{self.bucket}/three", given=bytes(60_000))
+
+    def test_freeze(self) -> None:
+        """
+        A frozen server lets requests wait, in all workers, and answers them when it is thawed.
+        """
+        self.mc("pipe", f"{self.bucket}/object", given=b"content")
+        self.admin("service", "freeze", "k")
+        url = f"{self.server.endpoint}/bucket/object"
+        with ThreadPoolExecutor(4) as threads:
+            waiting = [threads.submit(refusal_of, url) for _ in range(4)]
+            self.assertEqual(wait(waiting, timeout=1).done, set())
+            self.assertIn("Uptime", self.admin("info", "k"))
+            self.admin("service", "unfreeze", "k")
+            self.assertEqual([each.result(20) for each in waiting], [403] * 4)
 
     def test_stop(self) -> None:
         """

@@ -86,6 +86,7 @@ class SumTests(WorkersCase):
         "MINIO_KMS_SECRET_KEY": STATIC_KEY,
         "MINIO_KMS_AUTO_ENCRYPTION": "on",
         "MINIO_PROMETHEUS_AUTH_TYPE": "public",
+        "MINIO_SCANNER_SPEED": "fastest",
     }
 
     def setUp(self) -> None:
@@ -217,6 +218,8 @@ class SumTests(WorkersCase):
         """
         # Without a failure of each kind some series would not be there; their families are.
         self.first.put_object(Bucket="bucket", Key="k", Body=b"content")
+        # Usage is told when all buckets are counted.
+        wait_until(lambda: "minio_cluster_usage" in self.text("/minio/v2/metrics/cluster"))
         found = {
             line.split()[2]
             for kind in ("cluster", "node", "bucket", "resource")

@@ -209,6 +209,7 @@ class DaemonTests(SyncCase):
         """
         key = new_key()
         (self.state / "server.key").write_bytes(key_pem(key))
+        (self.state / "server.key").chmod(0o600)
         (self.state / "server.crt").write_bytes(pem(certificate(key)))
         (self.folder / "kes.yml").write_text(_KES_CONFIG.format(port=self.port))
         self.start("kypello-kes")

@@ -25,6 +25,7 @@ _RECIPES = {
     "mc": _BUILT,
     "minio": _BUILT,
     "mkfs.ext4": "apt-get install e2fsprogs",
+    "haproxy": "apt-get install haproxy",
     "nginx": "apt-get install nginx-light",
     "slapadd": "apt-get install slapd",
     "systemd-analyze": "apt-get install systemd",

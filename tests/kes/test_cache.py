@@ -109,6 +109,21 @@ class KeyCacheTests(SyncCase):
         cache.sweep()
         self.assertEqual(list(cache._entries), ["young"])
 
+    def test_limit(self) -> None:
+        """
+        No more keys are kept than allowed, and those that were used last; stale ones count.
+        """
+        self.clock = Clock()
+        cache = KeyCache(self.clock, Expiry(100.0, 100.0, 1000.0), 3)
+        for name in ("a", "b", "c", "c"):
+            cache.put(name, _KEY)
+        cache.get("a")
+        cache.put("d", _KEY)
+        cache.contact()
+        self.clock.advance(200.0)
+        cache.sweep()
+        self.assertEqual([n for n in "abcd" if cache.stale(n) is not None], ["a", "c", "d"])
+
     def test_no_keys_in_repr(self) -> None:
         """
         The text form of a cache does not even name its keys.

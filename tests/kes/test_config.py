@@ -11,8 +11,11 @@ from kypello.document import parse_duration
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
-from kypello.kes.config import KeyServerConfig, parse_config
+from kypello.kes.config import KeyServerConfig, Safety, parse_config
+from kypello.kes.limits import Limits
 from kypello.kes.policy import Policy
+from kypello.kes.proxy import Proxies
+from kypello.kes.routes import Setting
 from kypello.keystore.fsconfig import FSSettings
 from kypello.keystore.table import read_keystore
 from tests.cases import SyncCase
@@ -152,21 +155,100 @@ class ParseTests(SyncCase):
         environment = {"ADMIN": _ADMIN, "PASSWORD": "opensesame", "OTHER": "c" * 64}
         self.assertNotIn("opensesame", repr(parsed(_FULL, environment)))
 
+    def test_calls(self) -> None:
+        """
+        Single calls have settings; with one that is open to all, no certificate is needed.
+        """
+        text = f"{_MINIMAL}api:\n  /v1/ready: {{skip_auth: true, timeout: 3s}}\n"
+        config = parsed(text)
+        self.assertEqual(config.calls, {"/v1/ready": Setting(True, 3.0)})
+        self.assertEqual(config.tls.clients, Clients.WELCOME_BY_KEY)
+        verified = parsed(text.replace("tls:", "tls:\n  auth: on"))
+        self.assertEqual(verified.tls.clients, Clients.WELCOME_VERIFIED)
+
+    def test_proxies(self) -> None:
+        """
+        Proxies are known by their identities, and have a header.
+        """
+        proxy = f"  proxy: {{identities: [{_APP}], header: {{cert: X-Tls-Client-Cert}}}}\n"
+        config = parsed(_MINIMAL.replace("keystore:", f"{proxy}keystore:"))
+        self.assertEqual(config.proxies, Proxies(frozenset({_APP}), "x-tls-client-cert"))
+
+    def test_safety(self) -> None:
+        """
+        What goes beyond the original is in a section of its own, and off by default.
+        """
+        text = (
+            f"{_MINIMAL}kypello:\n  limits: {{requests: 900, requests_per_identity: 100}}\n"
+            "  cache: {keys: 50}\n  deletion: confirmed\n  readable_secrets: allowed\n"
+        )
+        self.assertEqual(parsed(text).safety, Safety(Limits(900, 100), 50, True, True))
+        self.assertEqual(parsed(_MINIMAL).safety, Safety(Limits(0, 0), 10_000, False, False))
+
+    def test_policy_for_nobody(self) -> None:
+        """
+        A policy without identities exists.
+        """
+        config = parsed(f"{_MINIMAL}policy: {{p: {{allow: [/v1/status]}}}}\n")
+        self.assertEqual(config.access.named, {"p": Policy("p", ("/v1/status",))})
+
+    def test_secrets(self) -> None:
+        """
+        A file that tells a secret itself is known from one that names where it is.
+        """
+        for password, told in (
+            ("opensesame", True),
+            ("/starts/so", True),
+            ("${PASSWORD}", False),
+            ("", False),
+        ):
+            text = _MINIMAL.replace("tls:", f'tls:\n  password: "{password}"')
+            self.assertEqual(parsed(text, {"PASSWORD": "x"}).secrets, told)
+
+    def test_tokens(self) -> None:
+        """
+        A token of Kubernetes is a secret, and the path of one is none.
+        """
+        start = _MINIMAL.partition("keystore:")[0]
+        for token, told in (("abc.def", True), ("/run/token", False), ("run/token", False)):
+            text = (
+                f"{start}keystore: {{vault: {{endpoint: 'https://a', "
+                f"kubernetes: {{role: r, jwt: {token}}}}}}}\n"
+            )
+            self.assertEqual(parsed(text).secrets, told)
+
 
 class WarningTests(SyncCase):
     """
-    What has no effect is told, with its line.
+    What is written in an old way, or has no effect, is told with its line.
     """
 
-    def test_unknown(self) -> None:
+    def test_old_spellings(self) -> None:
         """
-        Unknown names are warned of and change nothing.
+        What KES before 2022 called otherwise is understood, with a warning.
         """
-        text = _MINIMAL.replace("  cert:", "  certs: x\n  cert:") + "more: 1\n"
-        warnings = parsed(text).warnings
-        self.assertEqual(len(warnings), 2)
-        self.assertTrue(any(one.startswith("kes.yml:5: tls.certs: is unknown") for one in warnings))
-        self.assertTrue(any(one.startswith("kes.yml:10: more: is unknown") for one in warnings))
+        text = (
+            f"root: {_ADMIN}\ntls: {{key: server.key, cert: server.crt}}\n"
+            f"policy:\n  p:\n    paths: [/v1/status]\n    identities: [{_APP}]\n"
+            "keys:\n  fs: {path: ./keys}\n"
+        )
+        config = parsed(text)
+        self.assertEqual(config.access.admin, _ADMIN)
+        self.assertEqual(config.access.policies[_APP].allow, ("/v1/status",))
+        self.assertEqual(config.keystore, FSSettings(Path("keys")))
+        self.assertEqual(
+            [warning.partition(" is of")[0] for warning in config.warnings],
+            ["kes.yml:1: root:", "kes.yml:5: policy.p.paths:", "kes.yml:8: keys:"],
+        )
+
+    def test_open_keys(self) -> None:
+        """
+        A call that tells or does more than probes need is warned of when everybody may make it.
+        """
+        for path in ("/v1/key/list/", "/v1/log/audit", "/v1/policy/read/"):
+            text = f"{_MINIMAL}api:\n  {path}: {{skip_auth: true}}\n"
+            (warning,) = parsed(text).warnings
+            self.assertIn("lets everybody who reaches the server make this call", warning)
 
     def test_glob_in_allow(self) -> None:
         """
@@ -244,12 +326,25 @@ class MistakeTests(SyncCase):
             ("address: 1.2.3.4\n", "address: must end with a port"),
             ("address: 1.2.3.4:0\n", "address: must end with a port"),
             ("version: v2\n", "version: must be v1"),
-            ("root: x\n", "root: is of KES before 2022"),
-            ("api: {/v1/ready: {skip_auth: true}}\n", "api: is not built yet"),
+            ("root: x\n", "root: is the old name of admin.identity, which is there too"),
+            ("more: 1\n", "more: is unknown"),
+            ("api: {/v1/redy: {}}\n", "api./v1/redy: is no call"),
+            ("api: {/v1/ready: {skip_auth: maybe}}\n", "api./v1/ready.skip_auth: must be true"),
+            ("api: {/v1/ready: {timeout: 5}}\n", "api./v1/ready.timeout: must be a duration"),
+            ("api: {/v1/ready: {auth: a}}\n", "api./v1/ready.auth: is unknown"),
+            ("kypello: {limits: {requests: many}}\n", "kypello.limits.requests: must be a number"),
+            ("kypello: {limits: {requests: 0}}\n", "kypello.limits.requests: must be a number"),
+            ("kypello: {cache: {keys: -1}}\n", "kypello.cache.keys: must be a number"),
+            ("kypello: {deletion: never}\n", "kypello.deletion: must be plain or confirmed"),
+            ("kypello: {delete: plain}\n", "kypello.delete: is unknown"),
             ("policy: [a]\n", "policy: must hold names with values"),
-            ("policy: {p: {paths: [/a]}}\n", "policy.p.paths: is of KES before 2022"),
+            (
+                "policy: {p: {paths: [/a], allow: [/b]}}\n",
+                "policy.p.paths: is the old name of allow, which is there too",
+            ),
             ("policy: {a b: {}}\n", "policy.a b: is no valid name"),
-            ("keys: {a: b}\n", "keys: must be a list"),
+            ("keys: {a: b}\n", "keys: must be a list; the section keystore"),
+            ("keys: a\n", "keys: must be a list"),
             ("keys: [{name: a.b}]\n", "keys[0].name: 'a.b' is no key name"),
             ("keys: [{name: a}, {name: a}]\n", "keys[1].name: a is given twice"),
             ("log: {error: loud}\n", "log.error: must be on, off"),
@@ -268,13 +363,40 @@ class MistakeTests(SyncCase):
         ):
             self.assert_mistake(_MINIMAL + text, head + expected)
 
+    def test_proxy_with_policy(self) -> None:
+        """
+        A proxy may have no policy.
+        """
+        proxy = f"  proxy: {{identities: [{_APP}], header: {{cert: X}}}}\n"
+        text = _MINIMAL.replace("keystore:", f"{proxy}keystore:")
+        self.assert_mistake(
+            f"{text}policy: {{p: {{identities: [{_APP}]}}}}\n",
+            "kes.yml:6: tls.proxy.identities[0]: is in the policy p: a proxy has none",
+        )
+
     def test_tls(self) -> None:
         """
-        A proxy and other values of ``auth`` are refused.
+        Contradictions and unknown names in the section ``tls`` are refused.
         """
         for text, expected in (
             ("  auth: maybe\n", "tls.auth: must be on or off"),
-            ("  proxy: {identities: [a]}\n", "tls.proxy: is not built yet"),
+            ("  certs: x\n", "tls.certs: is unknown; known here: key, cert"),
+            (
+                f"  proxy: {{identities: [{_ADMIN}], header: {{cert: X}}}}\n",
+                "tls.proxy.identities[0]: is the identity of the administrator",
+            ),
+            (
+                "  proxy: {identities: [a], header: {cert: X}}\n",
+                "tls.proxy.identities[0]: is no identity",
+            ),
+            (
+                f"  proxy: {{identities: [{_APP}]}}\n",
+                "tls.proxy.header.cert: is required: the name of a header",
+            ),
+            (
+                "  proxy: {header: {cert: X}}\n",
+                "tls.proxy.header.cert: needs tls.proxy.identities",
+            ),
         ):
             changed = _MINIMAL.replace("keystore:", f"{text}keystore:")
             self.assert_mistake(changed, f"kes.yml:6: {expected}")

@@ -247,6 +247,38 @@ class KeyringTests(AsyncCase):
         with self.assertRaises(KeyStoreUnreachable):
             await self.keys.get("k")
 
+    async def test_nobody_waits_in_an_outage(self) -> None:
+        """
+        Once the store has not answered, expired keys serve without asking it, until a look finds
+        it again.
+        """
+        await self.keys.create("k", "me")
+        await self.keys.get("k")
+        self.store.failure = KeyStoreUnreachable("gone")
+        await self.keys.look()
+        self.clock.advance(200.0)
+        reads = self.store.reads
+        await self.keys.get("k")
+        self.assertEqual(self.store.reads, reads)
+        self.store.failure = None
+        await self.keys.look()
+        await self.keys.get("k")
+        self.assertEqual(self.store.reads, reads + 1)
+
+    async def test_looks_count(self) -> None:
+        """
+        The offline time begins with the last look that found the store, not with the last use.
+        """
+        await self.keys.create("k", "me")
+        await self.keys.get("k")
+        self.clock.advance(1000.0)
+        await self.keys.look()
+        self.store.failure = KeyStoreFailed("sealed")
+        await self.keys.look()
+        self.store.failure = KeyStoreUnreachable("gone")
+        self.clock.advance(299.0)
+        await self.keys.get("k")
+
     async def test_refusal_is_no_outage(self) -> None:
         """
         A store that answers with an error is believed, whatever was read before.

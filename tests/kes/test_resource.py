@@ -222,6 +222,7 @@ class KeyTests(FrontCase):
         A key tells its algorithm, when it was made and by whom.
         """
         front = await self.start()
+        key = MasterKey.from_bytes(await self.store.get("k"))
         self.assertEqual(
             await front.call("GET", "/v1/key/describe/k"),
             (
@@ -231,6 +232,7 @@ class KeyTests(FrontCase):
                     "algorithm": "AES256",
                     "created_at": "2023-11-14T22:13:20Z",
                     "created_by": ADMIN,
+                    "fingerprint": key.key_id,
                 },
             ),
         )

@@ -4,14 +4,17 @@
 The client of the key servers from its start to its end.
 """
 
+import json
 import os
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 
 from kypello.crypto.apikey import identity_of_spki
@@ -25,7 +28,7 @@ from kypello.errors import (
 )
 from kypello.interfaces import IKMS
 from kypello.kms.certificates import certificates, public_key
-from kypello.kms.connect import connect
+from kypello.kms.connect import KESClient, connect
 from kypello.kms.tls import load
 from kypello.kmsconfig import KESSettings
 from kypello.model import DataKey
@@ -415,6 +418,61 @@ class ProofTests(RealmCase):
         client.require(self.prove)
         with self.assertRaises(KeyNotFound):
             await client.kms.generate_key("unknown", CONTEXT)
+
+    def survey(self, *ports: int, **options: float) -> KESClient:
+        """
+        A client that has its servers prove again and again what they hold.
+        """
+        client = self.client(self.realm.settings(*ports), survey_time=0.05, **options)
+        client.require(self.prove)
+        return client
+
+    async def seen(self, client: KESClient, *online: bool) -> None:
+        """
+        Wait until these servers are those that are used.
+        """
+        while [one.online for one in (await client.kms.status()).endpoints] != list(online):
+            await deferLater(reactor, 0.02)
+
+    async def test_survey(self) -> None:
+        """
+        A server that is wrong is found out before it is needed, while another one serves, and is
+        used again without a restart when it is right.
+        """
+        right, wrong = await self.serve(keys="right"), await self.serve(keys="wrong")
+        alone = self.client(self.realm.settings(right.port))
+        self.canary = await alone.kms.generate_key(KEY, b"canary")
+        client = self.survey(right.port, wrong.port)
+        await self.seen(client, True, False)
+        (refused,) = [one for one in (await client.kms.status()).endpoints if one.refused]
+        self.assertEqual(set(refused.refused), {KEY})
+        folder = self.realm.folder
+        await wrong.stop()
+        (folder / "wrong" / KEY).write_bytes((folder / "right" / KEY).read_bytes())
+        await wrong.start()
+        await self.seen(client, True, True)
+
+    async def test_swapped(self) -> None:
+        """
+        A server that has other material from some moment on, without being away, is found out too,
+        and another one serves.
+        """
+        swapped, right = self.listen(well), await self.serve()
+        alone = self.client(self.realm.settings(right.port))
+        self.canary = await alone.kms.generate_key(KEY, b"canary")
+        opened = json.dumps({"plaintext": b64encode(self.canary.plaintext).decode()}).encode()
+        swapped.behave = lambda peer: peer.answer(200, opened)
+        client = self.survey(swapped.port, right.port, proof_time=0.1)
+        await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
+        self.assertTrue(swapped.paths)
+        swapped.behave = lambda peer: peer.answer(
+            400, b'{"message":"decryption failed: ciphertext is not authentic"}'
+        )
+        while not (await client.kms.status()).endpoints[0].refused:
+            await deferLater(reactor, 0.02)
+        self.assertEqual(swapped.lost, 0)
+        made = await client.kms.generate_key(KEY, CONTEXT)
+        self.assertEqual(await alone.kms.decrypt_key(KEY, made.sealed, CONTEXT), made.plaintext)
 
     async def test_no_index(self) -> None:
         """

@@ -228,6 +228,37 @@ class FailoverTests(SyncCase):
             self.agents[0].answer(404)
         self.assertEqual(probes, [1.0, 2.0, 4.0, 8.0])
 
+    def test_slow(self) -> None:
+        """
+        A server whose answer took long comes after the others until a probe is answered fast; what
+        it answered counts.
+        """
+        asking = self.ask()
+        self.clock.advance(1.5)
+        self.agents[0].answer()
+        self.successResultOf(asking)
+        self.successResultOf(self.answered(1))
+        self.clock.advance(1.0)
+        self.assertEqual(self.agents[0].asked[-1][0], b"https://s0" + _PROBE)
+        self.clock.advance(1.5)
+        self.agents[0].answer(404)
+        self.successResultOf(self.answered(1))
+        self.clock.advance(2.0)
+        self.agents[0].answer(404)
+        self.successResultOf(self.answered(0))
+
+    def test_all_slow(self) -> None:
+        """
+        When all are slow, they serve as before, with all the time that they need.
+        """
+        for endpoint in self.endpoints:
+            endpoint.slow = True
+        asking = self.ask()
+        self.clock.advance(4.5)
+        self.assertEqual(self.counts(), [1, 0, 0])
+        self.agents[0].answer()
+        self.successResultOf(asking)
+
     def test_hanging_probe(self) -> None:
         """
         A probe that is not answered is given up, and no second one is under way at a time.

@@ -13,7 +13,7 @@ from typing import Any
 
 from kypello.model import ObjectMetadata
 from kypello.monitor.processes import machine_series, process_series
-from kypello.monitor.storage import FRESH, MOST, PAGE, Storage
+from kypello.monitor.storage import Storage
 from kypello.testing.fakes import BytesSource, InlineLanes
 from tests.admin.front import AdminCase
 from tests.cases import SyncCase
@@ -30,7 +30,7 @@ class StorageTests(AdminCase):
         Tell about a store in memory, and the file system of the test.
         """
         super().setUp()
-        self.storage = Storage(self.store, Path("."), InlineLanes(), self.clock)
+        self.storage = Storage(self.store, self.usage, Path("."), InlineLanes(), self.clock)
 
     def make(self, bucket: str, *sizes: int) -> None:
         """
@@ -42,34 +42,52 @@ class StorageTests(AdminCase):
 
     def test_buckets(self) -> None:
         """
-        Objects and their bytes are told by bucket and in all, empty buckets too, and counted again
-        after a while.
+        Objects and their bytes are told by bucket and in all, empty buckets too, as they were when
+        they were counted.
         """
-        self.make("a", 10, 20)
+        self.make("a", 10, 2000)
         self.make("b")
+        self.scan()
         for _ in range(2):
             found = told(self.done(self.storage.buckets()))
             self.assertEqual(found["minio_bucket_usage_object_total", "a"], 2)
-            self.assertEqual(found["minio_bucket_usage_total_bytes", "a"], 30)
+            self.assertEqual(found["minio_bucket_usage_version_total", "a"], 2)
+            self.assertEqual(found["minio_bucket_usage_deletemarker_total", "a"], 0)
+            self.assertEqual(found["minio_bucket_usage_total_bytes", "a"], 2010)
             self.assertEqual(found["minio_bucket_usage_object_total", "b"], 0)
+            name = "minio_bucket_objects_size_distribution"
+            self.assertEqual(found[name, "a", "LESS_THAN_1024_B"], 1)
+            self.assertEqual(found[name, "a", "BETWEEN_1024B_AND_1_MB"], 1)
+            name = "minio_bucket_objects_version_distribution"
+            self.assertEqual(found[name, "a", "UNVERSIONED"], 2)
             put(self, "b", "k", 5)
-        self.clock.advance(FRESH)
+        self.scan()
+        self.clock.advance(3)
         found = told(self.done(self.storage.cluster(well=True)))
         self.assertEqual(found["minio_cluster_bucket_total",], 2)
         self.assertEqual(found["minio_cluster_usage_object_total",], 3)
-        self.assertEqual(found["minio_cluster_usage_total_bytes",], 35)
+        self.assertEqual(found["minio_cluster_usage_version_total",], 3)
+        self.assertEqual(found["minio_cluster_usage_deletemarker_total",], 0)
+        self.assertEqual(found["minio_cluster_usage_total_bytes",], 2015)
+        self.assertEqual(found["minio_cluster_objects_size_distribution", "LESS_THAN_1024_B"], 2)
+        self.assertEqual(found["minio_cluster_objects_version_distribution", "UNVERSIONED"], 3)
+        self.assertAlmostEqual(found["minio_usage_last_activity_nano_seconds",], 3e9, delta=1e6)
 
-    def test_too_many(self) -> None:
+    def test_not_counted_yet(self) -> None:
         """
-        What is too much to be counted is not told.
+        What is not known is not told.
         """
-        for number in range(MOST // PAGE + 1):
-            self.make(f"bucket-{number}")
+        self.make("a", 10)
+        self.scan()
+        self.make("b", 20)
         found = told(self.done(self.storage.cluster(well=False)))
-        self.assertEqual(found["minio_cluster_bucket_total",], MOST // PAGE + 1)
+        self.assertEqual(found["minio_cluster_bucket_total",], 2)
         self.assertNotIn(("minio_cluster_usage_object_total",), found)
+        self.assertNotIn(("minio_usage_last_activity_nano_seconds",), found)
         self.assertEqual(found["minio_cluster_health_status",], 0)
-        self.assertEqual(told(self.done(self.storage.buckets())), {})
+        found = told(self.done(self.storage.buckets()))
+        self.assertEqual(found["minio_bucket_usage_total_bytes", "a"], 10)
+        self.assertNotIn(("minio_bucket_usage_total_bytes", "b"), found)
 
     def test_drive(self) -> None:
         """

@@ -16,6 +16,7 @@ from kypello.http.respond import Response
 from kypello.interfaces import IKMS
 from kypello.kms.builtin import StaticKMS
 from kypello.kmsconfig import StaticKeySettings
+from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.counted import key_series, request_series
 from kypello.monitor.keycalls import CountedKMS
 from kypello.monitor.requests import RequestTally
@@ -124,7 +125,8 @@ class RequestTests(SyncCase):
                 int(request.path[1:4]) if request.path[1:2].isdigit() else 200, (), b"ok"
             )
 
-        self.harness = Harness(Leaf(operate), observer=RequestTally(self.tally), access_log=False)
+        observer = RequestTally(self.tally, BucketTally(_LAYOUT))
+        self.harness = Harness(Leaf(operate), observer=observer, access_log=False)
         self.harness.clock.advance(1)
 
     def told(self) -> dict[tuple[str, ...], float]:

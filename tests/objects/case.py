@@ -14,6 +14,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from kypello.interfaces import Assemble, Condition, IBodySource
+from kypello.kmsconfig import Reuse
 from kypello.model import (
     SSE_C,
     Assembly,
@@ -26,7 +27,7 @@ from kypello.model import (
     Sealing,
     UploadInfo,
 )
-from kypello.objects.datakeys import DataKeys, Reuse
+from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex

@@ -6,8 +6,9 @@ Tests for ``kypello.objects.changing``.
 
 from attrs import evolve
 
-from kypello.errors import KMSUnavailable, NotAuthentic
+from kypello.errors import KMSUnavailable, NotAuthentic, Refused
 from kypello.model import ListQuery, ObjectInfo, ObjectMetadata
+from tests.contracts.locks import LOCK, keep_locked, locked, watching
 from tests.objects.case import CUSTOMER, CUSTOMER_KEY, KINDS, EncryptedCase
 
 
@@ -64,6 +65,40 @@ class ChangingTests(EncryptedCase):
             await store.change_version("b", "k", "", changed)
         self.kms.down = False
         self.assertEqual(await self.store.head("b", "k"), stored)
+
+    async def test_lock(self) -> None:
+        """
+        A lock is kept in clear and told without any key: what was sealed stays as it was.
+        """
+        await self.prepare()
+        for number, kind in enumerate((None, *KINDS)):
+            key = f"k{number}"
+            await self.put(key, encryption=kind)
+            before, _content = await self.raw(key)
+            made = await self.store.change_version("b", key, "", locked(LOCK))
+            self.assertEqual(made.metadata.lock, LOCK)
+            after, _content = await self.raw(key)
+            self.assertEqual(after.metadata, evolve(before.metadata, lock=LOCK))
+
+    async def test_guard_in_outage(self) -> None:
+        """
+        Without the key service a guard sees what can be told, and the lock is part of that;
+        versions can be removed.
+        """
+        await self.prepare()
+        kinds = (None, *KINDS)
+        for number, kind in enumerate(kinds):
+            await self.put(f"k{number}", encryption=kind)
+            await self.store.change_version("b", f"k{number}", "", locked(LOCK))
+        self.kms.down = True
+        store = self.process()
+        seen: list[ObjectInfo | None] = []
+        for number in range(len(kinds)):
+            with self.assertRaises(Refused):
+                await store.delete("b", f"k{number}", None, "null", keep_locked)
+            await store.delete("b", f"k{number}", None, "null", watching(seen))
+        self.assertEqual([info and info.metadata.lock for info in seen], [LOCK] * len(kinds))
+        self.assertEqual((await store.list("b", ListQuery())).objects, ())
 
     async def test_tampered(self) -> None:
         """

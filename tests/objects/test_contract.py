@@ -17,6 +17,7 @@ from kypello.interfaces import (
     Change,
     Condition,
     Describe,
+    Guard,
     IBodySource,
     IObjectStore,
     IOpenObject,
@@ -46,6 +47,7 @@ from kypello.objects.encrypted import EncryptedStore
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from tests.cases import AsyncCase
+from tests.contracts.locks import LocksContract
 from tests.contracts.object_store import ObjectStoreContract
 from tests.contracts.uploads import UploadsContract
 from tests.contracts.versions import VersionsContract
@@ -171,12 +173,18 @@ class Client:
         return _Open(self._shown(opened.info), opened)
 
     async def delete(
-        self, bucket: str, key: str, condition: Condition | None = None, version_id: str = ""
+        self,
+        bucket: str,
+        key: str,
+        condition: Condition | None = None,
+        version_id: str = "",
+        guard: Guard | None = None,
     ) -> Deletion:
         """
         Remove an object, or a version.
         """
-        return await self._store.delete(bucket, key, self._seeing(condition), version_id)
+        seeing = self._seeing(condition), version_id, self._seeing(guard)
+        return await self._store.delete(bucket, key, *seeing)
 
     async def change_version(
         self, bucket: str, key: str, version_id: str, change: Change
@@ -357,7 +365,7 @@ def _summed(metadata: ObjectMetadata) -> ObjectMetadata:
     return evolve(metadata, checksums={**metadata.checksums, _ETAG: metadata.etag})
 
 
-class EncryptedContract(ObjectStoreContract, UploadsContract, VersionsContract):
+class EncryptedContract(ObjectStoreContract, UploadsContract, VersionsContract, LocksContract):
     """
     All contracts with a certain encryption.
     """
@@ -374,7 +382,7 @@ class EncryptedContract(ObjectStoreContract, UploadsContract, VersionsContract):
         return Client(store, self.wanted)
 
 
-class PlainTests(ObjectStoreContract, UploadsContract, VersionsContract, AsyncCase):
+class PlainTests(ObjectStoreContract, UploadsContract, VersionsContract, LocksContract, AsyncCase):
     """
     What is not encrypted passes.
     """

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.errors import KeyNotFound, KMSUnavailable, NotAuthentic
-from kypello.objects.datakeys import DataKeys, Reuse, bucket_context
+from kypello.kmsconfig import Reuse
+from kypello.objects.datakeys import DataKeys, bucket_context
 from tests.cases import AsyncCase
 from tests.objects.keyservice import MemoryKMS
 
@@ -160,6 +161,52 @@ class DataKeysTests(AsyncCase):
             await keys.open("my-key", made.sealed, b"")
         self.kms.down = False
         self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+
+    async def test_outage_time(self) -> None:
+        """
+        With a time for outages, opened keys serve so much longer while the service is down, with a
+        call from time to time only, and no longer than that; when it is back it is asked.
+        """
+        keys = self.data_keys(opened_seconds=10, outage_seconds=100)
+        made = await keys.generate(b"")
+        self.clock.advance(10)
+        self.kms.down = True
+        self.kms.calls.clear()
+        for _ in range(9):
+            self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+            self.clock.advance(1)
+        self.assertEqual(self.kms.calls, ["decrypt"])
+        self.clock.advance(90)
+        self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+        self.clock.advance(1)
+        with self.assertRaises(KMSUnavailable):
+            await keys.open("my-key", made.sealed, b"")
+        self.kms.down = False
+        self.assertEqual(await keys.open("my-key", made.sealed, b""), made.plaintext)
+
+    async def test_refused_in_time(self) -> None:
+        """
+        What the service refuses is not opened from memory, nor in an outage that follows.
+        """
+        keys = self.data_keys(opened_seconds=10, outage_seconds=100)
+        made = await keys.generate(b"")
+        self.clock.advance(10)
+        kept = self.kms.keys.pop("my-key")
+        with self.assertRaises(KeyNotFound):
+            await keys.open("my-key", made.sealed, b"")
+        self.kms.keys["my-key"], self.kms.down = kept, True
+        with self.assertRaises(KMSUnavailable):
+            await keys.open("my-key", made.sealed, b"")
+
+    async def test_no_cache_no_outage(self) -> None:
+        """
+        Who keeps no opened keys keeps none for outages.
+        """
+        keys = self.data_keys(opened_seconds=0, outage_seconds=100)
+        made = await keys.generate(b"")
+        self.kms.down = True
+        with self.assertRaises(KMSUnavailable):
+            await keys.open("my-key", made.sealed, b"")
 
     async def test_not_kept(self) -> None:
         """

@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from kypello.crypto.keys import Domain, context_bytes
 from kypello.crypto.metadata import write_entries
 from kypello.errors import KeyNotFound, KMSNotConfigured, NotAuthentic, Refused
+from kypello.kmsconfig import Reuse
 from kypello.model import SSE_C, CustomerKey, DataKey, EncryptionRequest
-from kypello.objects.datakeys import DataKeys, Reuse
+from kypello.objects.datakeys import DataKeys
 from kypello.objects.objectkeys import (
     READING,
     UPLOADING,

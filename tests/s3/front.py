@@ -18,10 +18,12 @@ from botocore.credentials import Credentials
 from twisted.internet.task import Clock
 
 from kypello.iam.authenticate import Authenticator
+from kypello.kmsconfig import Reuse
 from kypello.model import Identity
 from kypello.monitor.health import Health
-from kypello.objects.datakeys import DataKeys, Reuse
+from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.rewrapping import Rewrapping
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing
 from kypello.s3.root import S3Resource
@@ -136,6 +138,7 @@ class FrontCase(SyncCase):
             region=self.region,
             clock=clock,
             encrypts=encrypts,
+            rewrapping=Rewrapping(self.below, keys, os.urandom) if encrypts else None,
             **options,
         )
         self.clock = clock

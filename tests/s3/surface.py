@@ -55,8 +55,7 @@ _TAIL = """
 | operation | what it is |
 |---|---|
 {extensions}
-A request for a file within an archive (`x-minio-extract`) is answered `NotImplemented`; an archive
-that is to be unpacked (`X-Amz-Meta-Snowball-Auto-Extract`) is stored as it is.
+[archives.md](archives.md) tells what is taken out of archives.
 
 ## Browsers
 
@@ -75,11 +74,16 @@ Rules protect those who use browsers, not buckets: other clients do not ask.
 
 Policies decide, as in buckets of AWS with `BucketOwnerEnforced`. A canned list with a new bucket or
 object (`x-amz-acl`) is accepted and means nothing; a list can be set to what it is, and everything
-else is refused as `AccessControlListNotSupported`.
+else is refused as `AccessControlListNotSupported`. Where a bucket has `BlockPublicAcls`, whoever
+asks for a public one is refused.
+
+## Headers without effect
+
+`x-amz-request-payer` and `x-amz-mfa` mean nothing: there is no bill, and no deletion that needs a
+second factor. `x-amz-optional-object-attributes` asks listings for `RestoreStatus`, which objects
+have that were archived: here is none.
 """
 
-_NO_LIFECYCLE = "Nothing expires yet."
-_NO_LOCK = "Nothing can be locked yet."
 _NO_REPLICATION = "Buckets are not replicated yet."
 _NO_WEBSITE = "Web sites have an endpoint of their own in S3; use a web server in front."
 _LISTS = "Policies decide; see below."
@@ -96,33 +100,21 @@ NOTES: Mapping[tuple[str, ...], str] = {
         "PutBucketOwnershipControls",
     ): "`BucketOwnerEnforced`.",
     ("GetBucketRequestPayment", "PutBucketRequestPayment"): "`BucketOwner`.",
-    (
-        "DeleteBucketLifecycle",
-        "GetBucketLifecycle",
-        "GetBucketLifecycleConfiguration",
-        "PutBucketLifecycle",
-        "PutBucketLifecycleConfiguration",
-    ): _NO_LIFECYCLE,
     ("DeleteBucketReplication", "GetBucketReplication", "PutBucketReplication"): _NO_REPLICATION,
     ("DeleteBucketWebsite", "GetBucketWebsite", "PutBucketWebsite"): _NO_WEBSITE,
-    (
-        "GetObjectLegalHold",
-        "GetObjectLockConfiguration",
-        "GetObjectRetention",
-        "PutObjectLegalHold",
-        "PutObjectLockConfiguration",
-        "PutObjectRetention",
-    ): _NO_LOCK,
     ("WriteGetObjectResponse",): "Objects are given as they are.",
 }
 
 #: What else is to be said of operations that are offered.
 REMARKS: Mapping[str, str] = {
-    "CreateBucket": "Without object lock; tags may be in the document.",
+    "CreateBucket": "Tags may be in the document.",
     "PutBucketNotificationConfiguration": "Queues that are webhooks; see [events.md](events.md).",
     "GetBucketEncryption": "`ServerSideEncryptionConfigurationNotFoundError` unless it was set.",
+    "GetObjectLockConfiguration": "`ObjectLockConfigurationNotFoundError` unless it was set; see"
+    " [object-lock.md](object-lock.md).",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
     "PutBucketEncryption": "Without `aws:kms:dsse`.",
+    "PutBucketLifecycleConfiguration": "Without transitions; see [lifecycle.md](lifecycle.md).",
 }
 
 _EXTENSIONS: Mapping[str, str] = {
@@ -130,8 +122,12 @@ _EXTENSIONS: Mapping[str, str] = {
     " (`mc watch`).",
     "ListenNotification": "The same of all buckets.",
     "PostObject": "Forms of browsers, signed with version 4 or 2.",
-    "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it.",
+    "ForceDeleteBucket": "MinIO's `x-minio-force-delete`: a bucket with all that is in it,"
+    " unless it has object lock.",
     "ForceDeleteObject": "The same for all keys below one.",
+    "GetObjectInArchive": "MinIO's `x-minio-extract`: a file within a zip archive.",
+    "HeadObjectInArchive": "The same, without its content.",
+    "PutObjectExtract": "`X-Amz-Meta-Snowball-Auto-Extract`: objects of the entries of an archive.",
 }
 
 

@@ -172,6 +172,46 @@ class ACLTests(FrontCase):
                 self.send("GET", target, status=200)
 
 
+class BlockTests(FrontCase):
+    """
+    A bucket that may block public lists.
+    """
+
+    def block(self, flag: str) -> None:
+        """
+        Set the block.
+        """
+        body = (
+            '<PublicAccessBlockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<BlockPublicAcls>{flag}</BlockPublicAcls></PublicAccessBlockConfiguration>"
+        )
+        self.send("PUT", "/bucket?publicAccessBlock", body.encode(), status=200)
+
+    def test_blocked(self) -> None:
+        """
+        Whoever asks for a public list is refused where that is blocked, whatever the operation,
+        and nowhere else; other lists are taken for what they are.
+        """
+        self.send("PUT", "/bucket/source", b"x", status=200)
+        public = (
+            *({"x-amz-acl": name} for name in ("public-read", "public-read-write")),
+            {"x-amz-acl": "authenticated-read"},
+            {"x-amz-grant-read": f'uri="{_EVERYBODY}"'},
+            {"x-amz-grant-write": f'id="1", uri="{_EVERYBODY}"'},
+        )
+        for flag, status in (("true", 403), ("false", 200)):
+            self.block(flag)
+            for headers in public:
+                self.send("PUT", "/bucket/k", b"x", headers, status=status)
+                self.send("POST", "/bucket/k?uploads", b"", headers, status=status)
+                copy = {**headers, "x-amz-copy-source": "/bucket/source"}
+                self.send("PUT", "/bucket/copy", b"", copy, status=status)
+            self.send("PUT", "/bucket/k", b"x", {"x-amz-acl": "private"}, status=200)
+            refused = 403 if status == 403 else 400
+            self.send("PUT", "/bucket?acl", b"", public[0], status=refused)
+            self.send("PUT", "/bucket/source?acl", b"", public[0], status=refused)
+
+
 class CustomerKeyTests(SecureCase):
     """
     Objects that are stored with a key of their client.

@@ -4,14 +4,19 @@
 What each operation tells of what it has done, over the wire.
 """
 
+from base64 import b64encode
+from datetime import UTC, datetime
+from hashlib import md5
 from typing import Any
 
 from kypello.model import Event
 from kypello.testing.fakes import RecordingSink
 from tests.s3.front import ROOT, at
+from tests.s3.locks import ENABLED, hold, retention
 from tests.s3.test_deletion import listing
 from tests.s3.test_forms import FormCase
 from tests.s3.test_multipart import UploadCase
+from tests.s3.test_snowball import tree
 from tests.s3.test_versioning import document
 
 _COPY = {"x-amz-copy-source": "/bucket/k"}
@@ -66,6 +71,13 @@ _OPERATIONS: Any = (
     ("PUT", at("bucket", "k", "tagging"), b"<Tagging/>", {}, []),
     ("DELETE", "/bucket", b"", {}, []),
 )
+
+
+def _covered(body: bytes) -> dict[str, str]:
+    """
+    The header that a document is verified by.
+    """
+    return {"Content-MD5": b64encode(md5(body).digest()).decode()}
 
 
 class AnnouncingTests(UploadCase, FormCase):
@@ -150,6 +162,46 @@ class AnnouncingTests(UploadCase, FormCase):
             self.send("DELETE", at("bucket", "k", f"versionId={one}"), status=204)
             (event,) = self.heard()
             self.assertEqual((event.name, event.version_id), ("s3:ObjectRemoved:Delete", one))
+
+    def test_locks(self) -> None:
+        """
+        Who sets or reads a retention or a legal hold is told as such.
+        """
+        self.send("PUT", "/locked", headers=ENABLED, status=200)
+        self.send("PUT", at("locked", "k"), b"content", status=200)
+        self.heard()
+        documents = {
+            "retention": ("Retention", retention("GOVERNANCE", self.soon())),
+            "legal-hold": ("LegalHold", hold("ON")),
+        }
+        for name, (kind, body) in documents.items():
+            target = at("locked", "k", name)
+            self.send("GET", target, status=404)
+            self.assertEqual(self.names(), [])
+            self.send("PUT", target, b"<Wrong/>", _covered(b"<Wrong/>"), status=400)
+            self.assertEqual(self.names(), [])
+            self.send("PUT", target, body, _covered(body), status=200)
+            self.assertEqual(self.names(), [(f"ObjectCreated:Put{kind}", "k")])
+            self.send("GET", target, status=200)
+            self.assertEqual(self.names(), [(f"ObjectAccessed:Get{kind}", "k")])
+
+    def soon(self) -> str:
+        """
+        An instant to come, as clients write it.
+        """
+        return datetime.fromtimestamp(int(self.clock.seconds()) + 60, UTC).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
+
+    def test_archive(self) -> None:
+        """
+        The entries of an archive are told one by one, as objects.
+        """
+        extract = {"x-amz-meta-snowball-auto-extract": "true"}
+        self.send("PUT", at("bucket", "a.tar"), tree(), extract, status=200)
+        told = self.names()
+        self.assertEqual({name for name, _ in told}, {"ObjectCreated:Put"})
+        self.assertIn("a/two", {key for _, key in told})
 
     def test_request(self) -> None:
         """

@@ -18,7 +18,13 @@ from tests.s3.rules import Rule
 _KMS = {"x-amz-server-side-encryption": "aws:kms"}
 
 #: Operations that ask for each thing that they touch.
-_BY_THEMSELVES = {"DeleteObjects", "ListBuckets"}
+_BY_THEMSELVES = {
+    "CreateBucket",
+    "DeleteObjects",
+    "GetObjectInArchive",
+    "HeadObjectInArchive",
+    "ListBuckets",
+}
 
 
 class RoutingTests(SyncCase):

@@ -262,6 +262,19 @@ class BlockedTests(SecureCase):
             self.send(remove[0], self.target, remove[1])
             self.send("GET", self.target, status=404)
 
+    def test_new_buckets(self) -> None:
+        """
+        The operator may have new buckets begin so; each can be told otherwise.
+        """
+        self.serve(blocks_customer_keys=True)
+        tree = read_xml(self.send("GET", self.target, status=200))
+        path = "Rule/BlockedEncryptionTypes/EncryptionType"
+        self.assertEqual(tree.findtext(path), "SSE-C")
+        self.refused("PUT", "/bucket/k", 403, "AccessDenied", headers=customer())
+        self.put("k")
+        self.send("PUT", self.target, configuration(blocking("NONE")), status=200)
+        self.send("PUT", "/bucket/k", b"", customer(), status=200)
+
     def test_without_kms(self) -> None:
         """
         It needs no KMS.
@@ -291,7 +304,7 @@ class UnsetTests(FrontCase):
         }.items():
             self.refused("GET", f"/bucket/?{name}=&withUpdatedAt=true", 404, code)
             self.refused("GET", f"/absent?{name}", 404, "NoSuchBucket")
-            if name not in ("cors", "tagging"):
+            if name not in ("cors", "lifecycle", "object-lock", "tagging"):
                 self.refused("PUT", f"/bucket?{name}", 501, "NotImplemented", body=b"<x/>")
 
     def test_fixed(self) -> None:
@@ -339,6 +352,4 @@ class UnsetTests(FrontCase):
             self.refused("GET", f"/bucket/k?{name}", 400, "InvalidRequest")
         for name in ("acl", "tagging", "retention", "legal-hold"):
             self.refused("GET", f"/bucket/absent?{name}", 404, "NoSuchKey")
-        for name in ("retention", "legal-hold"):
-            self.refused("PUT", f"/bucket/k?{name}", 501, "NotImplemented", body=b"<x/>")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")

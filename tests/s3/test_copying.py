@@ -479,6 +479,59 @@ class EncryptedCopyTests(SecureCase, CopyCase):
         got = self.send("GET", "/bucket/k", headers=customer(b"x" * 32), status=200)
         self.assertEqual(got.body, b"hello")
 
+    def test_key_exchange(self) -> None:
+        """
+        If nothing but the key changes, the content is not written again: ETag, time, checksum and
+        all that is known of the object stay.
+        """
+        headers = {**customer(), "x-amz-checksum-algorithm": "SHA256", "x-amz-meta-a": "b"}
+        headers["x-amz-tagging"] = "c=d"
+        self.send("PUT", "/bucket/k", b"hello", headers, status=200)
+        asking = {"x-amz-checksum-mode": "ENABLED"}
+        before = self.send("HEAD", "/bucket/k", headers={**customer(), **asking}, status=200)
+        self.clock.advance(100)
+        wanted = customer(b"x" * 32)
+        both = {**wanted, **customer(prefix=SOURCE_SSE)}
+        itself = {"source": "/bucket/k", "target": "/bucket/k"}
+        self.not_copied(412, "PreconditionFailed", {**both, "If-Match": '"x"'}, **itself)
+        answer = self.copy(both, **itself)
+        after = self.send("HEAD", "/bucket/k", headers={**wanted, **asking}, status=200)
+        for name in ("ETag", "Last-Modified", "x-amz-meta-a", "x-amz-checksum-crc64nvme"):
+            self.assertEqual(after.header(name), before.header(name))
+        self.assertEqual(after.header("x-amz-tagging-count"), "1")
+        name = f"{SSE}-customer-key-MD5"
+        self.assertEqual(answer.header(name), wanted[name])
+        self.assertEqual(read_xml(answer).findtext("ETag"), before.header("ETag"))
+        self.refused("GET", "/bucket/k", 403, "AccessDenied", headers=customer())
+
+    def test_new_content(self) -> None:
+        """
+        If anything else changes too, or the bucket has versions, a copy with another key is
+        another object.
+        """
+        wanted, itself = customer(b"x" * 32), {"source": "/bucket/k", "target": "/bucket/k"}
+        both = {**wanted, **customer(prefix=SOURCE_SSE)}
+        for change in (
+            {"x-amz-metadata-directive": "REPLACE", "x-amz-meta-a": "c"},
+            {"x-amz-tagging-directive": "REPLACE", "x-amz-tagging": "a=b"},
+            {"x-amz-checksum-algorithm": "SHA1"},
+            {"x-amz-storage-class": "REDUCED_REDUNDANCY"},
+            {"x-amz-website-redirect-location": "/x"},
+        ):
+            old = self.send("PUT", "/bucket/k", b"hello", customer(), status=200)
+            self.copy({**both, **change}, **itself)
+            new = self.send("GET", "/bucket/k", headers=wanted, status=200)
+            self.assertNotEqual(new.header("ETag"), old.header("ETag"))
+            self.assertEqual(new.body, b"hello")
+        versioning = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+        self.send("PUT", "/bucket?versioning", versioning, status=200)
+        old = self.send("PUT", "/bucket/k", b"hello", customer(), status=200)
+        self.copy(both, **itself)
+        new = self.send("GET", "/bucket/k", headers=wanted, status=200)
+        self.assertNotEqual(new.header("x-amz-version-id"), old.header("x-amz-version-id"))
+        version = f"/bucket/k?versionId={old.header('x-amz-version-id')}"
+        self.assertEqual(self.send("GET", version, headers=customer(), status=200).body, b"hello")
+
 
 class UploadedSourceTests(UploadCase, CopyCase):
     """

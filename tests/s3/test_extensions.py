@@ -158,31 +158,6 @@ class ForcedTests(ExtensionCase):
         self.assertEqual(self.keys(), ["a", "a/b"])
 
 
-class ExtractTests(ExtensionCase):
-    """
-    Reading within archives.
-    """
-
-    def test_refused(self) -> None:
-        """
-        It is not offered, so that no part of an archive is taken for the whole.
-        """
-        self.put("a.zip")
-        headers = {"x-minio-extract": "true"}
-        for target in ("/bucket/a.zip", "/bucket/a.zip/b", "/bucket?list-type=2&prefix=a.zip/"):
-            self.refused("GET", target, 501, "NotImplemented", headers=headers)
-        self.send("GET", "/bucket/a.zip", headers={"x-minio-extract": "false"}, status=200)
-
-    def test_archive(self) -> None:
-        """
-        An archive that is meant to be taken apart is stored as it is.
-        """
-        headers = {"X-Amz-Meta-Snowball-Auto-Extract": "true"}
-        self.send("PUT", "/bucket/a.tar", b"archive", headers, status=200)
-        self.assertEqual(self.send("GET", "/bucket/a.tar").body, b"archive")
-        self.assertEqual(self.keys(), ["a.tar"])
-
-
 class MetadataTests(ExtensionCase):
     """
     Listings with metadata.

@@ -542,6 +542,21 @@ class RefusedTests(FormCase):
     Forms that cannot be taken.
     """
 
+    def test_public_list(self) -> None:
+        """
+        A form that asks for a public list is refused where the bucket blocks these.
+        """
+        block = (
+            '<PublicAccessBlockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            "<BlockPublicAcls>true</BlockPublicAcls></PublicAccessBlockConfiguration>"
+        )
+        self.send("PUT", "/bucket?publicAccessBlock", block.encode(), status=200)
+        for name in ("acl", "x-amz-acl"):
+            fields = {"key": "k", name: "public-read"}
+            self.upload(fields, status=403)
+        self.assert_nothing()
+        self.upload({"key": "k", "acl": "private"})
+
     def test_kind(self) -> None:
         """
         A POST to a bucket is a form, or a list of objects to delete.

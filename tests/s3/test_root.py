@@ -14,6 +14,7 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
 from kypello.errors import KypelloError, StorageFailed, StorageFull
+from kypello.http.brake import LOOK, Brake
 from kypello.interfaces import IObjectStore
 from kypello.model import BucketInfo
 from kypello.s3.root import S3Resource
@@ -122,7 +123,7 @@ class RouteTests(FrontCase):
             for method in ("GET", "PUT", "DELETE"):
                 self.refused(method, f"/bucket?{name}", 501, "NotImplemented")
         for name in (
-            "annotation", "encryption", "renameObject", "restore", "select", "torrent",
+            "annotation", "renameObject", "restore", "select", "torrent",
             "select&select-type=2",
         ):  # fmt: skip
             for method in ("GET", "PUT", "POST", "DELETE"):
@@ -160,6 +161,45 @@ class RouteTests(FrontCase):
         for target in ("/minio", "/minio/", "/minio/admin/v3/info", "/minio/k"):
             for method in ("GET", "PUT"):
                 self.refused(method, target, 403, "AllAccessDisabled")
+
+
+class FrozenTests(FrontCase):
+    """
+    A front with a brake.
+    """
+
+    def setUp(self) -> None:
+        """
+        Serve one.
+        """
+        super().setUp()
+        self.brake = Brake(self.clock)
+        front = evolve(self.front, brake=self.brake)
+        self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
+
+    def test_frozen(self) -> None:
+        """
+        Requests wait while it is pulled, and go on when it is released; health is told.
+        """
+        self.brake.pull()
+        lines = signed("GET", "/bucket", {}, b"")
+        waiting = self.harness.request("GET", "/bucket", lines)
+        self.clock.advance(LOOK)
+        self.assertNoResult(waiting)
+        self.assertEqual(self.plainly("GET", "/minio/health/live", []).status, 200)
+        self.brake.release()
+        self.clock.advance(LOOK)
+        self.assertEqual(self.successResultOf(waiting).status, 200)
+
+    def test_end(self) -> None:
+        """
+        Who waits in a process that ends is told to come again.
+        """
+        self.brake.pull()
+        waiting = self.harness.request("GET", "/bucket", signed("GET", "/bucket", {}, b""))
+        self.brake.end()
+        self.clock.advance(LOOK)
+        self.assertEqual(self.successResultOf(waiting).status, 503)
 
 
 class AdmissionTests(FrontCase):

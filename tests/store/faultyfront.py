@@ -15,8 +15,9 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from kypello.iam.authenticate import Authenticator
+from kypello.kmsconfig import Reuse
 from kypello.monitor.health import FRESH, Health
-from kypello.objects.datakeys import DataKeys, Reuse
+from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.s3.call import Front
 from kypello.s3.errors import refuse_framing

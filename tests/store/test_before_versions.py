@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from kypello.model import NULL_VERSION, ListQuery, Write
+from kypello.model import NO_LOCK, NULL_VERSION, ListQuery, Write
 from kypello.store.check import Checker
 from kypello.store.findings import Problem
 from kypello.store.layout import LayoutStore
@@ -24,6 +24,7 @@ from kypello.store.rebuild import Rebuilder
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource, InlineLanes
 from tests.cases import AsyncCase
+from tests.contracts.locks import LOCK, LocksContract, locked
 from tests.contracts.object_store import pattern
 from tests.contracts.versions import VersionsContract
 from tests.store.faults import whats_wrong
@@ -37,7 +38,7 @@ _CONTENTS = {
 }
 
 
-class EarlierTests(VersionsContract, AsyncCase):
+class EarlierTests(VersionsContract, LocksContract, AsyncCase):
     """
     The contract in a store that was written before, and what is in there.
     """
@@ -107,6 +108,20 @@ class EarlierTests(VersionsContract, AsyncCase):
         await self.assert_contents(store, NULL_VERSION)
         for key in _CONTENTS:
             self.assertEqual(await self.stack(store, key), [NULL_VERSION])
+
+    async def test_locked_since(self) -> None:
+        """
+        It has no lock, and can get one.
+        """
+        store = await self.open()
+        await self.switch(store, "Enabled")
+        for key in _CONTENTS:
+            self.assertEqual((await store.head("b", key)).metadata.lock, NO_LOCK)
+            await store.change_version("b", key, NULL_VERSION, locked(LOCK))
+            self.assertEqual((await store.head("b", key)).metadata.lock, LOCK)
+        await self.settle(store)
+        await self.assert_sound()
+        await self.assert_contents(store)
 
     async def test_versioned_since(self) -> None:
         """

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from kypello.model import VersionQuery
+from kypello.model import GOVERNANCE, Lock, VersionQuery
 from kypello.store.records import (
     BlobRecord,
     ObjectRecord,
@@ -20,6 +20,7 @@ from kypello.store.records import (
     versions_of,
 )
 from kypello.versioning import SETTING, Versioning, told_sequence
+from tests.contracts.locks import locked
 from tests.contracts.object_store import StuckSource, blocks, metadata_of, pattern
 from tests.contracts.versions import tagged
 from tests.http.resources import read_all
@@ -91,7 +92,8 @@ class VersionsCase(RebuildCase):
 
     async def tag_some(self) -> None:
         """
-        Change the tags of a version of each key, in one piece and in parts, some of them twice.
+        Change the tags of a version of each key, in one piece and in parts, some of them twice, and
+        lock some.
         """
         listing = await self.store.list_versions("b", VersionQuery())
         for number, each in enumerate(listing.versions):
@@ -101,6 +103,11 @@ class VersionsCase(RebuildCase):
                     await self.store.change_version(
                         "b", each.info.key, each.info.version_id, tagged(count=str(count))
                     )
+            if number % 2 and not each.marker:
+                self.clock.advance(1)
+                await self.store.change_version(
+                    "b", each.info.key, each.info.version_id, locked(Lock(GOVERNANCE, number, True))
+                )
 
     async def at_once(self) -> None:
         """

@@ -8,7 +8,7 @@ import msgspec
 from attrs import evolve
 
 from kypello.errors import Damaged
-from kypello.model import ObjectInfo, ObjectMetadata, PartInfo, Sealing
+from kypello.model import COMPLIANCE, NO_LOCK, Lock, ObjectInfo, ObjectMetadata, PartInfo, Sealing
 from kypello.store.parts import Parts
 from kypello.store.records import (
     BlobRecord,
@@ -43,6 +43,7 @@ METADATA = ObjectMetadata(
     storage_class="STANDARD_IA",
     internal={"X-Minio-Internal": "x"},
     sealed=b"\x00sealed",
+    lock=Lock(COMPLIANCE, 1_900_000_000_000_000_000, False),
 )
 
 
@@ -140,6 +141,16 @@ class RecordsTests(SyncCase):
         self.assertEqual(unpack(Intent, longer), Intent(5, ("aa",), "space"))
         shorter = b"\x01" + msgspec.msgpack.encode([5])
         self.assertEqual(unpack(Intent, shorter), Intent(5))
+
+    def test_before_locks(self) -> None:
+        """
+        A record that was written before there were locks has none.
+        """
+        before = ["etag", {}, {}, {}, "", {"tag": "value"}, "STANDARD", {}, b"sealed"]
+        info = unpack(ObjectRecord, _old(1, "null", 9, 12, before)).info("b", "k")
+        expected = ObjectMetadata("etag", tags={"tag": "value"}, sealed=b"sealed")
+        self.assertEqual(info.metadata, expected)
+        self.assertIs(info.metadata.lock, NO_LOCK)
 
     def test_content_apart(self) -> None:
         """

@@ -6,9 +6,10 @@ Tests for ``kypello.store.sqlite``, and the contract of the index in memory.
 
 import sqlite3
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from kypello.errors import Damaged, StorageFailed, StorageFull
 from kypello.model import Write
@@ -89,6 +90,36 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         index = self.open(connect=connect)
         await index.commit("here", [Write(b"b", b"b")], {}, ())
         self.assertEqual(opened[0].execute("PRAGMA synchronous").fetchone(), (2,))
+
+    async def test_closed_behind(self) -> None:
+        """
+        To close an index waits for what has not begun yet, be it that nobody wants it any more,
+        and leaves nothing open.
+        """
+        await (await self.filled(b"a")).close()
+        begun, go_on = Event(), Event()
+
+        def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            """
+            Connect when told to.
+            """
+            begun.set()
+            self.assertTrue(go_on.wait(60))
+            return sqlite3.connect(*arguments, **options)
+
+        index = self.open(connect=connect)
+        first = Deferred.fromCoroutine(index.get("here", [b"a"]))
+        self.assertTrue(begun.wait(60))
+        later = Deferred.fromCoroutine(index.get("here", [b"a"]))
+        unwanted = Deferred.fromCoroutine(index.get("here", [b"a"]))
+        unwanted.cancel()
+        closing = Deferred.fromCoroutine(index.close())
+        go_on.set()
+        await closing
+        self.failureResultOf(unwanted, CancelledError)
+        for outcome in (first, later):
+            self.assertEqual(list(self.successResultOf(outcome)), [b"a"])
+        self.assertEqual(held_open(self.path), [])
 
     async def test_private(self) -> None:
         """

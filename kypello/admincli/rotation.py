@@ -1,0 +1,325 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+``kypello encrypt rotate``: other master keys for what is stored.
+
+The server does a page at a time and keeps nothing between two; this decides about the pace, goes
+on when the server was away, and counts.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from kypello.admincli.target import CommandError
+from kypello.admincli.work import Work
+from kypello.adminclient import CallRefused, NoAnswer
+from kypello.store.directory import write_private
+
+#: Versions in one page, and in one whose content may be written again.
+_PAGE, _REWRITING = 1000, 16
+
+#: How long a page may take, in seconds: content may be written again.
+_PATIENCE = 86_400.0
+
+#: How long to wait for a server that is away, in seconds, one after the other.
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)
+
+#: How often it is told how far it has come, in seconds, where that is no terminal.
+_TOLD = 10.0
+
+_BAR = 24
+_UNAVAILABLE = 503
+_COUNTS = ("seen", "changed", "encrypted", "plain", "customers", "failed", "uploads")
+_TYPES = {None: "", "sse-s3": "AES256", "sse-kms": "aws:kms"}
+
+
+@define
+class _Position:
+    """
+    How far it has come.
+
+    :ivar bucket: Empty before the first one.
+    :ivar key: The next page follows this key and version.
+    """
+
+    bucket: str = ""
+    key: str = ""
+    version: str = ""
+
+
+@define(eq=False)
+class _Rotating:
+    """
+    One run of the command.
+
+    :ivar _wanted: What all calls ask for.
+    :ivar _total: How many versions there are to see; 0 when that is not known.
+    :ivar _notes: What has to be done beside that, for people.
+    """
+
+    _work: Work
+    _wanted: Mapping[str, object]
+    _prefix: str
+    _counts: dict[str, int] = field(factory=lambda: dict.fromkeys(_COUNTS, 0))
+    _position: _Position = field(factory=_Position)
+    _total: int = 0
+    _notes: list[str] = field(factory=list)
+    _last: float = 0.0
+
+    async def run(self, buckets: list[str], *, accounts: bool) -> int:
+        """
+        Change all that is wanted.
+
+        :return: 1 when something is left that should have been changed.
+        """
+        self._load()
+        self._last = self._work.client.now()
+        screen, dry = self._work.screen, bool(self._wanted["dryRun"])
+        if screen.is_terminal and not dry:
+            self._total = await self._count(buckets)
+        if accounts:
+            await self._rotate_key("")
+        for bucket in buckets:
+            if bucket >= self._position.bucket:
+                await self._bucket(bucket)
+        screen.status("")
+        self._forget()
+        for note in self._notes:
+            screen.note(note)
+        counts = self._counts
+        left = counts["failed"] + counts["uploads"]
+        told = {**counts, "dry_run": dry, "complete": not left}
+        screen.done(_sentence(counts, dry=dry), told)
+        return int(bool(left) and not dry)
+
+    async def _bucket(self, bucket: str) -> None:
+        if bucket != self._position.bucket:
+            self._position = _Position(bucket)
+        await self._rotate_key(bucket)
+        following = True
+        while following:
+            began = self._work.client.now()
+            page = await self._page(bucket, self._position, dry=bool(self._wanted["dryRun"]))
+            for name in _COUNTS:
+                self._counts[name] += int(page.get(name, 0))
+            for trouble in page["troubles"]:
+                self._tell_trouble(bucket, trouble)
+            following = page["next"] is not None
+            if following:
+                self._position = _Position(bucket, page["next"]["key"], page["next"]["versionId"])
+                self._save()
+            self._tell(bucket)
+            await self._pace(int(page["changed"]), began)
+
+    async def _rotate_key(self, bucket: str) -> None:
+        """
+        Change the key of a bucket's metadata, or of the accounts.
+        """
+        told = await self._call("rotate-key", {**self._wanted, "bucket": bucket})
+        self._counts["uploads"] += told["uploads"]
+        named = f"The bucket {bucket}" if bucket else "The server"
+        if told["uploads"]:
+            self._notes.append(
+                f"{named} has {told['uploads']} unfinished uploads under another master key: have"
+                " them completed or aborted, and run this again."
+            )
+        if told["default"]:
+            self._notes.append(
+                f"{named} is set to encrypt what is new under {told['default']}; what is new needs"
+                " that key until this is changed."
+            )
+
+    async def _page(self, bucket: str, position: _Position, *, dry: bool) -> Any:
+        plain = bool(self._wanted["plain"])
+        limit = _REWRITING if plain and not dry else _PAGE
+        if self._work.options.rate:
+            limit = max(1, min(limit, int(self._work.options.rate)))
+        asked = {
+            **self._wanted,
+            "bucket": bucket,
+            "prefix": self._prefix,
+            "afterKey": position.key,
+            "afterVersion": position.version,
+            "limit": _PAGE if dry else limit,
+            "dryRun": dry,
+        }
+        return await self._call("rotate-objects", asked)
+
+    async def _call(self, operation: str, asked: Mapping[str, object]) -> Any:
+        """
+        Ask the server, again and again while it is away: what is done twice is done once.
+        """
+        client, body = self._work.client, json.dumps(asked).encode()
+        for pause in (*_PAUSES, None):
+            try:
+                answer = await client.call(
+                    "POST", f"encryption/{operation}", body=body, patience=_PATIENCE
+                )
+                return client.read(answer)
+            except (CallRefused, NoAnswer) as error:
+                away = isinstance(error, NoAnswer) or error.status == _UNAVAILABLE
+                if pause is None or not away:
+                    raise
+                self._work.screen.status("")
+                self._work.screen.note(f"{error}; trying again in {pause:g} s")
+                await client.wait(pause)
+        raise AssertionError
+
+    async def _count(self, buckets: list[str]) -> int:
+        """
+        How many versions are still to be seen, and were.
+        """
+        found = self._counts["seen"]
+        for bucket in buckets:
+            position: _Position | None = _Position(bucket)
+            if bucket == self._position.bucket:
+                position = self._position
+            while position is not None and bucket >= self._position.bucket:
+                page = await self._page(bucket, position, dry=True)
+                found += page["seen"]
+                following = page["next"]
+                position = following and _Position(bucket, following["key"], following["versionId"])
+                self._work.screen.status(f"counting: {found:,}")
+        return found
+
+    async def _pace(self, changed: int, began: float) -> None:
+        """
+        Wait until no more than the wanted number was changed in a second.
+        """
+        rate = self._work.options.rate
+        if rate:
+            early = began + changed / rate - self._work.client.now()
+            if early > 0:
+                await self._work.client.wait(early)
+
+    def _tell(self, bucket: str) -> None:
+        screen, seen, total = self._work.screen, self._counts["seen"], self._total
+        line = f"{seen:,} seen, {self._counts['changed']:,} changed: {bucket}/{self._position.key}"
+        if screen.is_terminal:
+            if total:
+                done = min(seen, total) * _BAR // total
+                bar = "#" * done + "." * (_BAR - done)
+                line = f"[{bar}] {min(seen, total) * 100 // total:3} %  {line}"
+            screen.status(line)
+            return
+        now = self._work.client.now()
+        if now - self._last >= _TOLD:
+            self._last = now
+            screen.note(line)
+
+    def _tell_trouble(self, bucket: str, trouble: Mapping[str, str]) -> None:
+        self._counts["failed"] += 1
+        self._work.screen.status("")
+        name = f"{bucket}/{trouble['key']} ({trouble['versionId']})"
+        told = {"bucket": bucket, **trouble}
+        self._work.screen.done(f"FAILED {name}: {trouble['reason']}", {"failed": told})
+
+    def _load(self) -> None:
+        """
+        Go on where an earlier run has ended; blocking.
+
+        :raises CommandError: The file is of another run, or is none of these.
+        """
+        path: Path | None = self._work.options.resume
+        if path is None:
+            return
+        try:
+            told = json.loads(path.read_bytes())
+            if told["wanted"] != self._identity():
+                raise CommandError(f"{path} tells of a run that wanted something else")
+            self._position = _Position(*told["position"])
+            self._counts = {name: int(told["counts"][name]) for name in _COUNTS}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{path} does not tell how far a run has come") from error
+        # What its uploads were is asked again.
+        self._counts["uploads"] = 0
+
+    def _save(self) -> None:
+        """
+        Tell how far this run has come; blocking.
+
+        :raises CommandError: The file cannot be written.
+        """
+        path: Path | None = self._work.options.resume
+        if path is None:
+            return
+        position = self._position
+        told = {
+            "wanted": self._identity(),
+            "position": [position.bucket, position.key, position.version],
+            "counts": self._counts,
+        }
+        try:
+            write_private(path, json.dumps(told).encode(), os.urandom)
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+
+    def _forget(self) -> None:
+        if self._work.options.resume is not None:
+            self._work.options.resume.unlink(missing_ok=True)
+
+    def _identity(self) -> dict[str, object]:
+        options = self._work.options
+        return {**self._wanted, "target": options.target or "", "prefix": self._prefix}
+
+
+async def rotate(work: Work) -> int:
+    """
+    Give what is stored other master keys.
+
+    :return: 1 when something is left that should have been changed.
+    :raises CommandError: The options do not fit together.
+    """
+    options = work.options
+    if bool(options.target) == options.all:
+        raise CommandError("name a bucket, as BUCKET or BUCKET/PREFIX, or give --all")
+    wanted = {
+        "keyName": options.to or "",
+        "source": options.source or "",
+        "algorithm": _TYPES[options.type],
+        "context": _context(options.context),
+        "again": options.again,
+        "plain": options.encrypt_plain,
+        "dryRun": options.dry_run,
+    }
+    bucket, _, prefix = (options.target or "").partition("/")
+    buckets = [bucket]
+    if options.all:
+        told = work.client.read(await work.client.call("GET", "accountinfo"))
+        buckets = sorted(one["name"] for one in told["Buckets"] or ())
+    return await _Rotating(work, wanted, prefix).run(buckets, accounts=options.all)
+
+
+def _context(text: str | None) -> Mapping[str, str] | None:
+    if text is None:
+        return None
+    try:
+        context = json.loads(text)
+    except ValueError:
+        context = None
+    if not isinstance(context, dict) or not all(isinstance(one, str) for one in context.values()):
+        raise CommandError("--context takes a JSON object of texts")
+    return context
+
+
+def _sentence(counts: Mapping[str, int], *, dry: bool) -> str:
+    changed = "would get other keys" if dry else "got other keys"
+    parts = [f"{counts['seen']:,} versions seen, {counts['changed']:,} {changed}"]
+    for name, text in (
+        ("encrypted", "of them were not encrypted"),
+        ("plain", "are not encrypted"),
+        ("customers", "have keys of their clients"),
+        ("failed", "FAILED"),
+    ):
+        if counts[name]:
+            parts.append(f"{counts[name]:,} {text}")
+    return "; ".join(parts) + "."

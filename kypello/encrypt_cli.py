@@ -1,0 +1,284 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+``kypello encrypt``: the commands for what is encrypted.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
+
+from kypello.environment import Environment
+from kypello.errors import ConfigurationError, KypelloError, NoSuchBucket
+from kypello.kms.connect import KESClient
+from kypello.kmsconfig import AUTO_ENCRYPTION
+from kypello.objects.datakeys import DataKeys
+from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.objectkeys import ObjectKeys
+from kypello.objects.verifying import Verifier, Wanted
+from kypello.process import react
+from kypello.service import THREADS
+from kypello.store.files import FileBlobs
+from kypello.store.lanes import Lanes
+from kypello.store.layout import LayoutStore
+from kypello.store.readonly import ReadOnly, connect_beside, held
+from kypello.store.sqlite import SQLiteIndex
+from kypello.storekeys import Keys, find_keys, make_kms
+from kypello.verifyreport import Resumption, VerifyReport, target_of
+
+_UNSOUND, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
+
+#: How often the progress is shown, and how often it is kept, in seconds.
+_SHOWN, _KEPT = 0.5, 5.0
+
+_MIB = 1024 * 1024
+
+_EPILOG = """\
+Every version of every object is opened from the disk: its key with the master key, its metadata,
+and all of its packages, whose content must have the checksums that were sealed with it. What lies
+in clear is told where the bucket, or the server, encrypts by default. Objects with a key of their
+client cannot be verified without it: only the places of their packages are.
+
+Nothing in DIR is changed. A server may use it meanwhile.
+
+Set MINIO_KMS_KES_... or MINIO_KMS_SECRET_KEY, and MINIO_KMS_AUTO_ENCRYPTION, as for kypello
+server. Without keys, those in DIR/kes are used, if there are any.
+
+Exit code: 0 when all is sound, 1 when something is wrong, 2 when it could not be verified.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Run one command.
+
+    :param arguments: Those behind ``kypello encrypt``.
+    :return: The exit code.
+    :raises SystemExit: The arguments make no command; the usage is printed.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        command: Callable[[Namespace], int] = options.command
+        return command(options)
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            print(f"Error: {mistake}", file=sys.stderr)
+        return _IMPOSSIBLE
+    except KeyboardInterrupt:
+        # Before there was anything to end.
+        return _INTERRUPTED
+
+
+def verify(options: Namespace) -> int:
+    """
+    See whether everything that is encrypted can be opened.
+
+    :raises ConfigurationError: It could not be seen; says why.
+    """
+    directory: Path = options.directory
+    bucket, _, prefix = options.target.partition("/")
+    wanted = Wanted(bucket, prefix)
+    report = VerifyReport(sys.stdout, sys.stderr, options.json)
+    resumption = None
+    if options.resume is not None:
+        resumption = Resumption(options.resume, target_of(directory, wanted))
+    with held(directory, beside=True) as alone:
+        keys = find_keys(directory, os.environ)
+        auto = _auto_encryption()
+        work = _Verifying(directory, wanted, keys, auto, alone, options.rate, report, resumption)
+        outcome = react(work.run)
+    return _exit_code(outcome, report, directory)
+
+
+def _auto_encryption() -> bool:
+    """
+    Whether the server encrypts what asks for nothing.
+
+    :raises ConfigurationError:
+    """
+    environment = Environment.load(os.environ, lambda path: Path(path).read_text("utf-8"))
+    auto = environment.flag(AUTO_ENCRYPTION)
+    if environment.mistakes:
+        raise ConfigurationError(tuple(environment.mistakes))
+    return auto
+
+
+def _exit_code(outcome: Failure | None, report: VerifyReport, directory: Path) -> int:
+    if outcome is None:
+        return 0 if report.sound else _UNSOUND
+    report.clear()
+    if outcome.check(BrokenPipeError):
+        # Nobody reads on; nor shall the interpreter complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNSOUND
+    if outcome.check(CancelledError):
+        print("Interrupted: not everything was looked at.", file=sys.stderr)
+        return _INTERRUPTED
+    if outcome.check(ConfigurationError) or not outcome.check(KypelloError):
+        outcome.raiseException()
+    error = outcome.value
+    why = f"there is no bucket {error.bucket}" if isinstance(error, NoSuchBucket) else str(error)
+    raise ConfigurationError((f"{directory} cannot be verified: {why}.",))
+
+
+@define(eq=False)
+class _Verifying:
+    """
+    One run of the command.
+
+    :ivar _alone: Whether nobody uses the directory.
+    :ivar _rate: Bytes that may be read in a second; 0 for as many as can be.
+    """
+
+    _directory: Path
+    _wanted: Wanted
+    _keys: Keys
+    _auto: bool
+    _alone: bool
+    _rate: float
+    _report: VerifyReport
+    _resumption: Resumption | None
+    _began: float = field(init=False, default=0.0)
+    _read: int = field(init=False, default=0)
+
+    async def run(self, reactor: Any) -> None:
+        """
+        Verify.
+
+        :raises KypelloError: It is impossible.
+        """
+        lanes, databases = Lanes(reactor, THREADS), ReadOnly()
+        lanes.start()
+        connect = databases.connect if self._alone else connect_beside
+        index = SQLiteIndex(self._directory / "index", lanes, connect=connect)
+        below = LayoutStore(index, FileBlobs(self._directory / "blobs", lanes), reactor, os.urandom)
+        client: KESClient | None = None
+        try:
+            data_keys = None
+            if self._keys.settings is not None or self._keys.folder is not None:
+                kms, client = make_kms(reactor, self._keys, lanes, index)
+                data_keys = DataKeys(kms, reactor)
+            above = EncryptedStore(below, data_keys, os.urandom)
+            verifier = Verifier(
+                below,
+                above,
+                ObjectKeys(data_keys, os.urandom),
+                lanes.lane(),
+                self._report.found,
+                partial(self._pace, reactor),
+                self._auto,
+            )
+            await self._verify(reactor, verifier)
+        finally:
+            if client is not None:
+                await maybeDeferred(client.stopService)
+            await index.close()
+            await lanes.stop()
+            databases.clean()
+
+    async def _verify(self, reactor: Any, verifier: Verifier) -> None:
+        resumption = self._resumption
+        if resumption is not None:
+            verifier.position, verifier.figures = resumption.load()
+        self._began = reactor.seconds()
+        following = [self._every(reactor, _SHOWN, lambda: self._show(reactor, verifier))]
+        if resumption is not None:
+            save = partial(self._save, verifier)
+            save()
+            following.append(self._every(reactor, _KEPT, save))
+        try:
+            await verifier.run(self._wanted)
+        except BaseException:
+            self._save(verifier)
+            raise
+        finally:
+            for each in following:
+                if each.running:
+                    each.stop()
+        self._report.conclude_verifying(verifier.figures)
+        if resumption is not None:
+            resumption.remove()
+
+    def _every(self, reactor: Any, seconds: float, call: Callable[[], object]) -> LoopingCall:
+        loop = LoopingCall(call)
+        loop.clock = reactor
+        # What fails here fails again where the run ends, and is told there.
+        loop.start(seconds, now=False).addErrback(lambda _: None)
+        return loop
+
+    def _show(self, reactor: Any, verifier: Verifier) -> None:
+        rate = self._read / max(reactor.seconds() - self._began, 0.001)
+        self._report.follow_verifying(verifier.figures, rate)
+
+    def _save(self, verifier: Verifier) -> None:
+        if self._resumption is not None:
+            self._resumption.save(verifier.position, verifier.figures)
+
+    async def _pace(self, reactor: Any, size: int) -> None:
+        """
+        Wait until *size* further bytes may have been read.
+        """
+        self._read += size
+        if self._rate:
+            early = self._began + self._read / self._rate - reactor.seconds()
+            if early > 0:
+                await deferLater(reactor, early)
+
+
+def _mib(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise ArgumentTypeError(f"{text} is no number of MiB in a second")
+    return rate * _MIB
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="kypello encrypt", description="Look after what a data directory has encrypted."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    verifying = commands.add_parser(
+        "verify",
+        help="open everything that is encrypted",
+        description="See whether everything that is encrypted can be opened from the disk.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    # It asks a server, and has its arguments with those commands that do.
+    commands.add_parser(
+        "rotate", help="give it other keys: see kypello encrypt rotate --help", add_help=False
+    )
+    verifying.set_defaults(command=verify)
+    verifying.add_argument("directory", metavar="DIR", type=Path, help="where the data is")
+    verifying.add_argument(
+        "target",
+        metavar="BUCKET[/PREFIX]",
+        nargs="?",
+        default="",
+        help="only this bucket, and keys that begin so",
+    )
+    verifying.add_argument(
+        "--json", action="store_true", help="print a JSON object in each line, the summary last"
+    )
+    verifying.add_argument(
+        "--rate", metavar="MIB", type=_mib, default=0.0, help="read no more MiB in a second"
+    )
+    verifying.add_argument(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="keep in FILE how far it has come, and go on from there; removed at the end",
+    )
+    return parser

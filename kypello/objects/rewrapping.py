@@ -1,0 +1,190 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keys of objects, sealed anew without touching content.
+
+The object key and the IV stay, so that all that is bound to them stays readable: content, parts,
+and what was sealed of them.  What changes is what seals the object key, and with it how the client
+knows the encryption, which is sealed, too.  What others change meanwhile is not lost: all is made
+of what is there in the instant of the commit.
+"""
+
+from collections.abc import Mapping
+
+from attrs import define, evolve, field, frozen
+from zope.interface import implementer
+
+from kypello.crypto.metadata import is_encrypted
+from kypello.crypto.randomness import Random
+from kypello.errors import KMSNotConfigured, KypelloError, Refused, StorageFailed
+from kypello.interfaces import Choose, IObjectStore, IRewrapping
+from kypello.model import (
+    SSE_C,
+    CustomerKey,
+    EncryptionRequest,
+    ObjectInfo,
+    ObjectMetadata,
+    Sealing,
+)
+from kypello.objects.access import Access, is_customers
+from kypello.objects.bucketkeys import BucketKeys
+from kypello.objects.conditions import known_object, needed_key
+from kypello.objects.datakeys import DataKeys
+from kypello.objects.metadata import MetadataKey
+from kypello.objects.objectkeys import READING, ObjectKeys, open_with_customer_key
+
+#: How often it is tried when others write the same version.
+_ATTEMPTS = 16
+
+
+class _Changed(Exception):
+    """
+    The version has another key by now, or shall have another encryption.
+    """
+
+
+@implementer(IRewrapping)
+@define(eq=False)
+class Rewrapping:
+    """
+    Seals keys of objects, and of their metadata, anew in a store that holds them encrypted.
+
+    :ivar _store: The one below the encryption.
+    :ivar _keys: ``None`` without a KMS: only keys of clients can be exchanged.
+    """
+
+    _store: IObjectStore
+    _keys: DataKeys | None
+    _random: Random
+    _bucket_keys: BucketKeys | None = field(init=False)
+    _object_keys: ObjectKeys = field(init=False)
+    _access: Access = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        No key is open yet.
+        """
+        self._bucket_keys = (
+            None if self._keys is None else BucketKeys(self._store, self._keys, self._random)
+        )
+        self._object_keys = ObjectKeys(self._keys, self._random)
+        self._access = Access(self._store, self._object_keys, self._bucket_keys)
+
+    async def rewrap(
+        self,
+        bucket: str,
+        key: str,
+        version_id: str,
+        choose: Choose,
+        customer_key: CustomerKey | None = None,
+    ) -> ObjectInfo:
+        """
+        Seal the key of a version anew.
+
+        :raises StorageFailed: Others write it all the time.
+        """
+        for _ in range(_ATTEMPTS):
+            stored = await self._store.head(bucket, key, None, version_id)
+            metadata_key, failure = await self._access.try_bucket_key(bucket)
+            known = known_object(stored, metadata_key, failure)
+            wanted = choose(known)
+            if wanted is None:
+                return known
+            entries = await self._rewrapped(stored, wanted, customer_key)
+            change = _Change(
+                stored.metadata.internal,
+                entries,
+                wanted,
+                choose,
+                self._random,
+                metadata_key,
+                failure,
+            )
+            try:
+                changed = await self._store.change_version(bucket, key, version_id, change)
+            except _Changed:
+                continue
+            return known_object(changed, metadata_key, failure)
+        raise StorageFailed(f"too many writers of {bucket}/{key} at once")
+
+    async def master_key(self, bucket: str) -> str:
+        """
+        The name of the master key that seals the metadata key of a bucket.
+        """
+        info = await self._store.bucket(bucket)
+        return "" if self._bucket_keys is None else self._bucket_keys.master_key(info)
+
+    async def rewrap_bucket(self, bucket: str, key_name: str) -> None:
+        """
+        Seal the metadata key of a bucket anew.
+
+        :raises KMSNotConfigured:
+        """
+        if self._bucket_keys is None:
+            raise KMSNotConfigured()
+        await self._bucket_keys.rewrap(await self._store.bucket(bucket), key_name)
+
+    def renew(self) -> None:
+        """
+        Use new data keys.
+        """
+        if self._keys is not None:
+            self._keys.renew()
+
+    async def _rewrapped(
+        self, stored: ObjectInfo, wanted: EncryptionRequest, customer_key: CustomerKey | None
+    ) -> Mapping[str, str]:
+        """
+        The entries that a version gets.
+
+        :raises Refused: It is not encrypted; or who keeps its key would be another, which its
+            metadata do not survive.
+        """
+        bucket, key, entries = stored.bucket, stored.key, stored.metadata.internal
+        customers = is_customers(entries)
+        if not is_encrypted(entries) or customers != (wanted.algorithm == SSE_C):
+            raise Refused("InvalidRequest", "The key of this object cannot be sealed in this way.")
+        object_key = open_with_customer_key(bucket, key, entries, customer_key, READING)
+        if object_key is None:
+            object_key = (await self._object_keys.opening(bucket, key, entries)()).secret
+        return await self._object_keys.rewrap(bucket, key, entries, object_key, wanted)
+
+
+@frozen
+class _Change:
+    """
+    Changes what a store keeps of a version whose key was sealed anew.
+
+    :ivar _before: The entries whose key that is.
+    :ivar _after: Those that it gets.
+    :ivar _choose: Is asked again, of the version as it is then.
+    """
+
+    _before: Mapping[str, str]
+    _after: Mapping[str, str]
+    _wanted: EncryptionRequest
+    _choose: Choose
+    _random: Random
+    _metadata_key: MetadataKey | None
+    _failure: KypelloError | None
+
+    def __call__(self, stored: ObjectInfo) -> ObjectMetadata:
+        """
+        Replace the entries, and what is sealed of the encryption.
+
+        :raises _Changed: The version is another by now.
+        :raises NotAuthentic: It is not what was written.
+        """
+        metadata = stored.metadata
+        known = known_object(stored, self._metadata_key, self._failure)
+        if metadata.internal != self._before or self._choose(known) != self._wanted:
+            raise _Changed
+        if is_customers(metadata.internal):
+            # What is sealed is under a key that follows from the object key, and stays.
+            return evolve(metadata, internal=self._after)
+        key = needed_key(self._metadata_key, self._failure)
+        opened = key.open(stored.key, metadata)
+        sealing = Sealing(self._wanted.algorithm, self._wanted.key_id)
+        whole = evolve(opened.metadata, internal=self._after, sealing=sealing)
+        sealed = key.seal(stored.key, whole, opened.size, self._random, opened.parts)
+        return evolve(metadata, internal=self._after, sealed=sealed.sealed)
