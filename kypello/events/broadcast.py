@@ -356,10 +356,13 @@ class Listener:
     def close(self) -> None:
         """
         Listen no more.
+
+        Who reads is not woken: nobody does, or the collector closes all of it just now.
         """
         self._broadcast.leave(self)
         self._events.clear()
-        self.end()
+        self._over = True
+        self._forget()
 
     def end(self) -> None:
         """
@@ -374,10 +377,13 @@ class Listener:
         try:
             await self._waiting
         finally:
-            self._waiting = None
-            if self._blank is not None and self._blank.active():
-                self._blank.cancel()
-            self._blank = None
+            self._forget()
+
+    def _forget(self) -> None:
+        self._waiting = None
+        if self._blank is not None and self._blank.active():
+            self._blank.cancel()
+        self._blank = None
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -97,6 +97,18 @@ class BroadcastTests(BroadcastCase):
         self.assertEqual([each.wanted(TRACE) for each in self.processes], [False, False])
         self.assertEqual(list(self.reactor.readers), [])
 
+    def test_closed(self) -> None:
+        """
+        To close a listener does not wake who waits for its events: that may be closed itself just
+        now.
+        """
+        listener = self.listen()
+        reading = Deferred.fromCoroutine(listener.read())
+        listener.close()
+        self.assertNoResult(reading)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.read(listener), b"")
+
     def test_kinds(self) -> None:
         """
         Each listener hears of its kind, and of that only what it accepts.
