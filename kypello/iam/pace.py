@@ -14,6 +14,8 @@ from hashlib import blake2b
 
 from attrs import define, field
 
+from kypello.sharedmemory import make_shared_memory
+
 #: How many names are remembered; among those that may lie in the same place, who has not tried
 #: for longest is forgotten first.
 ROWS = 16_384
@@ -24,6 +26,7 @@ _REACH = 16
 #: A row: whose it is, the attempts that are not borne yet, and when that was, in seconds.
 _ROW = struct.Struct("=8sdd")
 
+#: A row of nobody.
 _FREE = bytes(8), 0.0, 0.0
 
 #: Before the rows: what makes it impossible to choose names that lie in the same place.
@@ -37,14 +40,7 @@ def shared_attempts(_workers: int = 1) -> int:
     :return: A file descriptor for all processes to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-attempts")
-    try:
-        os.ftruncate(descriptor, _SECRET + ROWS * _ROW.size)
-        os.pwrite(descriptor, os.urandom(_SECRET), 0)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("attempts", _SECRET + ROWS * _ROW.size, os.urandom(_SECRET))
 
 
 @define(eq=False)
@@ -64,6 +60,8 @@ class Attempts:
         Map the memory.
         """
         self._memory = mmap.mmap(self._descriptor, _SECRET + ROWS * _ROW.size)
+        if self._descriptor < 0:
+            self._memory[:_SECRET] = os.urandom(_SECRET)
         self._secret = self._memory[:_SECRET]
 
     def count(self, name: str, attempts: int, rate: float, now: float) -> float:

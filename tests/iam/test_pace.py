@@ -59,6 +59,18 @@ class PaceTests(SyncCase):
             self.one.add(name, 4, 100.0)
             self.assertEqual(self.two.wait(name, 100.0), 4.0)
 
+    def test_secret(self) -> None:
+        """
+        Where names lie cannot be told from outside: it is another place in each server, also in one
+        of a single process.
+        """
+        alone = [Attempts() for _ in range(2)]
+        for attempts in alone:
+            Pace(1, 1, attempts).add("name", 1, 100.0)
+        one, two = (bytes(attempts._memory[:]) for attempts in alone)
+        self.assertNotEqual(one, two)
+        self.assertNotIn(one[:32], (two[:32], bytes(32)))
+
     def test_full(self) -> None:
         """
         More names than there is room for drive out those who have not tried for longest.
