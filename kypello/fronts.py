@@ -27,6 +27,7 @@ from kypello.http.site import StreamingSite
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
+from kypello.iam.slowing import Slowing
 from kypello.identities import make_token_service
 from kypello.interfaces import IEventSink, IObjectStore, IRewrapping
 from kypello.model import Identity
@@ -129,6 +130,7 @@ class Parts:
     :ivar broadcast: Tells what happens.
     :ivar events: Takes what happens to objects.
     :ivar brake: Pulled and released by who may, and obeyed by S3.
+    :ivar slowing: Holds up those who guess, whatever they ask for.
     :ivar services: Ends the whole server, after the requests that are under way (``stop``), or
         has its workers replaced (``restart``).
     """
@@ -149,6 +151,7 @@ class Parts:
     broadcast: Broadcast
     events: IEventSink
     brake: Brake
+    slowing: Slowing
     services: Mapping[str, Callable[[], object]]
 
 
@@ -167,6 +170,7 @@ def make_site(parts: Parts) -> StreamingSite:
         config.signature_v2,
         config.access.proxies,
         requests.refused,
+        parts.slowing,
     )
     health = Health(parts.disk.probe, parts.kms, reactor)
     administration = AdminResource(_administration(parts, authenticator, usage, over))
@@ -177,6 +181,7 @@ def make_site(parts: Parts) -> StreamingSite:
         parts.authorities,
         parts.accounts,
         authenticator,
+        parts.slowing,
         config.access.proxies,
         partial(tell_page, rules=default_rules(config.cors_origins)),
     )
@@ -282,7 +287,9 @@ def _metrics(parts: Parts, health: Health, usage: Usage) -> MetricsFront:
         buckets=parts.buckets,
         health=health,
         storage=Storage(parts.store, usage, config.directory, lanes, reactor),
-        bearers=None if public else Bearers(parts.accounts, reactor, config.access.proxies),
+        bearers=None
+        if public
+        else Bearers(parts.accounts, reactor, config.access.proxies, parts.slowing),
         lanes=lanes,
         clock=reactor,
         server=node_name(config),

@@ -68,6 +68,7 @@ def make_token_service(
     authorities: Authorities,
     accounts: Accounts,
     authenticator: Authenticator,
+    slowing: Slowing,
     proxies: Sequence[Network] = (),
     tell_page: Callable[[RequestHead], Sequence[tuple[str, str]]] = tell_nothing,
 ) -> STSResource:
@@ -75,6 +76,7 @@ def make_token_service(
     Put the parts together; nobody is asked before somebody logs in.
 
     :param authorities: As :func:`load_authorities` read them.
+    :param slowing: Holds up those who guess.
     :param proxies: Whose word about the addresses of clients is taken.
     :param tell_page: As :class:`STSFront` has it.
     """
@@ -91,7 +93,7 @@ def make_token_service(
             accounts,
             authenticator,
             reactor,
-            Slowing(reactor),
+            slowing,
             settings.duration,
             web_identities,
             directory,

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from kypello.events.broadcast import Inboxes, shared_inboxes
 from kypello.http.balance import shared_counts
 from kypello.http.brake import shared_brake
+from kypello.iam.pace import shared_attempts
 from kypello.monitor.buckettally import shared_bucket_tally
 from kypello.monitor.tally import shared_tally
 from kypello.store.changes import shared_table
@@ -19,7 +20,7 @@ from kypello.store.quotaledger import shared_ledger
 
 #: What workers inherit: as these descriptors, the last one being the first of many.
 _LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _QUOTAS, _BUCKETS, _BRAKE = range(3, 11)
-_LISTENERS, _RECEIVE, _SEND = range(11, 14)
+_ATTEMPTS, _LISTENERS, _RECEIVE, _SEND = range(11, 15)
 
 
 @frozen
@@ -38,6 +39,7 @@ class Place:
     :ivar quotas: How full buckets with quotas are; see ``store/quotaledger.py``.
     :ivar buckets: What each has counted of single buckets; see ``monitor/buckettally.py``.
     :ivar brake: Whether requests wait; see ``http/brake.py``.
+    :ivar attempts: Who has failed to authenticate; see ``iam/pace.py``.
     :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
 
@@ -51,6 +53,7 @@ class Place:
     quotas: int = -1
     buckets: int = -1
     brake: int = -1
+    attempts: int = -1
     inboxes: Inboxes = field(factory=Inboxes)
 
 
@@ -62,6 +65,7 @@ _TABLES = (
     shared_ledger,
     shared_bucket_tally,
     shared_brake,
+    shared_attempts,
 )
 
 #: The place of a process that serves alone.
@@ -85,6 +89,7 @@ class Shared:
     _quotas: int
     _buckets: int
     _brake: int
+    _attempts: int
     _listeners: int
     _inboxes: list[tuple[int, int]]
 
@@ -106,7 +111,7 @@ class Shared:
             for descriptor in made:
                 os.close(descriptor)
             raise
-        counts, changes, tally, quotas, buckets, brake = made
+        counts, changes, tally, quotas, buckets, brake, attempts = made
         return cls(
             workers,
             listening,
@@ -117,6 +122,7 @@ class Shared:
             quotas,
             buckets,
             brake,
+            attempts,
             listeners,
             inboxes,
         )
@@ -136,6 +142,7 @@ class Shared:
             _QUOTAS,
             _BUCKETS,
             _BRAKE,
+            _ATTEMPTS,
             Inboxes(_LISTENERS, _RECEIVE, tuple(range(_SEND, _SEND + self._workers))),
         )
 
@@ -152,6 +159,7 @@ class Shared:
             _QUOTAS: self._quotas,
             _BUCKETS: self._buckets,
             _BRAKE: self._brake,
+            _ATTEMPTS: self._attempts,
             _LISTENERS: self._listeners,
             _RECEIVE: self._inboxes[number][0],
             **{_SEND + other: fill for other, (_empty, fill) in enumerate(self._inboxes)},
@@ -161,7 +169,7 @@ class Shared:
         """
         Give up what was made.
         """
-        tables = (self._changes, self.counts, self._tally, self._quotas, self._buckets, self._brake)
+        tables = (self._changes, self.counts, self._tally, self._quotas, self._buckets)
         ends = (end for pair in self._inboxes for end in pair)
-        for descriptor in (*tables, self._listeners, *ends):
+        for descriptor in (*tables, self._brake, self._attempts, self._listeners, *ends):
             os.close(descriptor)

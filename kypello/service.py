@@ -27,6 +27,7 @@ from kypello.http.brake import Brake
 from kypello.http.listener import Listener
 from kypello.iam.accounts import Accounts
 from kypello.iam.ledger import accounts_key
+from kypello.iam.slowing import Slowing
 from kypello.iam.sweeper import SessionSweeper
 from kypello.interfaces import IKMS
 from kypello.kes_service import log_failed_start, make_key_server
@@ -186,6 +187,7 @@ class Server(MultiService):
             broadcast=self._broadcast,
             events=notifying.sink,
             brake=self._brake,
+            slowing=Slowing.shared(reactor, place.attempts),
             services={"stop": partial(_end, place), **({"restart": replace} if replace else {})},
         )
         self._listener = Listener(

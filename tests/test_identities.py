@@ -15,6 +15,7 @@ from kypello.http.tls import Clients
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
+from kypello.iam.slowing import Slowing
 from kypello.identities import asked_of_clients, load_authorities, make_token_service
 from kypello.identityconfig import IdentitySettings, LDAPSettings, OpenIDSettings
 from kypello.store.memory import MemoryIndex
@@ -91,7 +92,9 @@ class MakeTests(SyncCase):
         reactor = MemoryReactorClock()
         accounts = Accounts(MemoryIndex(), None, ROOT, reactor, os.urandom)
         authenticator = Authenticator(accounts, None, reactor)
-        made = make_token_service(reactor, settings, Authorities(), accounts, authenticator)
+        made = make_token_service(
+            reactor, settings, Authorities(), accounts, authenticator, Slowing(reactor)
+        )
         harness = Harness(made, access_log=False)
         found = []
         for action, fields in (

@@ -204,17 +204,24 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
 
 
 def canonical_request(
-    head: RequestHead, signed_headers: tuple[str, ...], payload_hash: str, host: str
+    head: RequestHead,
+    signed_headers: tuple[str, ...],
+    payload_hash: str,
+    host: str,
+    query: str | None = None,
 ) -> bytes:
     """
     The request in the one form that both sides sign.
 
     :param payload_hash: The value of ``x-amz-content-sha256``.
     :param host: The value to take for the header of that name.
+    :param query: The query to take, as :func:`canonical_queries` has it; the first one otherwise.
     """
+    if query is None:
+        query = next(canonical_queries(head))
     path = head.path if _SETTLED_PATH(head.path) else _settled(head.path)
     lines = "".join([_header_line(head, name, host) for name in signed_headers])
-    start = f"{head.method}\n{path}\n{_canonical_query(head)}\n{lines}"
+    start = f"{head.method}\n{path}\n{query}\n{lines}"
     end = f"\n{';'.join(signed_headers)}\n{payload_hash}"
     return start.encode("latin-1") + end.encode("latin-1", "replace")
 
@@ -223,21 +230,28 @@ def _settled(path: str) -> str:
     return quote_from_bytes(unquote_to_bytes(path.encode("latin-1")), safe="/") or "/"
 
 
-def _canonical_query(head: RequestHead) -> str:
+def canonical_queries(head: RequestHead) -> Iterator[str]:
+    """
+    The query in the forms that clients sign.
+
+    AWS sorts by name and value.  MinIO's clients sort by name alone, and leave the values of one
+    that is repeated in the order in which they are sent, as those of ``events`` are.
+    """
     if not head.query:
-        return ""
-    return "&".join(
-        [
-            f"{name}={value}"
-            for name, value in sorted(
-                [
-                    (_escape(name), _escape(value))
-                    for name, value in head.query
-                    if name != "X-Amz-Signature"
-                ]
-            )
-        ]
-    )
+        yield ""
+        return
+    parameters = [
+        (_escape(name), _escape(value)) for name, value in head.query if name != "X-Amz-Signature"
+    ]
+    by_value = sorted(parameters)
+    yield _joined(by_value)
+    by_name = sorted(parameters, key=lambda parameter: parameter[0])
+    if by_name != by_value:
+        yield _joined(by_name)
+
+
+def _joined(parameters: list[tuple[str, str]]) -> str:
+    return "&".join([f"{name}={value}" for name, value in parameters])
 
 
 def string_to_sign(timestamp: str, scope: str, canonical: bytes) -> str:
@@ -276,7 +290,8 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
     """
     Check the signature of a request.
 
-    A proxy or HTTP library may add or drop the default port in ``Host``; both forms are tried.
+    A proxy or HTTP library may add or drop the default port in ``Host``, and clients sort queries
+    in two ways; all forms are tried.
 
     :param head: As sent, nothing merged into it.
     :param payload_hash: The value of ``x-amz-content-sha256``.
@@ -287,8 +302,10 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
     key = signing_key(secret_key, claim.scope)
     scope = claim.scope.text
     shown: list[tuple[bytes, str]] = []
-    for host in _hosts(head):
-        canonical = canonical_request(head, claim.signed_headers, payload_hash, host)
+    for query, host in (
+        (query, host) for query in canonical_queries(head) for host in _hosts(head)
+    ):
+        canonical = canonical_request(head, claim.signed_headers, payload_hash, host, query)
         text = string_to_sign(claim.timestamp, scope, canonical)
         if same_signature(sign(key, text), claim.signature):
             return ChunkSeed(key, claim.timestamp, scope, claim.signature)

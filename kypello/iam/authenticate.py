@@ -17,7 +17,7 @@ from kypello.auth.mode import ChunkSeed, PayloadMode, payload_mode
 from kypello.auth.request import RequestHead
 from kypello.auth.source import source_address
 from kypello.errors import Refused
-from kypello.iam.failures import Failures
+from kypello.iam.slowing import Slowing
 from kypello.interfaces import IIdentities
 from kypello.model import Identity, Kind
 
@@ -67,6 +67,7 @@ class Authenticator:
     :ivar _signature_v2: Whether signatures of version 2 count, in queries and forms.
     :ivar _proxies: Whose word about the addresses of clients is taken.
     :ivar _refused: Told the code of each refusal.
+    :ivar _slowing: Holds up those who guess.
     """
 
     _identities: IIdentities
@@ -75,13 +76,11 @@ class Authenticator:
     _signature_v2: bool = True
     _proxies: Sequence[Network] = ()
     _refused: Callable[[str], object] | None = None
-    _failures: Failures = field(init=False)
+    _slowing: Slowing = field()
 
-    def __attrs_post_init__(self) -> None:
-        """
-        Nobody has failed yet.
-        """
-        self._failures = Failures(self._clock)
+    @_slowing.default
+    def _alone(self) -> Slowing:
+        return Slowing(self._clock)
 
     async def authenticate(self, head: RequestHead) -> Authenticated:
         """
@@ -170,7 +169,7 @@ class Authenticator:
         if self._refused is not None:
             self._refused(error.code)
         if error.code in _GUESSES:
-            await self._failures.failed(source_address(head, self._proxies))
+            await self._slowing.failed(source_address(head, self._proxies))
 
     async def _authenticate_version_2(self, head: RequestHead, now: float) -> Authenticated:
         if not self._signature_v2:

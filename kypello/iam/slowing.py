@@ -5,7 +5,6 @@ Slows down those who guess: each source, and each user whom somebody tries to be
 attempts at once, and then some in a minute.
 """
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
@@ -13,13 +12,19 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from kypello.errors import KypelloError
 from kypello.iam.logins import LoginRefused
+from kypello.iam.pace import Attempts, Pace
 
-#: How many sources, and how many users, are remembered; who has not tried for longest is
-#: forgotten first.
-MOST = 10_000
+#: How many failures of a source are answered at once, and how many in a second afterwards.
+BURST, RATE = 20, 2.0
+
+#: The longest that the answer to a failure is held back, in seconds.
+LONGEST = 5.0
+
+_log = Logger()
 
 _T = TypeVar("_T")
 
@@ -36,58 +41,56 @@ class TooManyAttempts(KypelloError):
 
 
 @define(eq=False)
-class Pace:
-    """
-    How many failed attempts of each name are borne, and how many there were.
-
-    :ivar burst: At once.
-    :ivar rate: In a second, afterwards.
-    :ivar most: How many names are remembered.
-    :ivar _levels: The attempts that are not borne yet, and when that was, by name.
-    """
-
-    burst: float
-    rate: float
-    most: int = MOST
-    _levels: "OrderedDict[str, tuple[float, float]]" = field(factory=OrderedDict)
-
-    def wait(self, name: str, now: float) -> float:
-        """
-        How long the next attempt has to wait, in seconds.
-        """
-        return max(0.0, self._level(name, now) + 1 - self.burst) / self.rate
-
-    def add(self, name: str, attempts: int, now: float) -> None:
-        """
-        Count attempts, or fewer of them.
-        """
-        level = self._level(name, now) + attempts
-        self._levels.pop(name, None)
-        if level > 0:
-            self._levels[name] = level, now
-            if len(self._levels) > self.most:
-                self._levels.popitem(last=False)
-
-    def _level(self, name: str, now: float) -> float:
-        level, since = self._levels.get(name, (0.0, now))
-        return max(0.0, level - (now - since) * self.rate)
-
-
-@define(eq=False)
 class Slowing:
     """
-    Makes attempts wait their turn.
+    Makes those wait who fail again and again.
 
-    An attempt counts from its beginning, so that many at once gain nothing, and does not count
-    any longer when it is not refused.
+    An attempt to log in waits its turn: it counts from its beginning, so that many at once gain
+    nothing, and does not count any longer when it is not refused.  Of other requests, which cost
+    next to nothing to check, failures alone count, and their answers wait.
 
-    :ivar _patience: Who would have to wait for longer, in seconds, is refused.
+    :ivar _patience: Who would have to wait for longer to log in, in seconds, is refused.
+    :ivar _sources: Logins by where they come from.
+    :ivar _users: Logins by who is tried.
+    :ivar _failures: Other failures by where they come from.
     """
 
     _clock: IReactorTime
     _patience: float = 10.0
     _sources: Pace = field(factory=lambda: Pace(20, 2))
     _users: Pace = field(factory=lambda: Pace(10, 0.5))
+    _failures: Pace = field(factory=lambda: Pace(BURST, RATE))
+
+    @classmethod
+    def shared(cls, clock: IReactorTime, descriptor: int) -> "Slowing":
+        """
+        Count together with the other processes of a server.
+
+        :param descriptor: Of what they share; ``-1`` when this process is the only one.
+        """
+        attempts = Attempts(descriptor)
+        return cls(
+            clock,
+            sources=Pace(20, 2, attempts, "source"),
+            users=Pace(10, 0.5, attempts, "user"),
+            failures=Pace(BURST, RATE, attempts, "failure"),
+        )
+
+    async def failed(self, source: str) -> None:
+        """
+        Count a failure, and hold back its answer if there were many.
+
+        A source that goes on is told of in the log once, until it has been quiet for a while.
+
+        :param source: The address of the client.
+        """
+        name, now = network_of(source), self._clock.seconds()
+        before = self._failures.wait(name, now)
+        delay = self._failures.add(name, 1, now)
+        if delay and not before:
+            _log.warn("{source} fails to authenticate again and again", source=source)
+        if delay:
+            await deferLater(self._clock, min(LONGEST, delay))
 
     async def attempt(self, source: str, user: str, login: Callable[[], Awaitable[_T]]) -> _T:
         """

@@ -22,7 +22,7 @@ from kypello.auth.source import source_address
 from kypello.auth.values import RequestValues
 from kypello.errors import Refused
 from kypello.iam.accounts import Accounts
-from kypello.iam.failures import Failures
+from kypello.iam.slowing import Slowing
 from kypello.model import Identity, Kind, Question
 
 _ALGORITHMS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
@@ -62,18 +62,17 @@ class Bearers:
     Knows who may read the metrics.
 
     :ivar _proxies: Whose word about the addresses of clients is taken.
+    :ivar _slowing: Holds up those who guess.
     """
 
     _accounts: Accounts
     _clock: IReactorTime
     _proxies: Sequence[Network] = ()
-    _failures: Failures = field(init=False)
+    _slowing: Slowing = field()
 
-    def __attrs_post_init__(self) -> None:
-        """
-        Nobody has failed yet.
-        """
-        self._failures = Failures(self._clock)
+    @_slowing.default
+    def _alone(self) -> Slowing:
+        return Slowing(self._clock)
 
     async def check(self, head: RequestHead) -> None:
         """
@@ -86,7 +85,7 @@ class Bearers:
             raise _denied()
         identity = await self._signer(matched[1])
         if identity is None:
-            await self._failures.failed(source_address(head, self._proxies))
+            await self._slowing.failed(source_address(head, self._proxies))
             raise _denied()
         values = RequestValues(head, self._clock.seconds(), "", "", self._proxies)
         question = Question(_ACTION, "", values)

@@ -82,12 +82,17 @@ OF_LISTING = frozenset(
     }
 )
 
-#: Who may do the second one may do the first one, too, unless that is denied.
+#: Who may do the second one may do the first one, too, unless that is denied.  MinIO's clients name
+#: the version of whatever they have found, also of what has but one.
 INCLUDED: Mapping[str, str] = {
     "s3:DeleteObjectVersion": "s3:DeleteObject",
+    "s3:DeleteObjectVersionTagging": "s3:DeleteObjectTagging",
     "s3:GetObject": "s3:GetObjectVersion",
+    "s3:GetObjectVersion": "s3:GetObject",
+    "s3:GetObjectVersionTagging": "s3:GetObjectTagging",
     "s3:HeadBucket": "s3:ListBucket",
     "s3:ListBucketVersions": "s3:ListBucket",
+    "s3:PutObjectVersionTagging": "s3:PutObjectTagging",
 }
 
 

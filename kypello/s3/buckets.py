@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from attrs import evolve
 
 from kypello.crypto.sse import BLOCKED
-from kypello.errors import Refused
+from kypello.errors import BucketNotEmpty, Refused
 from kypello.http.response import Response
 from kypello.model import SSE_C, BucketInfo
 from kypello.s3.bucketlock import read_lock_of_bucket
@@ -29,6 +29,7 @@ from kypello.s3.xml import (
     malformed,
     read_document,
 )
+from kypello.versioning import versioning_of
 
 _MAX_BUCKETS = 10_000
 _LIST_PARAMETERS = ("max-buckets", "continuation-token", "prefix", "bucket-region")
@@ -133,7 +134,18 @@ async def delete_bucket(call: Call) -> Response:
     """
     Remove an empty bucket.
     """
-    await call.front.store.delete_bucket(call.bucket)
+    try:
+        await call.front.store.delete_bucket(call.bucket)
+    except BucketNotEmpty:
+        bucket = await call.front.store.bucket(call.bucket)
+        if versioning_of(bucket.settings) is None:
+            raise
+        # What a listing of objects does not show.
+        raise Refused(
+            "BucketNotEmpty",
+            "The bucket you tried to delete is not empty. You must delete all versions in the"
+            " bucket.",
+        ) from None
     await call.announce("s3:BucketRemoved:*")
     return Response(204)
 

@@ -16,7 +16,9 @@ from kypello.auth.sigv4 import (
     Scope,
     canonical_request,
     read_authorization,
+    sign,
     signing_key,
+    string_to_sign,
     verify,
 )
 from kypello.errors import Refused
@@ -119,6 +121,31 @@ class BotocoreTests(SyncCase):
         for key in ("a b", "a+b", "100%", "é", "~", "!*'()", "a//b", "/a", "a/./b/../c"):
             head, now = sign_header(request("PUT", key, "b=2&a=&a=1&a=%20x&acl="))
             check(head, now)
+
+    def test_order_of_values(self) -> None:
+        """
+        The values of a repeated name may be signed as they are sent, like MinIO's clients do it, or
+        sorted; in another order they are not what was signed.
+        """
+        sent = (("ping", "1"), ("events", "b"), ("events", "a"), ("events", "c"))
+        head = evolve(GET_OBJECT, query=sent)
+        claim = read_authorization(head, None, NOW)
+        empty, host = (head.header(name) or "" for name in ("x-amz-content-sha256", "host"))
+        for query, right in (
+            ("events=b&events=a&events=c&ping=1", True),
+            ("events=a&events=b&events=c&ping=1", True),
+            ("events=c&events=a&events=b&ping=1", False),
+            ("ping=1&events=b&events=a&events=c", False),
+        ):
+            canonical = canonical_request(head, claim.signed_headers, empty, host, query)
+            text = string_to_sign(claim.timestamp, claim.scope.text, canonical)
+            signature = sign(signing_key(IDENTITY.secret_key, claim.scope), text)
+            signed = with_header(head, "authorization", authorization(NAMES, signature))
+            if right:
+                check(signed)
+            else:
+                with self.assertRaises(Refused):
+                    check(signed)
 
     def test_region(self) -> None:
         """

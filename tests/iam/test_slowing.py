@@ -4,12 +4,15 @@
 Tests for ``kypello.iam.slowing``: those who guess.
 """
 
+import os
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from kypello.iam.logins import LoginRefused, ProviderUnreachable
-from kypello.iam.slowing import Pace, Slowing, TooManyAttempts
-from tests.cases import AsyncCase
+from kypello.iam.pace import Pace, shared_attempts
+from kypello.iam.slowing import BURST, LONGEST, RATE, Slowing, TooManyAttempts
+from tests.cases import AsyncCase, SyncCase
 
 SOURCE, USER = "192.0.2.1", "alice"
 
@@ -169,15 +172,111 @@ class SlowingTests(AsyncCase):
         self.clock.advance(1)
         self.assertEqual(await waiting, "in")
 
-    async def test_bounded(self) -> None:
+
+class FailuresTests(SyncCase):
+    """
+    Repeated failures.
+    """
+
+    def setUp(self) -> None:
         """
-        A bounded number of them is remembered, those who tried last.
+        Nobody has failed.
         """
-        self.slowing = Slowing(self.clock, 10.0, Pace(6, 1.0), Pace(3, 0.5, most=5))
-        await self.fail(3, "192.0.2.50")
-        for number in range(4):
-            await self.fail(1, f"192.0.2.{number}", f"user{number}")
-        self.assertNoResult(self.succeed("192.0.2.51").addErrback(lambda _: None))
-        for number in range(5):
-            await self.fail(1, f"192.0.3.{number}", f"other{number}")
-        self.assertEqual(await self.succeed("192.0.2.52"), "in")
+        self.clock = Clock()
+        self.slowing = Slowing(self.clock)
+
+    def fail_once(self, source: str) -> "Deferred[None]":
+        """
+        Fail, and get what fires with the answer.
+        """
+        return Deferred.fromCoroutine(self.slowing.failed(source))
+
+    def test_few(self) -> None:
+        """
+        Some failures are answered at once; each further one is held back for longer.
+        """
+        for _ in range(BURST - 1):
+            self.assertTrue(self.fail_once("192.0.2.1").called)
+        first, second = self.fail_once("192.0.2.1"), self.fail_once("192.0.2.1")
+        self.assertFalse(first.called)
+        self.clock.advance(1 / RATE)
+        self.assertEqual((first.called, second.called), (True, False))
+        self.clock.advance(1 / RATE)
+        self.assertTrue(second.called)
+
+    def test_bound(self) -> None:
+        """
+        No answer is held back for ever.
+        """
+        waiting = [self.fail_once("192.0.2.1") for _ in range(500)]
+        self.clock.advance(LONGEST)
+        self.assertTrue(all(one.called for one in waiting))
+
+    def test_others(self) -> None:
+        """
+        Others are not slowed down.
+        """
+        for _ in range(BURST + 5):
+            self.fail_once("192.0.2.1")
+        self.assertTrue(self.fail_once("192.0.2.2").called)
+
+    def test_forgiven(self) -> None:
+        """
+        Failures are forgotten with time.
+        """
+        for _ in range(BURST + 5):
+            self.fail_once("192.0.2.1")
+        self.clock.advance((BURST + 5) / RATE)
+        self.assertTrue(self.fail_once("192.0.2.1").called)
+
+
+class SharedTests(AsyncCase):
+    """
+    Two processes that count together.
+    """
+
+    def setUp(self) -> None:
+        """
+        Nobody has tried.
+        """
+        descriptor = shared_attempts()
+        self.addCleanup(os.close, descriptor)
+        self.clock = Clock()
+        self.clock.advance(1e9)
+        self.both = [Slowing.shared(self.clock, descriptor) for _ in range(2)]
+
+    def test_failures(self) -> None:
+        """
+        As many failures as one process answers at once, both together do.
+        """
+        for number in range(BURST - 1):
+            answer = Deferred.fromCoroutine(self.both[number % 2].failed(SOURCE))
+            self.assertTrue(answer.called)
+        for slowing in self.both:
+            self.assertNoResult(Deferred.fromCoroutine(slowing.failed(SOURCE)))
+        self.assertTrue(Deferred.fromCoroutine(self.both[0].failed("192.0.2.2")).called)
+
+    async def test_logins(self) -> None:
+        """
+        A user whom somebody tries to be with one process waits with the other; failures of other
+        kinds, and of a source with the name of the user, count for themselves.
+        """
+
+        async def login() -> str:
+            """
+            Fail.
+            """
+            raise LoginRefused("no")
+
+        for number in range(10):
+            attempt = self.both[number % 2].attempt(f"192.0.2.{number}", SOURCE, login)
+            await self.assertFailure(Deferred.fromCoroutine(attempt), LoginRefused)
+        for slowing in self.both:
+            waiting = Deferred.fromCoroutine(slowing.attempt("192.0.2.99", SOURCE, login))
+            self.assertNoResult(waiting)
+            waiting.addErrback(lambda failure: failure.trap(LoginRefused) and None)
+            await self.assertFailure(
+                Deferred.fromCoroutine(slowing.attempt(SOURCE, "another", login)), LoginRefused
+            )
+            self.assertTrue(Deferred.fromCoroutine(slowing.failed(SOURCE)).called)
+        self.clock.advance(60)

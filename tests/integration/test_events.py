@@ -335,7 +335,7 @@ class ClientTests(AdminCase):
         """
         What both workers do is heard, each once, as far as it was asked for.
         """
-        heard = self.listen("--prefix", "in/", "--events", "put,delete", self.bucket)
+        heard = self.listen("--prefix", "in/", "--events", "delete,put", self.bucket)
         clients = [boto3_client(self.server, max_pool_connections=1) for _ in range(8)]
 
         def begun() -> bool:

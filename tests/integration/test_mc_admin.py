@@ -38,6 +38,10 @@ def refusal_of(url: str) -> int:
         return error.code
 
 
+#: What a user may do something with: objects, and their tags.
+_KINDS = ("", "Tagging")
+
+
 class AdminCase(MCCase):
     """
     A test with an administrator, and users that ``mc`` knows as aliases.
@@ -111,6 +115,35 @@ class UserTests(AdminCase):
         self.admin("policy", "remove", "k", "reading")
         self.admin("user", "remove", "k", "alice")
         self.admin("user", "info", "k", "alice", fails="does not exist")
+
+    def test_versions(self) -> None:
+        """
+        In a bucket with versions a user reads, copies and tags with rights to objects alone, and
+        everybody downloads where that is allowed, though mc names versions.
+        """
+        self.mc("version", "enable", self.bucket)
+        grants = {
+            "Effect": "Allow",
+            "Action": [f"s3:{verb}Object{what}" for verb in ("Get", "Put") for what in _KINDS],
+            "Resource": "arn:aws:s3:::bucket/*",
+        }
+        listing = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::bucket"}
+        policy = {"Version": "2012-10-17", "Statement": [grants, listing]}
+        self.admin("policy", "create", "k", "using", self.document("using.json", policy))
+        self.admin("user", "add", "k", "alice", "alice-secret")
+        self.admin("policy", "attach", "k", "using", "--user", "alice")
+        self.alias("alice", "alice", "alice-secret")
+        self.mc("pipe", "alice/bucket/object", given=b"content")
+        self.assertEqual(self.mc("cat", "alice/bucket/object"), b"content")
+        self.mc("cp", "alice/bucket/object", "alice/bucket/copy")
+        self.mc("cp", "alice/bucket/copy", self.work / "copy")
+        self.assertEqual((self.work / "copy").read_bytes(), b"content")
+        self.mc("tag", "set", "alice/bucket/object", "a=b")
+        self.assertIn(b"a", self.mc("tag", "list", "alice/bucket/object"))
+        self.alias("stranger", "", "")
+        self.assertFalse(self.reads("stranger"))
+        self.mc("anonymous", "set", "download", self.bucket)
+        self.assertTrue(self.reads("stranger"))
 
     def test_region(self) -> None:
         """

@@ -12,12 +12,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from kypello.iam.slowing import BURST
 from tests.cases import SyncCase
 from tests.integration.server import STATIC_KEY, ServerProcess
 from tests.integration.test_clients import boto3_client
@@ -181,30 +182,141 @@ class SharingTests(WorkersCase):
 
     def test_conditional_writes(self) -> None:
         """
-        Of many that may only create an object one succeeds, whichever worker they came to.
+        Of a hundred at once that may only write an object one succeeds, whichever worker they came
+        to.
         """
-        for cycle in range(3):
-            outcomes: list[str] = []
+        client = boto3_client(self.server, max_pool_connections=100)
+        self.one_of_a_hundred(client.put_object, "written", [{"Body": b"x"}] * 100)
 
-            def create(key: str, outcomes: list[str] = outcomes) -> None:
-                """
-                Try to be the one.
-                """
-                try:
-                    self.client().put_object(Bucket="bucket", Key=key, Body=b"x", IfNoneMatch="*")
-                    outcomes.append("")
-                except ClientError as error:
-                    outcomes.append(error.response["Error"]["Code"])
+    def test_conditional_copies(self) -> None:
+        """
+        Of a hundred copies that may only be made where nothing is one is made.
+        """
+        client = boto3_client(self.server, max_pool_connections=100)
+        client.put_object(Bucket="bucket", Key="source", Body=b"x")
+        copy = {"CopySource": "bucket/source"}
+        self.one_of_a_hundred(client.copy_object, "copied", [copy] * 100)
 
-            threads = [threading.Thread(target=create, args=(f"only-{cycle}",)) for _ in range(16)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            self.assertEqual(outcomes.count(""), 1, outcomes)
-            self.assertLessEqual(
-                set(outcomes), {"", "PreconditionFailed", "ConditionalRequestConflict"}
-            )
+    def test_conditional_uploads(self) -> None:
+        """
+        Of a hundred uploads that may only be completed where nothing is one is, and the others are
+        still there.
+        """
+        client = boto3_client(self.server, max_pool_connections=100)
+        target = {"Bucket": "bucket", "Key": "uploaded"}
+        uploads = []
+        for _ in range(100):
+            upload_id = client.create_multipart_upload(**target)["UploadId"]
+            part = client.upload_part(**target, UploadId=upload_id, PartNumber=1, Body=b"x")
+            parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
+            uploads.append({"UploadId": upload_id, "MultipartUpload": {"Parts": parts}})
+        self.one_of_a_hundred(client.complete_multipart_upload, "uploaded", uploads)
+        self.assertEqual(len(client.list_multipart_uploads(Bucket="bucket")["Uploads"]), 99)
+
+    def test_same_deletions(self) -> None:
+        """
+        Who deletes the same objects at once, with whichever worker, is told by each answer that all
+        of them are deleted.
+        """
+        client = boto3_client(self.server, max_pool_connections=16)
+        keys = [{"Key": f"k{number}"} for number in range(50)]
+        for key in keys:
+            client.put_object(Bucket="bucket", **key, Body=b"x")
+        answers = self.at_once(
+            16, lambda: client.delete_objects(Bucket="bucket", Delete={"Objects": keys})
+        )
+        self.assertEqual([answer["Deleted"] for answer in answers], [keys] * 16)
+        self.assertFalse(any("Errors" in answer for answer in answers))
+
+    def test_same_completions(self) -> None:
+        """
+        Who completes one upload at once, with whichever worker, gets the same answer each time, and
+        there is one version.
+        """
+        client = boto3_client(self.server, max_pool_connections=16)
+        client.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+        target = {"Bucket": "bucket", "Key": "uploaded"}
+        upload = {**target, "UploadId": client.create_multipart_upload(**target)["UploadId"]}
+        part = client.upload_part(**upload, PartNumber=1, Body=b"x")
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        answers = self.at_once(
+            16, lambda: client.complete_multipart_upload(**upload, MultipartUpload=parts)
+        )
+        told = {(answer["ETag"], answer["VersionId"]) for answer in answers}
+        versions = client.list_object_versions(Bucket="bucket")["Versions"]
+        self.assertEqual(told, {(each["ETag"], each["VersionId"]) for each in versions})
+        self.assertEqual(len(versions), 1)
+
+    def at_once(self, times: int, call: Callable[[], Any]) -> list[Any]:
+        """
+        Do the same several times at once, over connections to both workers.
+
+        :return: What each has given.
+        """
+        outcomes: list[Any] = []
+        together = threading.Barrier(times)
+
+        def run() -> None:
+            """
+            Do it once.
+            """
+            together.wait()
+            outcomes.append(call())
+
+        threads = [threading.Thread(target=run) for _ in range(times)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertNotIn(0, self.connections())
+        self.assertEqual(len(outcomes), times)
+        return outcomes
+
+    def one_of_a_hundred(
+        self, create: Callable[..., object], key: str, calls: list[dict[str, Any]]
+    ) -> None:
+        """
+        Create an object by many calls at once, none of which may replace it.
+        """
+        left = iter(calls)
+
+        def call() -> str:
+            """
+            Try to be the one.
+            """
+            try:
+                create(Bucket="bucket", Key=key, IfNoneMatch="*", **next(left))
+            except ClientError as error:
+                return str(error.response["Error"]["Code"])
+            return ""
+
+        outcomes = self.at_once(len(calls), call)
+        self.assertEqual(outcomes.count(""), 1, outcomes)
+        self.assertLessEqual(set(outcomes), {"", "PreconditionFailed"})
+
+    def test_guesses(self) -> None:
+        """
+        Who guesses with all workers in turn is slowed down, and told of in the log, as early as
+        with one.
+        """
+
+        def spoil(request: Any, **_more: Any) -> None:
+            """
+            Send a wrong signature.
+            """
+            right = request.headers["Authorization"].decode()
+            request.headers["Authorization"] = right[:-1] + ("1" if right[-1] == "0" else "0")
+
+        told = "fails to authenticate again and again"
+        for client in (self.first, self.second):
+            client.meta.events.register("before-send.s3.HeadBucket", spoil)
+        for guess in range(BURST - 1):
+            client = (self.first, self.second)[guess % 2]
+            self.assertEqual(refusal(client.head_bucket, Bucket="bucket"), (403, "403"))
+        self.assertNotIn(told, self.server.log)
+        self.assertEqual(refusal(self.second.head_bucket, Bucket="bucket"), (403, "403"))
+        wait_until(lambda: told in self.server.log)
+        self.assertEqual(self.server.log.count(told), 1)
 
 
 class EndTests(WorkersCase):

@@ -69,14 +69,27 @@ class IncludedTests(SyncCase):
 
     def test_reading_versions(self) -> None:
         """
-        Who may read versions may read objects, not the other way round.
+        Who may read versions may read objects, and the other way round, unless that is denied.
         """
-        self.assertTrue(self.answers("s3:GetObject", grants(allow("s3:GetObjectVersion"))))
-        self.assertFalse(self.answers("s3:GetObjectVersion", grants(allow("s3:GetObject"))))
-        given = grants(allow("s3:GetObjectVersion"), deny("s3:GetObject"))
-        self.assertFalse(self.answers("s3:GetObject", given))
-        given = grants(allow("s3:GetObject"), deny("s3:GetObjectVersion"))
-        self.assertTrue(self.answers("s3:GetObject", given))
+        version, plain = "s3:GetObjectVersion", "s3:GetObject"
+        for asked, other in ((plain, version), (version, plain)):
+            self.assertTrue(self.answers(asked, grants(allow(other))))
+            self.assertFalse(self.answers(asked, grants(allow(other), deny(asked))))
+            self.assertTrue(self.answers(asked, grants(allow(asked), deny(other))))
+            self.assertFalse(self.answers(asked, grants(allow(other)), of_bucket(deny(asked))))
+            self.assertTrue(self.answers(asked, NOTHING, of_bucket(allow(other)), ANYBODY))
+
+    def test_tags_of_versions(self) -> None:
+        """
+        Who may do something with the tags of objects may do so with those of versions, unless that
+        is denied.
+        """
+        for verb in ("Get", "Put", "Delete"):
+            version, plain = f"s3:{verb}ObjectVersionTagging", f"s3:{verb}ObjectTagging"
+            self.assertTrue(self.answers(version, grants(allow(plain))))
+            self.assertFalse(self.answers(plain, grants(allow(version))))
+            self.assertFalse(self.answers(version, grants(allow(plain), deny(version))))
+            self.assertFalse(self.answers(version, grants(allow("s3:GetObject"))))
 
     def test_deleting_versions(self) -> None:
         """

@@ -117,9 +117,8 @@ class ExampleTests(SyncCase):
         """
         The condition keys in the tables of the page exist.
         """
-        lines = _PAGE.read_text().splitlines()
-        start = lines.index("| keys | of |")
-        named = [key for line in lines[start : start + 9] for key in _KEY.findall(line)]
+        table, _blank, _rest = _PAGE.read_text().partition("| keys | of |")[2].partition("\n\n")
+        named = _KEY.findall(table)
         self.assertGreater(len(named), 40)
         for key in named:
             self.assertTrue(is_known(normal(key)), key)

@@ -399,13 +399,16 @@ class ManyTests(VersionsCase):
 
     def test_bucket(self) -> None:
         """
-        A bucket with versions, or delete markers, is not empty; it can be removed by force.
+        A bucket with versions, or delete markers, is not empty, and who removes it is told of them;
+        it can be removed by force.
         """
         self.made("k")
         self.deleted("k")
         self.made("d/k")
         self.made("d")
-        self.refused("DELETE", "/bucket", 409, "BucketNotEmpty")
+        answer = self.send("DELETE", "/bucket", status=409)
+        self.assertIn(b"<Code>BucketNotEmpty</Code>", answer.body)
+        self.assertIn(b"You must delete all versions", answer.body)
         force = {"x-minio-force-delete": "true"}
         self.send("DELETE", "/bucket/d", headers=force, status=204)
         self.assertEqual(texts(self.listed(), "Version/Key"), ["k"])

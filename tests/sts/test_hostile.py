@@ -17,7 +17,8 @@ from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities
 from kypello.iam.certificates import Certificates
 from kypello.iam.openid import OpenID
-from kypello.iam.slowing import Pace, Slowing
+from kypello.iam.pace import Pace
+from kypello.iam.slowing import Slowing
 from kypello.identityconfig import OpenIDSettings
 from kypello.store.memory import MemoryIndex
 from kypello.sts.actions import ACTIONS, EVEN
