@@ -69,7 +69,8 @@ class BucketTally:
 
     :ivar layout: Which kinds of requests there are.
     :ivar _descriptor: Of the table; ``-1`` when this process is the only one.
-    :ivar _known: Places of buckets; where another one is by now, the name there tells.
+    :ivar _known: Places of buckets, with their names as the table has them; where another one is
+        by now, the name there tells.
     """
 
     layout: Layout
@@ -79,7 +80,7 @@ class BucketTally:
     _memory: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _blocks: Mapping[str, int] = field(init=False, repr=False)
-    _known: dict[str, int] = field(init=False, factory=dict)
+    _known: dict[str, tuple[int, bytes]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -181,19 +182,21 @@ class BucketTally:
         """
         The place of a bucket, perhaps a new one; ``None`` when there is no room.
         """
+        known = self._known.get(bucket)
+        if known is not None:
+            place, told = known
+            if self._memory[place * _NAME : (place + 1) * _NAME] == told:
+                return place
         told = _told(bucket)
-        place = self._known.get(bucket)
-        if place is not None and self._memory[place * _NAME : (place + 1) * _NAME] == told:
-            return place
         with self._locked():
             names = self._names()
             wanted = bucket if bucket in names else ""
-            place = names.index(wanted) if wanted in names else None
-            if place is None:
+            if wanted not in names:
                 return None
+            place = names.index(wanted)
             if not wanted:
                 self._memory[place * _NAME : (place + 1) * _NAME] = told
-        self._known[bucket] = place
+        self._known[bucket] = place, told
         return place
 
     def _forget(self, place: int, name: str) -> None:
