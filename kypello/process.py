@@ -36,7 +36,7 @@ _LARGE = 1024 * 1024
 
 #: How much freed memory at the end of a heap is kept, in bytes: what a page of a listing takes,
 #: which otherwise the kernel would clear anew for each page.
-_KEPT = 4 * 1024 * 1024
+_KEPT = 3 * 1024 * 1024
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
