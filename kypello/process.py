@@ -31,10 +31,14 @@ from kypello.textlog import TextLog
 _YOUNG = 50_000
 
 #: From which size on, in bytes, freed memory goes back to the system at once: large buffers of
-#: streams are above, everything else is below.
-_LARGE = 512 * 1024
+#: streams are above, everything else is below, also what a page of a listing is read into.
+_LARGE = 1024 * 1024
 
-_M_MMAP_THRESHOLD = -3
+#: How much freed memory at the end of a heap is kept, in bytes: what a page of a listing takes,
+#: which otherwise the kernel would clear anew for each page.
+_KEPT = 3 * 1024 * 1024
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 #: What there is, what there will be, and each page when it is first used (mlockall(2)).
 _MCL_ALL = 1 | 2 | 4
@@ -178,3 +182,4 @@ def _give_back_large_buffers() -> None:
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)

@@ -174,14 +174,14 @@ def shown_sealing(entries: Mapping[str, str], key_id: str = "") -> Sealing | Non
     if domain is None or name is None:
         return None
     if domain is Domain.SSE_S3:
-        return _sse_s3(name, opaque=_OPAQUE in entries)
+        return _sse_s3(name, _OPAQUE in entries)
     return Sealing(
         "aws:kms", key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
     )
 
 
 @lru_cache(maxsize=256)
-def _sse_s3(key_name: str, *, opaque: bool) -> Sealing:
+def _sse_s3(key_name: str, opaque: bool, /) -> Sealing:
     return Sealing("AES256", key_name, opaque=opaque)
 
 

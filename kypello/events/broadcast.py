@@ -105,6 +105,7 @@ class Broadcast:
     _memory: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _silence: bytes = field(init=False, repr=False)
+    _kinds: slice = field(init=False, repr=False)
     _listeners: "list[Listener]" = field(init=False, factory=list)
     _outgoing: list[socket.socket] = field(init=False, factory=list)
     _inbox: "_Inbox | None" = field(init=False, default=None)
@@ -117,6 +118,7 @@ class Broadcast:
         self._memory = mmap.mmap(self._inboxes.table, _table_size(self._workers))
         self._numbers = memoryview(self._memory).cast("Q")
         self._silence = bytes(self._workers * _SIZE)
+        self._kinds = slice(0, len(self._silence))
         self._numbers[self._worker] = 0
         self._outgoing = [socket.socket(fileno=number) for number in self._inboxes.send]
         if self._inboxes.receive >= 0:
@@ -126,8 +128,8 @@ class Broadcast:
         """
         Whether anybody listens to a kind of events.
         """
-        wanted: bytes = self._memory[: len(self._silence)]
-        if wanted == self._silence:
+        # Every request asks this several times.
+        if self._memory[self._kinds] == self._silence:
             return False
         return any(number & kind for number in self._numbers[: self._workers])
 

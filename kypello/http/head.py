@@ -17,17 +17,17 @@ def read_head(request: StreamingRequest, host_bucket: str = "") -> RequestHead:
 
     :param host_bucket: The bucket that its host names; empty when the path names it.
     """
-    head = request.head
+    head, secure = request.head, request.isSecure()
     path, _mark, query = head.target.partition(b"?")
     return RequestHead(
         head.method.decode("ascii"),
         path.decode("latin-1"),
         _read_query(query) if query else (),
         head.headers,
-        request.isSecure(),
+        secure,
         host_of(request.client),
         host_bucket,
-        request.tls_version,
+        request.tls_version if secure else "",
     )
 
 

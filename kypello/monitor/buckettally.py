@@ -63,7 +63,8 @@ class BucketTally:
 
     :ivar layout: Which kinds of requests there are.
     :ivar _descriptor: Of the table; ``-1`` when this process is the only one.
-    :ivar _known: Places of buckets; where another one is by now, the name there tells.
+    :ivar _known: Of buckets, where their numbers begin, and the place of the name, and the name as
+        the table has it: where another one is by now, that tells.
     """
 
     layout: Layout
@@ -73,7 +74,7 @@ class BucketTally:
     _memory: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _blocks: Mapping[str, int] = field(init=False, repr=False)
-    _known: dict[str, int] = field(init=False, factory=dict)
+    _known: dict[str, tuple[int, slice, bytes]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         """
@@ -162,33 +163,37 @@ class BucketTally:
 
     def _block(self, bucket: str, operation: str) -> int | None:
         offset = self._blocks.get(operation)
-        place = None if offset is None else self._place(bucket)
-        if place is None or offset is None:
+        start = None if offset is None else self._own(bucket)
+        if start is None or offset is None:
             return None
-        start = self._start(place, self._worker)
         if self._numbers[start + _MEANING] != self.layout.meaning:
             self._clear(start)
             self._numbers[start + _MEANING] = self.layout.meaning
         return start + offset
 
-    def _place(self, bucket: str) -> int | None:
+    def _own(self, bucket: str) -> int | None:
         """
-        The place of a bucket, perhaps a new one; ``None`` when there is no room.
+        Where the numbers of this process begin of a bucket, which may get a place now; ``None``
+        when there is no room.
         """
+        known = self._known.get(bucket)
+        if known is not None:
+            start, place, told = known
+            if self._memory[place] == told:
+                return start
         told = _told(bucket)
-        place = self._known.get(bucket)
-        if place is not None and self._memory[place * _NAME : (place + 1) * _NAME] == told:
-            return place
         with self._locked():
             names = self._names()
             wanted = bucket if bucket in names else ""
-            place = names.index(wanted) if wanted in names else None
-            if place is None:
+            if wanted not in names:
                 return None
+            number = names.index(wanted)
+            place = slice(number * _NAME, (number + 1) * _NAME)
             if not wanted:
-                self._memory[place * _NAME : (place + 1) * _NAME] = told
-        self._known[bucket] = place
-        return place
+                self._memory[place] = told
+        start = self._start(number, self._worker)
+        self._known[bucket] = start, place, told
+        return start
 
     def _forget(self, place: int, name: str) -> None:
         with self._locked():

@@ -93,9 +93,10 @@ class RequestTally:
         lasted = request.answered - request.started if request.answered else None
         if lasted is not None:
             row[block + DURATIONS + bisect_left(BOUNDS, lasted)] += 1
-        if request.subject:
+        bucket = request.subject
+        if bucket:
             self._buckets.ended(
-                request.subject,
+                bucket,
                 request.operation,
                 0 if request.aborted else request.code,
                 request.body.received,

@@ -73,12 +73,19 @@ class Layout:
 
     :ivar operations: The kinds of requests of S3, by their names.
     :ivar further: The names of further numbers that stand alone.
+    :ivar meaning: What is the same for the same layout only, and never zero.
     """
 
     operations: tuple[str, ...]
     further: tuple[str, ...] = ()
+    meaning: int = field(init=False, repr=False)
     _blocks: dict[str, int] = field(init=False, repr=False)
     _singles: dict[str, int] = field(init=False, repr=False)
+
+    @meaning.default
+    def _find_meaning(self) -> int:
+        told = repr((self.operations, self.further, _SINGLE, BOUNDS)).encode()
+        return int.from_bytes(sha256(told).digest()[:_SIZE], "big") | 1
 
     @_blocks.default
     def _find_blocks(self) -> dict[str, int]:
@@ -102,14 +109,6 @@ class Layout:
         Where the durations of calls of the KMS begin.
         """
         return _FIRST + len(_SINGLE) + len(self.further)
-
-    @property
-    def meaning(self) -> int:
-        """
-        What is the same for the same layout only, and never zero.
-        """
-        told = repr((self.operations, self.further, _SINGLE, BOUNDS)).encode()
-        return int.from_bytes(sha256(told).digest()[:_SIZE], "big") | 1
 
     @property
     def blocks(self) -> Mapping[str, int]:

@@ -259,7 +259,9 @@ class MetadataKey:
                 record.tags,
                 self._sealing(metadata.internal, record.key_id),
                 metadata.storage_class,
-                lock=metadata.lock,
+                {},
+                b"",
+                metadata.lock,
             ),
             record.parts,
         )

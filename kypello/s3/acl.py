@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
 from kypello.http.response import Response
+from kypello.interfaces import PUBLIC_ACCESS_BLOCK
 from kypello.s3.bucketconfig import check_exists
 from kypello.s3.bucketpolicy import block_of
 from kypello.s3.call import Call
@@ -65,6 +66,9 @@ def check_public_list(settings: Mapping[str, bytes], canned: str | None, head: R
     :param head: With headers that grant something.
     :raises Refused: ``AccessDenied``.
     """
+    if PUBLIC_ACCESS_BLOCK not in settings:
+        # Every request comes along here, and few buckets block anything.
+        return
     grants = (value for name, value in head.headers if name.startswith(_GRANTS))
     public = canned in _PUBLIC or any(group in value for value in grants for group in _EVERYBODY)
     if public and block_of(settings).block_public_acls:

@@ -193,8 +193,10 @@ class Call:
         )
         authorizer, identity = self.front.authorizer, self.authenticated.identity
         allowed = await authorizer.allows(identity, question, settings)
+        if not values.wants_upload:
+            return allowed
         upload_id = self.head.parameter("uploadId")
-        if not (values.wants_upload and upload_id and (bucket, key) == (self.bucket, self.key)):
+        if not upload_id or (bucket, key) != (self.bucket, self.key):
             return allowed
         try:
             upload = await self.front.store.upload(bucket, key, upload_id)

@@ -5,6 +5,7 @@ Listings of objects, in two forms.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from attrs import frozen
@@ -155,15 +156,18 @@ def entry(info: ObjectInfo, write: Write) -> str:
     metadata = info.metadata
     checksums = ""
     if metadata.checksums:
-        checksums = "".join(
-            f"<ChecksumAlgorithm>{name.upper()}</ChecksumAlgorithm>" for name in metadata.checksums
-        )
-        checksums += f"<ChecksumType>{metadata.checksum_type}</ChecksumType>"
+        checksums = _checksums(metadata.checksum_type, *metadata.checksums)
     return (
         f"<Key>{write(info.key)}</Key><LastModified>{xml_date(info.modified)}</LastModified>"
         f"<ETag>&#34;{metadata.etag}&#34;</ETag><Size>{info.size}</Size>{checksums}"
         f"<StorageClass>{metadata.storage_class}</StorageClass>"
     )
+
+
+@lru_cache(maxsize=64)
+def _checksums(kind: str, *names: str) -> str:
+    algorithms = [f"<ChecksumAlgorithm>{name.upper()}</ChecksumAlgorithm>" for name in names]
+    return f"{''.join(algorithms)}<ChecksumType>{kind}</ChecksumType>"
 
 
 def answer(root: str, *parts: str) -> Response:

@@ -61,12 +61,12 @@ def read_lock(call: Call) -> Lock:
         ``NotImplemented`` for a lock that would be lost.
     """
     head = call.head
-    stated = {name for name in head.header_names if name.startswith(_PREFIX)}
+    stated = [name for name in head.header_names if name.startswith(_PREFIX)]
     if not stated:
         return NO_LOCK
     if SETTING not in call.settings:
         raise missing_lock()
-    for name in stated - {MODE, UNTIL, HOLD}:
+    for name in set(stated) - {MODE, UNTIL, HOLD}:
         raise not_implemented(name)
     mode, date, hold = head.header(MODE), head.header(UNTIL), head.header(HOLD)
     if (mode is None) != (date is None):

@@ -417,14 +417,15 @@ def _variant(operation: Operation, head: RequestHead) -> Operation:
     """
     What headers make of an operation.
     """
-    if operation.name in _INSIDE and leads_inside(head, unquote(head.path)):
-        return _INSIDE[operation.name]
-    if head.header(COPY_SOURCE) is not None:
-        return _COPIES.get(operation.name, operation)
-    if wants_unpacking(head) and operation.name == "PutObject":
+    name = operation.name
+    if name in _INSIDE and leads_inside(head, unquote(head.path)):
+        return _INSIDE[name]
+    if name in _COPIES and head.header(COPY_SOURCE) is not None:
+        return _COPIES[name]
+    if name == "PutObject" and wants_unpacking(head):
         return _PUT_ARCHIVE
-    if is_forced(head):
-        return _FORCED.get(operation.name, operation)
+    if name in _FORCED and is_forced(head):
+        return _FORCED[name]
     return operation
 
 

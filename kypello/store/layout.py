@@ -295,8 +295,10 @@ class LayoutStore:
         found = await page(scanning(self._index, space, OBJECTS), query)
         return Listing(
             tuple(
-                unpack(ObjectRecord, value).info(bucket, key.decode())
-                for key, value in found.entries
+                [
+                    unpack(ObjectRecord, value).info(bucket, key.decode())
+                    for key, value in found.entries
+                ]
             ),
             tuple(group.decode() for group in found.groups),
             None if found.next is None else found.next.decode(),

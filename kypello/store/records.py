@@ -532,6 +532,8 @@ def metadata_record(metadata: ObjectMetadata) -> MetadataRecord:
 
 
 def _metadata(record: MetadataRecord) -> ObjectMetadata:
+    # By position, here and in other places that a listing comes along a thousand times: names cost
+    # as much again as all else.
     lock = record.lock
     return ObjectMetadata(
         record.etag,
@@ -540,8 +542,9 @@ def _metadata(record: MetadataRecord) -> ObjectMetadata:
         record.checksums,
         record.checksum_type,
         record.tags,
-        storage_class=record.storage_class,
-        internal=record.internal,
-        sealed=record.sealed,
-        lock=NO_LOCK if lock is None else Lock(lock.mode, lock.until, lock.hold),
+        None,
+        record.storage_class,
+        record.internal,
+        record.sealed,
+        NO_LOCK if lock is None else Lock(lock.mode, lock.until, lock.hold),
     )

@@ -138,17 +138,16 @@ class RememberingIndex:
         """
         The values of *keys*, if all of them are in memory and true.
         """
-        entries = self._space(space)
+        entries, stamp = self._space(space), self._changes.stamp
         values: list[bytes | None] = []
         for key in keys:
             entry = entries.get(key)
             if entry is None:
                 return None
-            if self._changes.stamp(entry.group) != entry.stamp:
+            if stamp(entry.group) != entry.stamp:
                 self._forget(entries, key)
                 return None
             values.append(entry.value)
-        for key in keys:
             entries.move_to_end(key)
         return values
 

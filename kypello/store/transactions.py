@@ -10,6 +10,7 @@ one, and all changes of a batch are made by one statement for each kind.
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 from attrs import define
@@ -222,17 +223,11 @@ def _rows(
     lengths, packed = connection.execute(_PACKED + where, parameters).fetchone()
     if lengths is None:
         return []
-    rows: list[tuple[bytes, bytes]] = []
-    sizes = map(int, lengths.split())
-    at = 0
-    for key_size, value_size in zip(sizes, sizes, strict=True):
-        middle = at + key_size
-        end = middle + value_size
-        rows.append((packed[at:middle], packed[middle:end]))
-        at = end
-    if at != len(packed):
+    ends = list(accumulate(map(int, lengths.split())))
+    if ends[-1] != len(packed):
         raise Damaged("rows of the index")
-    return rows
+    items = [packed[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return list(zip(items[::2], items[1::2], strict=True))
 
 
 def _cut(items: list[T], size: int) -> Iterator[list[T]]:
