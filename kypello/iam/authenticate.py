@@ -80,7 +80,7 @@ class Authenticator:
 
     @_slowing.default
     def _alone(self) -> Slowing:
-        return Slowing(self._clock)
+        return Slowing.shared(self._clock, -1)
 
     async def authenticate(self, head: RequestHead) -> Authenticated:
         """

@@ -72,7 +72,7 @@ class Bearers:
 
     @_slowing.default
     def _alone(self) -> Slowing:
-        return Slowing(self._clock)
+        return Slowing.shared(self._clock, -1)
 
     async def check(self, head: RequestHead) -> None:
         """
