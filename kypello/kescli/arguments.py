@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kypello.kescli import remote, watching
+from kypello.kescli.auditing import verify
 from kypello.kescli.identities import identity_of, new_identity
 from kypello.kescli.migrate import migrate
 from kypello.kescli.sealing import seal
@@ -30,6 +31,13 @@ as they are, with their names, and read back. A key that the target has with the
 alone, so that it can be run again at any time; with other bytes it stays, and is reported.
 
 Exit code: 0 when the target has every key, 1 when not.
+"""
+_VERIFY = """\
+Each record tells the digest of the one before. What was changed, removed, added or brought into
+another order is found, and named; so is what was cut off at the end, as far as a head tells of it.
+What the server could not finish because it was killed is a note, and no damage.
+
+Exit code: 0 when the chain is unbroken, 1 when not.
 """
 
 
@@ -227,6 +235,26 @@ class Arguments:
         kind = log.add_mutually_exclusive_group()
         kind.add_argument("--audit", action="store_true", help="what was asked (the default)")
         kind.add_argument("--error", action="store_true", help="what went wrong")
+        verifying = log.add_subparsers(metavar="COMMAND").add_parser(
+            "verify",
+            help="see whether somebody has tampered with audit logs in files",
+            description="Follow the chain of records in the files that kypello.audit.file names.",
+            epilog=_VERIFY,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        verifying.add_argument("files", nargs="+", type=Path, metavar="FILE")
+        verifying.add_argument(
+            "--key-file", type=Path, metavar="FILE", help="what the chain is keyed with"
+        )
+        verifying.add_argument(
+            "--head",
+            action="append",
+            default=[],
+            metavar="NUMBER:DIGEST",
+            help="a head that was noted elsewhere; FILE.head counts by itself",
+        )
+        verifying.add_argument("--json", action="store_true", help="a JSON object for each finding")
+        verifying.set_defaults(run=verify)
 
     def _migrate(self, commands: Any) -> None:
         moving = commands.add_parser(
