@@ -15,6 +15,7 @@ from kypello.kescli.auditing import verify
 from kypello.kescli.identities import identity_of, new_identity
 from kypello.kescli.migrate import migrate
 from kypello.kescli.sealing import seal
+from kypello.kescli.setup import init
 
 _REMOTE = """\
 The server and who asks it are in the environment, as for KES:
@@ -116,6 +117,38 @@ class Arguments:
         server = commands.add_parser("server", help="run a key server")
         server.add_argument("--config", required=True, metavar="FILE", help="KES's configuration")
         server.set_defaults(run=self._serve)
+
+        setup = commands.add_parser(
+            "init",
+            help="make certificates, API keys and a configuration",
+            description="Make all that a key server needs, in one folder. Nothing is overwritten.",
+        )
+        setup.add_argument(
+            "directory",
+            nargs="?",
+            type=Path,
+            default=Path("kes"),
+            metavar="DIR",
+            help="default kes",
+        )
+        setup.add_argument(
+            "--address", metavar="IP:PORT", help="where to listen; default 127.0.0.1:7373"
+        )
+        setup.add_argument(
+            "--host", action="append", default=[], metavar="NAME", help="what clients know it by"
+        )
+        setup.add_argument("--key", metavar="NAME", help="the first master key; default my-key")
+        setup.add_argument(
+            "--expiry", default="87600h", metavar="DURATION", help="of certificates; default 87600h"
+        )
+        setup.add_argument(
+            "--self-signed", action="store_true", help="make no authority, but a certificate alone"
+        )
+        setup.add_argument(
+            "--passphrase-file", type=Path, metavar="FILE", help="seal the master keys under it"
+        )
+        setup.add_argument("-y", "--yes", action="store_true", help="ask nothing")
+        setup.set_defaults(run=init)
 
         sealing = commands.add_parser(
             "seal",

@@ -238,15 +238,15 @@ async def list_names(work: Work) -> None:
     noun = {"key": "Key", "identity": "Identity", "policy": "Policy"}[kind]
     member = "identities" if kind == "identity" else "names"
     names: list[str] = []
-    # An original server would look for names with a star.
     prefix = (options.pattern or "").removesuffix("*")
-    asked = prefix or "*"
+    # An original server would look for names with a star, and refuses what cannot be a name.
+    asked = ("" if prefix == "_" else prefix.rstrip("-")) or "*"
     while True:
         told = await _do(
             f"failed to list {kind} names", work.client.ask, "GET", path(f"{kind}/list", asked)
         )
         found = told.get(member) or []
-        names += (name for name in found if name not in names[-1:])
+        names += (name for name in found if name.startswith(prefix))
         asked = told.get("continue_at") or ""
         if not asked:
             break
