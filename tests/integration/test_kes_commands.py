@@ -278,7 +278,7 @@ class LogTests(CommandCase):
 
     def test_follow(self) -> None:
         """
-        The audit log and the error log are told while they are written, until an interrupt.
+        The audit log and the error log are told while they are written, until somebody ends that.
         """
         running = self.start()
         self.check_followed(running, "--audit", "create", '"path":"/v1/key/create/k"')
@@ -287,7 +287,7 @@ class LogTests(CommandCase):
 
     def check_followed(self, running: Running, option: str, call: str, words: str) -> None:
         """
-        Follow a log until it has certain words, and interrupt that.
+        Follow a log until it has certain words, and end that.
         """
         printed = self.folder / option
         with printed.open("wb") as output:
@@ -301,7 +301,7 @@ class LogTests(CommandCase):
         try:
             # When the log is followed is not told: something is asked until it is in there.
             wait_until(lambda: words in self.prodded(running, call, printed))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             self.assertEqual(process.wait(30), 0, printed.read_text())
         finally:
             process.kill()

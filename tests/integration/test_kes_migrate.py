@@ -185,7 +185,7 @@ class FilesTests(MigrateCase):
 
     def test_interrupted(self) -> None:
         """
-        Who interrupts it is told what to do.
+        Who ends it is told what to do.
         """
         self.make(*(f"k{number:04}" for number in range(_MANY)))
         process = subprocess.Popen(
@@ -197,7 +197,7 @@ class FilesTests(MigrateCase):
         )
         back = self.folder / "back"
         wait_until(lambda: back.exists() and len(os.listdir(back)) > 20)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         printed = process.communicate(timeout=60)[0].decode()
         self.assertEqual(process.returncode, 1, printed)
         self.assertIn("interrupted: run it again, and it goes on", printed)
