@@ -19,7 +19,7 @@ from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
 from kypello.interfaces import ILane
 from kypello.kes.chain import START, Link, extend, read_line
-from kypello.kes.config import Trail as Settings
+from kypello.kes.config import TrailSettings
 from kypello.store.directory import write_private
 
 #: How much of the end of a file is searched for its last record, in bytes: more than the longest.
@@ -77,7 +77,7 @@ class _File:
     :ivar identity: Of the file itself, whatever it is called.
     """
 
-    settings: Settings
+    settings: TrailSettings
     descriptor: int
     identity: tuple[int, int]
     key: bytes = field(repr=False)
@@ -122,7 +122,7 @@ class Trail:
     _lost: int = 0
     _kept: Link = START
 
-    async def use(self, settings: Settings | None) -> None:
+    async def use(self, settings: TrailSettings | None) -> None:
         """
         Write to another file from now on; the same one is opened again when it was moved.
 
@@ -229,7 +229,7 @@ class Trail:
 # From here on in a thread.
 
 
-def _open(settings: Settings, known: tuple[int, int] | None = None) -> _File:
+def _open(settings: TrailSettings, known: tuple[int, int] | None = None) -> _File:
     """
     Open a file for this process alone.
 
@@ -255,7 +255,7 @@ def _open(settings: Settings, known: tuple[int, int] | None = None) -> _File:
     return _File(settings, descriptor, identity, key)
 
 
-def _recover(settings: Settings) -> _Found:
+def _recover(settings: TrailSettings) -> _Found:
     file = _open(settings)
     try:
         head = read_head(head_path(settings.file))

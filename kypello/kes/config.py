@@ -53,7 +53,7 @@ class KeyStoreSettings(Protocol):
 
 
 @frozen
-class Trail:
+class TrailSettings:
     """
     A file for the audit log, as a chain of records.
 
@@ -78,7 +78,7 @@ class Safety:
     cached_keys: int = 10_000
     confirmed_deletion: bool = False
     readable_secrets: bool = False
-    trail: Trail | None = None
+    trail: TrailSettings | None = None
 
 
 @frozen
@@ -327,14 +327,14 @@ def _safety(value: Value) -> Safety:
     )
 
 
-def _trail(value: Value) -> Trail | None:
+def _trail(value: Value) -> TrailSettings | None:
     if not value.given:
         return None
     section = value.exactly("file", "key_file")
     key = section["key_file"]
     # An empty one is a variable or a line that was forgotten: the chain would have no key.
     key_file = Path(key.required("the path of a file")) if key.given else None
-    return Trail(Path(section["file"].required("the path of a file")), key_file)
+    return TrailSettings(Path(section["file"].required("the path of a file")), key_file)
 
 
 def _number(value: Value) -> int:

@@ -192,6 +192,12 @@ class Arguments:
         remove = self._remote(verbs, "rm", "delete keys for good", remote.remove_keys, False)
         remove.add_argument("names", nargs="+", metavar="NAME")
         remove.add_argument("-f", "--force", action="store_true", help="do not ask")
+        remove.add_argument(
+            "--objects", metavar="URL", help="an object server that tells first what needs the keys"
+        )
+        remove.add_argument(
+            "--objects-ca", metavar="FILE", help="the certificates that it is trusted by"
+        )
 
         sealing = self._remote(verbs, "encrypt", "seal a message", remote.encrypt)
         sealing.add_argument("name", metavar="NAME")

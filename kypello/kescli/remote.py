@@ -19,6 +19,7 @@ from attrs import frozen
 from kypello.errors import KypelloError
 from kypello.kescli.client import CallRefused, KESCaller, NoAnswer, refused
 from kypello.kescli.command import CommandError, finish, printable
+from kypello.kescli.needs import tell_needs
 from kypello.kescli.target import read_target
 from kypello.kms.wire import UNKNOWN_TIME
 
@@ -34,6 +35,7 @@ class Work:
 
     options: Namespace
     client: KESCaller
+    reactor: Any
 
     @property
     def for_scripts(self) -> bool:
@@ -62,7 +64,7 @@ def remote(command: Command, endless: bool = False) -> Callable[[Namespace], int
             """
             client = KESCaller.make(reactor, target)
             try:
-                await command(Work(options, client))
+                await command(Work(options, client, reactor))
             except (CallRefused, NoAnswer) as error:
                 raise CommandError(str(error)) from error
             finally:
@@ -167,6 +169,8 @@ async def remove_keys(work: Work) -> None:
     names = work.options.names
     if not work.options.force and not sys.stdin.isatty():
         raise CommandError("nobody can be asked whether the keys are to be deleted: give --force")
+    if work.options.objects:
+        await tell_needs(work.reactor, work.options.objects, work.options.objects_ca, names)
     for name in names:
         if not work.options.force:
             _confirm(name)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from kypello.crypto.apikey import APIKey
 from tests.integration import tools
-from tests.integration.server import base_environment
+from tests.integration.server import ACCESS_KEY, SECRET_KEY, ServerProcess, base_environment
+from tests.integration.test_clients import boto3_client
 from tests.integration.test_faults import wait_until
 from tests.integration.test_kes_server import OURS, Running, ServerCase
 
@@ -246,14 +247,64 @@ class WhomToAskTests(CommandCase):
             r"(?s)plaintext: \S{44}\r\nciphertext: \S+\r\n",
         )
 
+    def test_needs(self) -> None:
+        """
+        An object server is asked what needs a key before that is deleted, and its answer is told;
+        without one nothing is deleted.
+        """
+        key = APIKey.generate(os.urandom)
+        self.admin.identity = key.identity
+        running = self.start()
+        objects = ServerProcess(
+            self.folder / "data",
+            {
+                "MINIO_KMS_KES_ENDPOINT": f"https://127.0.0.1:{running.port}",
+                "MINIO_KMS_KES_KEY_NAME": "my-key",
+                "MINIO_KMS_KES_API_KEY": key.text,
+                "MINIO_KMS_KES_CAPATH": str(self.server.cert),
+                "MINIO_KMS_AUTO_ENCRYPTION": "on",
+            },
+        )
+        objects.start()
+        self.addCleanup(objects.stop)
+        client = boto3_client(objects)
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="first", Body=b"one")
+        environment = {
+            **base_environment(),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "KES_SERVER": f"127.0.0.1:{running.port}",
+            "KES_API_KEY": key.text,
+            "MINIO_KMS_KES_CAPATH": str(self.server.cert),
+            "KYPELLO_ROOT_USER": ACCESS_KEY,
+            "KYPELLO_ROOT_PASSWORD": SECRET_KEY,
+        }
+        ask = ("key", "rm", "my-key", "--objects", objects.endpoint)
+        shown = self.shown(environment, "no\n", 1, *ask)
+        self.assertIn("my-key: 1 objects, 1 versions", shown)
+        self.assertIn("my-key was not deleted", shown)
+        nowhere = f"http://127.0.0.1:{tools.free_port()}"
+        told = self.run_with(environment, *ask[:-1], nowhere, "--force", code=1)
+        self.assertIn("what needs the keys is not known", told)
+        self.run_with(environment, "key", "create", "unused")
+        unused = ("key", "rm", "unused", "-f", "--objects", objects.endpoint)
+        self.assertIn("unused", self.run_with(environment, *unused))
+        self.assertEqual(self.run_with(environment, "ls", "--json"), '["my-key"]\n')
+
     def on_terminal(self, running: Running, typed: str, code: int, *arguments: str) -> str:
         """
-        Run one of our commands on a terminal.
+        Run one of our commands on a terminal, as the administrator.
+        """
+        return self.shown(self.environment(running), typed, code, *arguments)
+
+    def shown(self, environment: Mapping[str, str], typed: str, code: int, *arguments: str) -> str:
+        """
+        What one of our commands shows on a terminal.
         """
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [*KYPELLO_KES, *arguments],
-            env=self.environment(running),
+            env={**environment},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
