@@ -214,6 +214,7 @@ class Trail:
         if fresh.identity == old.identity:
             return
         await self.keep_head()
+        self.tell_head()
         # What was cut off in the old file is told of in the new one.
         self._file, self._ended = fresh, True
         os.close(old.descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kypello.errors import ConfigurationError
 from kypello.kes.chain import START, Examination, Finding, extend, read_line
-from kypello.kes.config import Trail as Settings
+from kypello.kes.config import TrailSettings
 from kypello.kes_trail import Trail, head_path, read_head
 from kypello.testing.fakes import InlineLane
 from tests.cases import AsyncCase
@@ -22,12 +22,12 @@ _FULL = """
 import os, resource, sys
 from pathlib import Path
 from twisted.internet.defer import ensureDeferred
-from kypello.kes.config import Trail as Settings
+from kypello.kes.config import TrailSettings
 from kypello.kes_trail import Trail
 from kypello.testing.fakes import InlineLane
 
 trail = Trail(InlineLane(), os.urandom)
-ensureDeferred(trail.use(Settings(Path(sys.argv[1]))))
+ensureDeferred(trail.use(TrailSettings(Path(sys.argv[1]))))
 trail.write('{"a":0}')
 _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 size = os.path.getsize(sys.argv[1])
@@ -52,9 +52,9 @@ class TrailTests(AsyncCase):
         self.folder = Path(self.mktemp()).resolve()
         self.folder.mkdir()
         self.file = self.folder / "audit.log"
-        self.settings = Settings(self.file)
+        self.settings = TrailSettings(self.file)
 
-    async def trail(self, settings: Settings | None = None) -> Trail:
+    async def trail(self, settings: TrailSettings | None = None) -> Trail:
         """
         One that goes on in the file.
         """
@@ -107,6 +107,21 @@ class TrailTests(AsyncCase):
         trail.write('{"a":4}')
         self.assertEqual((self.findings(first, second, self.file), self.reached), ([], 4))
         self.assertTrue(any(one.broken for one in self.findings(first, self.file)))
+
+    async def test_changed(self) -> None:
+        """
+        Another file has a chain of its own, and without one nothing is written.
+        """
+        trail = await self.trail()
+        trail.write('{"a":1}')
+        other = self.folder / "other"
+        await trail.use(TrailSettings(other))
+        trail.write('{"a":2}')
+        await trail.use(None)
+        trail.write('{"a":3}')
+        await trail.keep_head()
+        self.assertEqual((self.findings(), self.reached), ([], 1))
+        self.assertEqual(json.loads(other.read_bytes())["chain"]["seq"], 1)
 
     async def test_torn(self) -> None:
         """
@@ -163,7 +178,7 @@ class TrailTests(AsyncCase):
         """
         key = self.folder / "key"
         key.write_bytes(b"sixteen bytes or more\n")
-        trail = await self.trail(Settings(self.file, key))
+        trail = await self.trail(TrailSettings(self.file, key))
         trail.write('{"a":1}')
         await trail.close()
         self.assertEqual(self.findings(key=b"sixteen bytes or more"), [])
@@ -179,15 +194,15 @@ class TrailTests(AsyncCase):
         short.write_bytes(b"short")
         for settings, words in (
             (self.settings, "another process writes to it"),
-            (Settings(self.folder / "none" / "audit.log"), "No such file"),
-            (Settings(self.folder / "other", short), "16 bytes or more"),
-            (Settings(self.folder / "other", self.folder / "none"), "No such file"),
+            (TrailSettings(self.folder / "none" / "audit.log"), "No such file"),
+            (TrailSettings(self.folder / "other", short), "16 bytes or more"),
+            (TrailSettings(self.folder / "other", self.folder / "none"), "No such file"),
         ):
             with self.assertRaises(ConfigurationError) as caught:
                 await Trail(InlineLane(), os.urandom).use(settings)
             self.assertIn(words, caught.exception.mistakes[0])
         with self.assertRaises(ConfigurationError):
-            await trail.use(Settings(self.folder / "none" / "audit.log"))
+            await trail.use(TrailSettings(self.folder / "none" / "audit.log"))
         trail.write('{"a":1}')
         self.assertEqual((self.findings(), self.reached), ([], 1))
 
