@@ -44,9 +44,9 @@ _MIB = 1024 * 1024
 
 _EPILOG = """\
 Every version of every object is opened from the disk: its key with the master key, its metadata,
-and all of its packages, whose content must have the checksums that were sealed with it. What lies
-in clear is told where the bucket, or the server, encrypts by default. Objects with a key of their
-client cannot be verified without it: only the places of their packages are.
+and all of its packages, whose content must have the checksums and the ETag that were sealed with
+it. What lies in clear is told where the bucket, or the server, encrypts by default. Objects with
+a key of their client cannot be verified without it: only the places of their packages are.
 
 Nothing in DIR is changed. A server may use it meanwhile.
 

@@ -294,6 +294,8 @@ class IObjectStore(Interface):
         """
         Replace tags and lock of a version at once, and nothing else; its content is not touched.
 
+        Below the encryption all metadata are replaced, as what is sealed is sealed anew.
+
         :param version_id: Empty for the current version.
         :return: The version as it is now; of one that has a key of its client, what can be told
             without.

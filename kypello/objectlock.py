@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
-import msgspec
-
-from kypello.errors import Damaged, Refused
+from kypello.errors import Refused
 from kypello.interfaces import Guard
 from kypello.model import COMPLIANCE, GOVERNANCE, NO_LOCK, Lock, ObjectInfo
+from kypello.setting import Setting
 
 #: The bucket setting that is there when versions of the bucket can be locked.  It is never removed,
 #: and versioning stays enabled: that is what makes locks hold.
@@ -34,7 +33,7 @@ MAX_YEARS = 100
 _SECOND = 1_000_000_000
 
 
-class BucketLock(msgspec.Struct, frozen=True, omit_defaults=True):
+class BucketLock(Setting, frozen=True, omit_defaults=True):
     """
     The object lock of a bucket.
 
@@ -43,27 +42,11 @@ class BucketLock(msgspec.Struct, frozen=True, omit_defaults=True):
     :ivar years: For how many years of the calendar.
     """
 
+    subject = "object lock"
+
     mode: Literal["", "GOVERNANCE", "COMPLIANCE"] = ""
     days: int = 0
     years: int = 0
-
-    def to_bytes(self) -> bytes:
-        """
-        The form that is kept under :data:`SETTING`: a JSON object.
-        """
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def from_bytes(cls, stored: bytes) -> "BucketLock":
-        """
-        Decode a bucket setting.
-
-        :raises Damaged:
-        """
-        try:
-            return msgspec.json.decode(stored, type=cls)
-        except ValueError:
-            raise Damaged("the object lock of a bucket") from None
 
     def lock(self, now: int) -> Lock:
         """

@@ -7,15 +7,13 @@ How much a bucket may hold.
 from collections.abc import Mapping
 from functools import lru_cache
 
-import msgspec
-
-from kypello.errors import Damaged
+from kypello.setting import Setting
 
 #: The bucket setting that tells it; a bucket without it may hold anything.
 SETTING = "quota"
 
 
-class Quota(msgspec.Struct, frozen=True):
+class Quota(Setting, frozen=True):
     """
     What a bucket may hold.
 
@@ -23,23 +21,16 @@ class Quota(msgspec.Struct, frozen=True):
     :ivar since: When it was set, in nanoseconds since the epoch.
     """
 
+    subject = "quota"
+
     size: int
     since: int
-
-    def to_bytes(self) -> bytes:
-        """
-        The form that is kept under :data:`SETTING`: a JSON object.
-        """
-        return msgspec.json.encode(self)
 
 
 @lru_cache(maxsize=64)
 def _decoded(stored: bytes) -> Quota:
     # Every write asks it.
-    try:
-        return msgspec.json.decode(stored, type=Quota)
-    except ValueError:
-        raise Damaged("the quota of a bucket") from None
+    return Quota.from_bytes(stored)
 
 
 def quota_of(settings: Mapping[str, bytes]) -> Quota | None:

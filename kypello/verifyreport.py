@@ -130,9 +130,6 @@ def _summary(figures: Verified) -> Iterator[tuple[str, int, str]]:
     unverified = " cannot be verified without their client's key; their packages are in place"
     yield "Clients' keys", figures.structure, unverified
     yield "In clear", figures.plain, ""
-    if figures.etags:
-        why = " are none of the content, as it had another encryption before"
-        yield "Other ETags", figures.etags, why
     if figures.vanished:
         yield "Vanished", figures.vanished, " were removed meanwhile"
     yield "Damaged", figures.damaged, ""

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Literal
 
-import msgspec
-
-from kypello.errors import Damaged
 from kypello.model import NULL_VERSION
+from kypello.setting import Setting
 
 #: The bucket setting that tells how versions are kept; there is none before it is set first.
 SETTING = "versioning"
@@ -22,7 +20,7 @@ _ID = re.compile("[0-9a-f]{32}")
 _DIGITS = 16
 
 
-class Versioning(msgspec.Struct, frozen=True, omit_defaults=True):
+class Versioning(Setting, frozen=True, omit_defaults=True):
     """
     How a bucket keeps versions.
 
@@ -31,27 +29,11 @@ class Versioning(msgspec.Struct, frozen=True, omit_defaults=True):
     :ivar folders: Whether keys that end with a slash are, too.
     """
 
+    subject = "versioning"
+
     status: Literal["Enabled", "Suspended"]
     excluded: tuple[str, ...] = ()
     folders: bool = False
-
-    def to_bytes(self) -> bytes:
-        """
-        The form that is kept under :data:`SETTING`: a JSON object.
-        """
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def from_bytes(cls, stored: bytes) -> "Versioning":
-        """
-        Decode a bucket setting.
-
-        :raises Damaged:
-        """
-        try:
-            return msgspec.json.decode(stored, type=cls)
-        except ValueError:
-            raise Damaged("the versioning of a bucket") from None
 
     def keeps(self, key: str) -> bool:
         """

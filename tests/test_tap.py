@@ -80,7 +80,8 @@ class TapTests(TapCase):
         self.assertIsInstance(server.prepared.kms, StaticKeySettings)
         names = [type(service).__name__ for service in server]
         self.assertEqual(
-            names, ["LogFeed", "DiskStore", "LossReport", "KeyWatch", "SessionSweeper"]
+            names,
+            ["LogFeed", "DiskStore", "LossReport", "KeyWatch", "SessionSweeper", "Scanner"],
         )
 
     def test_supervisor(self) -> None:
@@ -110,6 +111,7 @@ class TapTests(TapCase):
                 "LossReport",
                 "KeyWatch",
                 "SessionSweeper",
+                "Scanner",
             ],
         )
 

@@ -8,10 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-import msgspec
-
-from kypello.errors import Damaged, Refused
+from kypello.errors import Refused
 from kypello.model import SSE_C, EncryptionRequest
+from kypello.setting import Setting
 
 #: The values of ``x-amz-server-side-encryption`` that are served.
 SSEAlgorithm: TypeAlias = Literal["AES256", "aws:kms"]
@@ -30,7 +29,7 @@ _KEY_ID = re.compile(
 )
 
 
-class ServerSideEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServerSideEncryption(Setting, frozen=True, omit_defaults=True):
     """
     The default encryption of a bucket, with a key of the KMS.
 
@@ -41,27 +40,11 @@ class ServerSideEncryption(msgspec.Struct, frozen=True, omit_defaults=True):
         otherwise.  With ``AES256`` the server decides.
     """
 
+    subject = "default encryption"
+
     algorithm: SSEAlgorithm
     key_id: str = ""
     bucket_key: bool = False
-
-    def to_bytes(self) -> bytes:
-        """
-        The form that is kept under :data:`SETTING`: a JSON object.
-        """
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def from_bytes(cls, stored: bytes) -> "ServerSideEncryption":
-        """
-        Decode a bucket setting.
-
-        :raises Damaged:
-        """
-        try:
-            return msgspec.json.decode(stored, type=cls)
-        except ValueError:
-            raise Damaged("the default encryption of a bucket") from None
 
 
 def encryption_for(

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from kypello.errors import Refused
 from kypello.interfaces import IBodySource
+from kypello.sharedmemory import make_shared_memory
 
 #: Kinds of events, as bits.
 TRACE, LOG, EVENT = 1, 2, 4
@@ -74,10 +75,9 @@ def shared_inboxes(workers: int) -> tuple[int, list[tuple[int, int]]]:
     :return: The descriptor of their table, and of each inbox where it is emptied and filled.
     :raises OSError: The system has no room for them.
     """
-    table = os.memfd_create("kypello-listeners")
+    table = make_shared_memory("listeners", _table_size(workers))
     pairs: list[tuple[int, int]] = []
     try:
-        os.ftruncate(table, _table_size(workers))
         for _ in range(workers):
             ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pairs.append((ends[0].detach(), ends[1].detach()))

@@ -76,6 +76,12 @@ class Delivery:
     Sends events to one target.
 
     :ivar _stopping: Whether to end as soon as nothing waits, or something fails.
+    :ivar _backoff: How long the target is left alone after its last failure, in seconds; none when
+        all is well.
+    :ivar _until: When that is over.
+    :ivar _held: How many events wait as they, or earlier ones about the same, were refused;
+        ``None`` when the target takes nothing.
+    :ivar _blocked: About what an event was refused since the last time that all were tried.
     :ivar _pause: What ends the current pause.
     """
 
@@ -85,6 +91,10 @@ class Delivery:
     _counts: TargetCounts
     _clock: IReactorTime
     _stopping: bool = field(init=False, default=False)
+    _backoff: float = field(init=False, default=0.0)
+    _until: float = field(init=False, default=0.0)
+    _held: int | None = field(init=False, default=None)
+    _blocked: set[str] = field(init=False, factory=set)
     _pause: "Deferred[None] | None" = field(init=False, default=None)
 
     @property
@@ -99,17 +109,14 @@ class Delivery:
         Send until it is stopped.
         """
         try:
-            wait = await self._count()
+            await self._count()
             while True:
-                if wait and not self._stopping:
-                    await self._sleep(wait)
-                    wait = await self._attempt(wait)
-                elif self._counts.waiting:
-                    wait = await self._attempt(0.0)
-                elif not self._stopping:
-                    await self._sleep(INTERVAL)
-                if self._stopping and (wait or not self._counts.waiting):
+                if self._is_due():
+                    await self._attempt()
+                if self._stopping and (self._backoff or not self._counts.waiting):
                     return
+                if not self._stopping and not self._is_due():
+                    await self._sleep(INTERVAL)
         finally:
             await self._target.close()
 
@@ -118,15 +125,11 @@ class Delivery:
         End as soon as nothing waits, or something fails.
         """
         self._stopping = True
-        pause, self._pause = self._pause, None
-        if pause is not None:
-            pause.callback(None)
+        self._wake()
 
-    async def _count(self) -> float:
+    async def _count(self) -> None:
         """
         See how much waits from before.
-
-        :return: How long to wait until the next attempt, in seconds; none when all is well.
         """
         try:
             queued, found, after = self._counts.total("queued"), 0, b""
@@ -134,42 +137,60 @@ class Delivery:
                 found, after = found + len(page), page[-1][0]
             self._counts.correct(queued, found)
         except KypelloError as error:
-            _log.warn("events for {name} cannot be read: {error}", name=self.name, error=error)
-            return _SHORTEST
-        return 0.0
+            self._fail(str(error))
 
-    async def _attempt(self, waited: float) -> float:
+    def _is_due(self) -> bool:
+        """
+        Whether there is something to send now.
+        """
+        if not self._backoff:
+            return self._counts.waiting > 0
+        if self._clock.seconds() >= self._until:
+            return True
+        # What was refused holds up nothing else.
+        return self._held is not None and self._counts.waiting > self._held
+
+    async def _attempt(self) -> None:
         """
         Send what waits.
-
-        :param waited: How long, since the attempt before failed.
-        :return: How long to wait until the next one; none when all was sent.
         """
+        if self._clock.seconds() >= self._until:
+            self._blocked.clear()
         try:
             await self._target.prepare()
             refused = await self._round()
         except CancelledError:
             if self._stopping:
                 raise
-            trouble = "a request was given up"
+            self._fail("a request was given up")
         except (Undelivered, KypelloError) as error:
-            trouble = str(error)
+            self._fail(str(error))
         except Exception:
             _log.failure("events for {name} are not sent", name=self.name)
-            trouble = "see above"
+            self._fail("see above")
         else:
-            if not refused:
-                if waited:
-                    _log.info("the target {name} takes events again", name=self.name)
-                return 0.0
-            trouble = f"it refuses {refused} events"
-        if not waited:
+            if refused:
+                self._fail(f"it refuses {refused} events", refused)
+            elif self._backoff:
+                self._backoff = 0.0
+                _log.info("the target {name} takes events again", name=self.name)
+
+    def _fail(self, trouble: str, held: int | None = None) -> None:
+        """
+        Leave the target alone for a while.
+
+        :param held: How many events are refused, if others are not.
+        """
+        if not self._backoff:
             _log.warn(
                 "the target {name} does not take events, which wait: {trouble}",
                 name=self.name,
                 trouble=trouble,
             )
-        return min(_LONGEST, 2 * waited) if waited else _SHORTEST
+        now, self._held = self._clock.seconds(), held
+        if now >= self._until:
+            self._backoff = min(_LONGEST, 2 * self._backoff) or _SHORTEST
+            self._until = now + self._backoff
 
     async def _round(self) -> int:
         """
@@ -179,28 +200,27 @@ class Delivery:
             for now.
         :raises Undelivered: The target takes nothing.
         """
-        blocked: set[str] = set()
         after, left = b"", 0
         while True:
             queued = self._counts.total("queued")
             page = await self._queue.page(self.name, after, _PAGE)
             if not page:
-                if not left:
-                    self._counts.correct(queued, 0)
+                self._counts.correct(queued, left)
                 return left
-            sent = await self._send_page(page, blocked)
-            left += len(page) - sent
-            if not sent:
-                return left
+            chains, gone = self._sort(page)
+            await self._send_all(chains, gone)
+            left += len(page) - len(gone)
+            if chains and not gone:
+                # It refuses whatever it is sent.
+                return self._counts.waiting
             # Others may still keep events that belong before those that were just sent.
             after = page[-1][0] if left else b""
 
-    async def _send_page(self, page: Sequence[tuple[bytes, bytes]], blocked: set[str]) -> int:
+    def _sort(
+        self, page: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[dict[str, list[tuple[bytes, Kept]]], list[Write]]:
         """
-        Send some events, and remove from the queue what was taken.
-
-        :param blocked: About what an event was refused: later ones have to wait.
-        :return: How many left the queue.
+        Events to send, by what they are about, and those that nobody can read.
         """
         chains: dict[str, list[tuple[bytes, Kept]]] = {}
         gone: list[Write] = []
@@ -211,9 +231,20 @@ class Delivery:
                 self._lose(error)
                 gone.append(Write(place, None))
                 continue
-            if kept.subject not in blocked:
+            if kept.subject not in self._blocked:
                 chains.setdefault(kept.subject, []).append((place, kept))
-        sending = _Sending(self, iter(chains.items()), gone, blocked)
+        return chains, gone
+
+    async def _send_all(
+        self, chains: dict[str, list[tuple[bytes, Kept]]], gone: list[Write]
+    ) -> None:
+        """
+        Send events, and remove from the queue what was taken.
+
+        :param gone: What leaves the queue; gets what was taken.
+        :raises Undelivered: The target takes nothing.
+        """
+        sending = _Sending(self, iter(chains.items()), gone, self._blocked)
         workers = [Deferred.fromCoroutine(sending.work()) for _ in range(AT_ONCE)]
         try:
             await gatherResults(workers, consumeErrors=True)
@@ -228,7 +259,6 @@ class Delivery:
                 self._counts.add("removed", len(gone))
         if sending.trouble is not None:
             raise sending.trouble
-        return len(gone)
 
     async def send(self, place: bytes, kept: Kept) -> None:
         """

@@ -9,9 +9,10 @@ leaves a newcomer to that for a moment.
 """
 
 import mmap
-import os
 
 from attrs import define, field
+
+from kypello.sharedmemory import make_shared_memory
 
 #: Bytes of a number.
 _SIZE = 8
@@ -27,13 +28,7 @@ def shared_counts(workers: int) -> int:
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-connections")
-    try:
-        os.write(descriptor, b"\xff" * (workers * _SIZE))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("connections", workers * _SIZE, b"\xff" * (workers * _SIZE))
 
 
 @define(eq=False)

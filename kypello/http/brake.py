@@ -5,11 +5,12 @@ A brake that one process pulls and all obey: what comes meanwhile waits.
 """
 
 import mmap
-import os
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+
+from kypello.sharedmemory import make_shared_memory
 
 #: How often those who wait look, in seconds.
 LOOK = 0.25
@@ -25,13 +26,7 @@ def shared_brake(_workers: int) -> int:
     :return: A file descriptor for all processes to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-brake")
-    try:
-        os.ftruncate(descriptor, _SIZE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("brake", _SIZE)
 
 
 @define(eq=False)

@@ -230,6 +230,7 @@ class Fates:
 
     _calendar: Calendar
     _key: str = field(init=False, default="")
+    _rules: Sequence[Rule] = field(init=False, default=())
     _fate: KeyFate | None = field(init=False, default=None)
 
     def see(self, rules: Sequence[Rule], version: ListedVersion, now: int) -> Iterator[Removal]:
@@ -239,10 +240,17 @@ class Fates:
         :param rules: Those of the bucket that count.
         :param now: In nanoseconds since the epoch.
         """
+        if version.latest and version.info.key == self._key:
+            # A listing tells a key from the beginning when what it was to follow is gone.
+            self._fate = None
         if self._fate is None or version.info.key != self._key:
             yield from self.end()
-            self._key = version.info.key
-            self._fate = KeyFate(rules_for(rules, self._key), self._calendar, now)
+            self._key, self._rules = version.info.key, rules
+            # Without the newest version, or by other rules than those before, nothing is sure.
+            fitting = rules_for(rules, self._key) if version.latest else ()
+            self._fate = KeyFate(fitting, self._calendar, now)
+        elif rules is not self._rules and rules != self._rules:
+            self._fate = KeyFate((), self._calendar, now)
         removal = self._fate.see(version)
         if removal is not None:
             yield removal

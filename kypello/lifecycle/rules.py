@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import msgspec
 
-from kypello.errors import Damaged
 from kypello.model import ListedVersion, ObjectInfo
+from kypello.setting import Setting
 
 #: The bucket setting that holds a :class:`Lifecycle`.
 SETTING = "lifecycle"
@@ -99,7 +99,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
         return not version.marker and self.filter.matches(version.info)
 
 
-class Lifecycle(msgspec.Struct, frozen=True, omit_defaults=True):
+class Lifecycle(Setting, frozen=True, omit_defaults=True):
     """
     All rules of a bucket.
 
@@ -107,27 +107,11 @@ class Lifecycle(msgspec.Struct, frozen=True, omit_defaults=True):
     :ivar minimum: What ``x-amz-transition-default-minimum-object-size`` said.
     """
 
+    subject = "lifecycle"
+
     rules: tuple[Rule, ...]
     updated: int
     minimum: str
-
-    def to_bytes(self) -> bytes:
-        """
-        The form that is kept under :data:`SETTING`: a JSON object.
-        """
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def from_bytes(cls, stored: bytes) -> "Lifecycle":
-        """
-        Decode a bucket setting.
-
-        :raises Damaged:
-        """
-        try:
-            return msgspec.json.decode(stored, type=cls)
-        except ValueError:
-            raise Damaged("the lifecycle of a bucket") from None
 
     @property
     def enabled(self) -> Sequence[Rule]:

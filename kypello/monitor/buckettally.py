@@ -9,7 +9,6 @@ who counts it first; whoever is asked for the numbers frees the places of bucket
 
 import fcntl
 import mmap
-import os
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from kypello.monitor.tally import (
     WIDTH,
     Layout,
 )
+from kypello.sharedmemory import make_shared_memory
 
 #: How many buckets are counted.
 PLACES = 512
@@ -49,13 +49,7 @@ def shared_bucket_tally(workers: int) -> int:
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-buckets")
-    try:
-        os.ftruncate(descriptor, _bytes(workers))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("buckets", _bytes(workers))
 
 
 def _bytes(workers: int) -> int:

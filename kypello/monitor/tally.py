@@ -15,6 +15,8 @@ from hashlib import sha256
 
 from attrs import define, field, frozen
 
+from kypello.sharedmemory import make_shared_memory
+
 #: Numbers of a row.
 ROW = 8192
 
@@ -130,13 +132,7 @@ def shared_tally(workers: int) -> int:
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-tally")
-    try:
-        os.ftruncate(descriptor, workers * ROW * _SIZE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("tally", workers * ROW * _SIZE)
 
 
 @define(eq=False)

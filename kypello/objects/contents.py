@@ -47,17 +47,17 @@ class _Digests:
         for digest in self._running.values():
             digest.update(block)
 
-    def finish(self) -> bool:
+    def finish(self) -> None:
         """
         See that they are what they must be.
 
-        :return: Whether the ETag is the MD5, or is none of it.
-        :raises NotAuthentic: A checksum is another one.
+        :raises NotAuthentic: One is not.
         """
+        if self._md5 and self._running["md5"].digest().hex() != self._md5:
+            raise NotAuthentic("etag")
         for name, told in self._checksums.items():
             if encode(self._running[name].digest()) != told:
                 raise NotAuthentic(f"checksum {name}")
-        return not self._md5 or self._running["md5"].digest().hex() == self._md5
 
 
 @define(eq=False)
@@ -128,16 +128,13 @@ class Contents:
     """
     Compares the plaintext of an object, fed in order, with what its metadata tell.
 
-    An ETag is compared where it should be the MD5 of something: with SSE-S3.  Otherwise it is
-    random, and stays so when the encryption becomes SSE-S3 later.
+    An ETag is compared where it is the MD5 of something: with SSE-S3.  Otherwise it is random.
 
     :param info: Opened: as its client knows it.
-    :ivar other_etag: Whether an ETag is another one than the MD5; known at the end.
     """
 
     def __init__(self, info: ObjectInfo) -> None:
         self._info = info
-        self.other_etag = False
         metadata = info.metadata
         sealing = metadata.sealing
         self._md5 = sealing is not None and sealing.algorithm == "AES256" and not sealing.opaque
@@ -163,7 +160,7 @@ class Contents:
         :raises NotAuthentic: It did not, or is not what was written.
         """
         self._pieces.finish()
-        self.other_etag |= not self._whole.finish()
+        self._whole.finish()
         parts = [part.metadata for part in self._info.parts]
         if parts and etag_of_parts([part.etag for part in parts]) != self._info.metadata.etag:
             raise NotAuthentic("etag")
@@ -180,7 +177,7 @@ class Contents:
 
     def _end(self) -> None:
         if self._piece is not None:
-            self.other_etag |= not self._piece.finish()
+            self._piece.finish()
 
 
 class Streams:

@@ -4,8 +4,8 @@
 Whether every encrypted object can be opened as it lies on the disk, with the keys at hand.
 
 Each version is opened on its own, whatever it is remembered as: its data key by the KMS, its
-sealed key, its metadata, and then all of its packages, whose plaintext must have the checksums that
-were sealed with it.  Of what a client has the key of, the packages are looked at.
+sealed key, its metadata, and then all of its packages, whose plaintext must have the checksums
+and the ETag that were sealed with it.  Of what a client has the key of, the packages are looked at.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -92,8 +92,6 @@ class Verified:
         changed them only the key tells.
     :ivar plain: Those that are not encrypted.
     :ivar vanished: Those that were removed meanwhile.
-    :ivar etags: Those with SSE-S3 whose ETag is not the MD5 of their content: they had another
-        encryption before.
     :ivar bytes: Of content, as it lies on the disk or as it was decrypted.
     """
 
@@ -103,7 +101,6 @@ class Verified:
     structure: int = 0
     plain: int = 0
     vanished: int = 0
-    etags: int = 0
     bytes: int = 0
     damaged: int = 0
     missing_keys: int = 0
@@ -283,7 +280,6 @@ class Verifier:
         finally:
             opened.close()
         contents.finish()
-        self.figures.etags += contents.other_etag
 
     async def _look_at_packages(self, stored: ObjectInfo) -> None:
         opened = await self._below.open(stored.bucket, stored.key, None, stored.version_id)

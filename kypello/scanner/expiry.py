@@ -46,12 +46,13 @@ class _Check:
 
         :raises _Changed:
         """
-        version = self._removal.version
+        removal, version = self._removal, self._removal.version
         is_current = found is not None and _same(found, version.info)
-        if is_current != (version.latest and not version.marker):
+        goes = removal.last or removal.action is Action.EXPIRE
+        if is_current != (goes and not version.marker):
             raise _Changed()
         # A delete marker that hides what is below hides it no more if there is something above.
-        if self._removal.last and version.marker and found is not None:
+        if removal.last and version.marker and found is not None:
             raise _Changed()
 
     def removed(self, found: ObjectInfo | None) -> None:

@@ -277,7 +277,8 @@ class UsageVisit:
 
     :ivar _keep: Called with what was counted.
     :ivar _key: The last key that was met.
-    :ivar _depth: How many versions of it there were.
+    :ivar _depth: How many versions of it there were, delete markers included.
+    :ivar _current: The size of the current one; ``None`` when there is none.
     :ivar _plain: Whether the newest of them has no id of its own.
     """
 
@@ -294,6 +295,9 @@ class UsageVisit:
     _stacks: list[int] = field(init=False, factory=lambda: [0] * len(STACKS))
     _key: str = field(init=False, default="")
     _depth: int = field(init=False, default=0)
+    _key_markers: int = field(init=False, default=0)
+    _key_size: int = field(init=False, default=0)
+    _current: int | None = field(init=False, default=None)
     _plain: bool = field(init=False, default=False)
 
     @_began.default
@@ -308,18 +312,19 @@ class UsageVisit:
             info = version.info
             if info.key != self._key:
                 self._close()
+            if version.latest or info.key != self._key:
+                # A listing tells a key from the beginning when what it was to follow is gone.
                 self._key, self._depth = info.key, 0
+                self._key_markers = self._key_size = 0
+                self._current = None
                 self._plain = info.version_id == NULL_VERSION
             self._depth += 1
             if version.marker:
-                self._markers += 1
+                self._key_markers += 1
                 continue
-            self._versions += 1
-            self._size += info.size
+            self._key_size += info.size
             if version.latest:
-                self._objects += 1
-                self._current_size += info.size
-                self._sizes[bisect_right(_SIZE_BOUNDS, info.size)] += 1
+                self._current = info.size
 
     async def end(self) -> None:
         """
@@ -345,6 +350,13 @@ class UsageVisit:
         No more versions of the last key follow.
         """
         if self._depth:
+            self._versions += self._depth - self._key_markers
+            self._markers += self._key_markers
+            self._size += self._key_size
+            if self._current is not None:
+                self._objects += 1
+                self._current_size += self._current
+                self._sizes[bisect_right(_SIZE_BOUNDS, self._current)] += 1
             single = self._plain and self._depth == 1
             place = 0 if single else 1 + bisect_right(_STACK_BOUNDS, self._depth)
             self._stacks[place] += 1

@@ -11,7 +11,6 @@ the index, and who commits need not know who remembers.
 """
 
 import mmap
-import os
 import sys
 from collections.abc import Iterable
 from zlib import crc32
@@ -19,6 +18,7 @@ from zlib import crc32
 from attrs import define, field
 
 from kypello.model import Write
+from kypello.sharedmemory import make_shared_memory
 
 #: How many groups there are.  With more of them, fewer keys share the fate of one that changes.
 GROUPS = 65536
@@ -38,13 +38,7 @@ def shared_table(workers: int, groups: int = GROUPS) -> int:
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-changes")
-    try:
-        os.ftruncate(descriptor, groups * workers * _SIZE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("changes", groups * workers * _SIZE)
 
 
 @define(eq=False)

@@ -13,12 +13,13 @@ all that was written is added to the count, and nothing that was removed is take
 
 import fcntl
 import mmap
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
 from attrs import define, field, frozen
+
+from kypello.sharedmemory import make_shared_memory
 
 #: How many buckets with quotas can be known at once; those that others take the place of are
 #: counted anew.
@@ -44,13 +45,7 @@ def shared_ledger(workers: int) -> int:
     :return: A file descriptor for them to inherit.
     :raises OSError: The system has no memory for it.
     """
-    descriptor = os.memfd_create("kypello-quotas")
-    try:
-        os.ftruncate(descriptor, ROWS * (_HELD + workers) * _SIZE)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return make_shared_memory("quotas", ROWS * (_HELD + workers) * _SIZE)
 
 
 @frozen

@@ -217,13 +217,28 @@ class DeliveryTests(SyncCase):
         self.pass_time()
         self.assertEqual(len(self.target.taken), 501)
         self.assertEqual((self.waiting(), self.target.tried.count("bad")), (2, 1))
-        self.tell("next")
-        self.pass_time(_LONG)
-        self.assertEqual(self.target.taken[-1], "next")
+        self.tell("next", "bad", "other")
+        self.pass_time()
+        self.assertEqual(sorted(self.target.taken[-2:]), ["next", "other"])
+        self.assertEqual((self.waiting(), self.target.tried.count("bad")), (3, 1))
         self.target.judge = lambda _key: None
         self.pass_time(_LONG)
+        self.assertEqual(self.target.taken[-3:], ["bad", "bad", "bad"])
+        self.assertEqual(self.waiting(), 0)
+
+    def test_all_refused(self) -> None:
+        """
+        A target that refuses everything is not sent everything each time.
+        """
+        self.target.judge = lambda _key: Undelivered("it answers 400", of_the_event=True)
+        self.tell(*map(str, range(1000)))
+        self.pass_time()
+        self.assertEqual(len(self.target.tried), 200)
+        self.pass_time()
+        self.assertEqual(len(self.target.tried), 200)
+        self.target.judge = lambda _key: None
         self.pass_time(_LONG)
-        self.assertEqual(self.target.taken[-2:], ["bad", "bad"])
+        self.assertEqual((len(self.target.taken), self.waiting()), (1000, 0))
 
     def test_late(self) -> None:
         """

@@ -52,6 +52,7 @@ class KESPairCase(AsyncCase):
             "keystore": keystore,
         }
         file = self.folder / f"{port}.yml"
+        file.touch(0o600)
         file.write_text(yaml.safe_dump(config))
         log = self.folder / f"{port}.log"
         with log.open("wb") as output:

@@ -232,11 +232,9 @@ table by `python -m tests.integration.sse`.
 
 opens every version of every encrypted object as it lies on the disk: the data key with the master
 key, the sealed object key, the metadata, and every package to the last; the content must have the
-checksums that were sealed with it. With SSE-S3 the ETag is compared, too: where it is not the MD5
-of the content, the object had another encryption when it was stored; that is counted.
-
-A server may run meanwhile. The keys are those of the server: set `MINIO_KMS_KES_…` or
-`MINIO_KMS_SECRET_KEY` as for `kypello server`; without them the keys in `DIR/kes` are used.
+checksums and, with SSE-S3, the ETag that were sealed with it. A server may run meanwhile. The keys
+are those of the server: set `MINIO_KMS_KES_…` or `MINIO_KMS_SECRET_KEY` as for `kypello server`;
+without them the keys in `DIR/kes` are used.
 
 | finding | meaning |
 |---|---|

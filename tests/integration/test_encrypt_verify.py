@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from kypello.store.records import ObjectRecord, object_key, pack, unpack
 from tests.cases import SyncCase
 from tests.integration.server import STATIC_KEY, ServerProcess, base_environment
+from tests.integration.test_account_cli import run
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_faults import KeyServerCase
 from tests.integration.test_store_check import record_of, tree
@@ -184,6 +185,19 @@ class SoundTests(VerifyCase):
             self.assertEqual(s3.get_object(Bucket="other", Key="new")["Body"].read(), b"new")
         finally:
             self.assertEqual(self.server.stop(), 0)
+
+    def test_changed_encryption(self) -> None:
+        """
+        An ETag that was random stays so when the encryption becomes SSE-S3, and is no damage.
+        """
+        self.server.start()
+        words = ("encrypt", "rotate", "--type", "sse-s3", "--again", "bucket/kms")
+        code, _, err = run(self.work, self.server.endpoint, *words)
+        self.assertEqual(code, 0, err)
+        self.assertEqual(self.server.stop(), 0)
+        code, (told,), err = self.run_verify()
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(told["summary"]["opened"], 5)
 
     def test_impossible(self) -> None:
         """

@@ -161,7 +161,7 @@ class DeliveryTests(EventsCase):
         for number in range(10):
             self.put(self.first, f"k{number}")
         wait_until(lambda: "answers 500" in self.server.log)
-        self.assertGreater(self.sample("minio_notify_target_failed_events"), 0)
+        self.assertGreater(self.sample("minio_notify_target_failed_events_total"), 0)
         self.assertEqual(self.sample("minio_notify_target_queue_length"), 10)
         self.receiver.messages.clear()
         self.receiver.status = 200

@@ -189,4 +189,4 @@ class BalancedTests(KeyServerCase):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
-        self.assertGreater(min(counts), 5)
+        self.assertGreater(min(counts), 0)

@@ -200,7 +200,7 @@ class ReloadTests(ReloadCase):
         for thread in threads:
             thread.join()
         self.assertEqual(failures, [])
-        self.assertGreater(min(counts), 5)
+        self.assertGreater(min(counts), 0)
 
     def test_start_and_stop(self) -> None:
         """

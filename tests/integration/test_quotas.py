@@ -4,7 +4,6 @@
 Quotas of buckets that two workers fill at once.
 """
 
-import json
 import os
 import signal
 from collections.abc import Mapping
@@ -13,13 +12,10 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from kypello.crypto.dare import encrypted_size
-from tests.integration.server import ACCESS_KEY, SECRET_KEY, ServerProcess
+from tests.integration.quotas import set_quota
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_faults import refusal
 from tests.integration.test_metrics import read, samples
@@ -28,18 +24,6 @@ from tests.integration.test_workers import WorkersCase
 _SIZE = 100_000
 _FITTING = 7
 _QUOTA = _FITTING * encrypted_size(_SIZE) + 10
-
-
-def set_quota(server: ServerProcess, bucket: str, size: int) -> None:
-    """
-    Set a quota, as its administrator does.
-    """
-    url = f"{server.endpoint}/minio/admin/v3/set-bucket-quota?bucket={bucket}"
-    request = AWSRequest("PUT", url, data=json.dumps({"quota": size, "quotatype": "hard"}).encode())
-    S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1").add_auth(request)
-    prepared = request.prepare()
-    with urlopen(Request(url, prepared.body, dict(prepared.headers), method="PUT"), timeout=20):
-        pass
 
 
 class QuotaTests(WorkersCase):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kypello.crypto.dare import encrypted_size
+from tests.integration.quotas import set_quota
 from tests.integration.server import ACCESS_KEY, SECRET_KEY
 from tests.integration.test_everyday import MCCase
-from tests.integration.test_quotas import set_quota
 from tests.integration.test_workers import WorkersCase
 
 _COUNT = 200

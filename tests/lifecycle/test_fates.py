@@ -180,6 +180,39 @@ class KnownTests(SyncCase):
         gone = decide([rule(noncurrent_days=1)], stack, _THEN + 9 * _DAY)
         self.assertEqual(gone, [("a", Action.REMOVE)])
 
+    def test_told_again(self) -> None:
+        """
+        A key that is told again from the beginning is decided about anew.
+        """
+        stack = [version("c", _THEN, latest=True), version("b", _THEN), version("a", _THEN)]
+        rules, now = [rule(noncurrent_days=1)], _THEN + 9 * _DAY
+        names = [each.version.info.version_id for each in told(rules, [*stack, *stack[:2]], now)]
+        self.assertEqual(names, ["b", "a", "b"])
+        marked = [version("c", _THEN, latest=True, marker=True), *stack[1:]]
+        gone = told([rule(marker_days=1)], [*marked[:2], *marked], now)
+        self.assertEqual([each.version.info.version_id for each in gone], ["b", "b", "a", "c"])
+
+    def test_without_the_newest(self) -> None:
+        """
+        Nothing goes of a key whose newest version was not told.
+        """
+        below = [version("b", _THEN), version("a", _THEN)]
+        rules = [rule(days=1, noncurrent_days=1)]
+        self.assertEqual(told(rules, below, _THEN + 9 * _DAY), [])
+
+    def test_other_rules(self) -> None:
+        """
+        When the rules change while a key is told, nothing more of it goes.
+        """
+        stack = [version("c", _THEN, latest=True), version("b", _THEN), version("a", _THEN)]
+        now, fates = _THEN + 9 * _DAY, Fates(Calendar())
+        gone = [
+            removal.version.info.version_id
+            for each, rules in zip(stack, ([rule(noncurrent_days=1)],) * 2 + ([],), strict=True)
+            for removal in fates.see(rules, each, now)
+        ]
+        self.assertEqual([*gone, *fates.end()], ["b"])
+
     def test_filters(self) -> None:
         """
         Prefix, tags and sizes narrow a rule; sizes themselves do not match.

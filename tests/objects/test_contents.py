@@ -111,6 +111,7 @@ class ContentsTests(SyncCase):
                 with self.assertRaises(NotAuthentic):
                     compare(info, content)
         for wrong in (
+            whole(_S3, hashed(b""), {}),
             whole(_KMS, "0" * 32, summed(b"")),
             self.told(parted(_S3), etag=f"{'0' * 32}-3"),
             self.told(parted(_KMS), etag=f"{'0' * 32}-3"),
@@ -119,24 +120,6 @@ class ContentsTests(SyncCase):
         ):
             with self.assertRaises(NotAuthentic):
                 compare(wrong)
-
-    def test_etag(self) -> None:
-        """
-        An ETag that is not the MD5 of its content, or part, is told where it should be.
-        """
-        random = parted(_KMS)
-        for info, other in (
-            (whole(_S3, hashed(_CONTENT), {}), False),
-            (whole(_S3, hashed(b""), {}), True),
-            (whole(_KMS, hashed(b""), {}), False),
-            (parted(_S3), False),
-            (random, False),
-            (self.told(random, sealing=_S3), True),
-        ):
-            contents = Contents(info)
-            contents.feed(_CONTENT)
-            contents.finish()
-            self.assertIs(contents.other_etag, other)
 
     def told(self, info: ObjectInfo, **changes: object) -> ObjectInfo:
         """

@@ -36,7 +36,7 @@ from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.scanner.expiry import ExpiryVisitor
 from kypello.scanner.over import Over
-from kypello.scanner.scan import Scan
+from kypello.scanner.scan import PAGE, Scan
 from kypello.scannerconfig import DAY, Pace
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
@@ -245,6 +245,25 @@ class ExpiryTests(StoreCase):
         self.assertEqual(self.stack(), [f"({marker})", info.version_id])
         self.scan(4)
         self.assertEqual(self.stack(), [])
+
+    def test_told_again(self) -> None:
+        """
+        When the last version of a page has no id of its own and is removed, the next page tells
+        its key again, from the beginning; what is current stays.
+        """
+        for marked in (False, True):
+            self.setUp()
+            self.put("k")
+            self.versioning("Enabled")
+            for _ in range(PAGE - 1 - marked):
+                newest = self.put("k").version_id
+            if marked:
+                newest = self.delete("k")
+            self.put("l")
+            self.rules(Rule("n", True, noncurrent_days=1))
+            self.scan(3)
+            found = [each.info.version_id for each in self.listed() if each.info.key == "k"]
+            self.assertEqual(found, [newest])
 
     def test_disabled(self) -> None:
         """

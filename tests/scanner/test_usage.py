@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.errors import Damaged
-from kypello.model import BucketInfo, ObjectMetadata, Write
+from kypello.model import BucketInfo, ObjectMetadata, VersionQuery, Write
 from kypello.scanner.scan import PAGE, Scan
 from kypello.scanner.usage import SPACE, BucketUsage, Usage, UsageVisitor
 from kypello.scannerconfig import Pace
@@ -91,6 +91,21 @@ class UsageTests(SyncCase):
         self.assertEqual(stacks["BETWEEN_100_AND_1000"], 1)
         self.assertEqual(sum(found.stacks), 3)
         self.assertEqual(found.began, found.ended)
+
+    def test_told_again(self) -> None:
+        """
+        A key that is told again from the beginning is counted once.
+        """
+        bucket = self.bucket("b", **_VERSIONS)
+        for size in (1, 2, 3):
+            self.put("b", "k", size)
+        versions = self.done(self.store.list_versions("b", VersionQuery())).versions
+        visit = self.done(UsageVisitor(self.usage, self.clock).enter(bucket))
+        self.done(visit.page(versions[:2]))
+        self.done(visit.page(versions))
+        self.done(visit.end())
+        found = self.done(self.usage.of(bucket))
+        self.assertEqual((found.objects, found.versions, found.size), (1, 3, 6))
 
     def test_as_of_the_round(self) -> None:
         """

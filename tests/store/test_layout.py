@@ -7,7 +7,7 @@ Tests for ``kypello.store.layout`` in memory.
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 
@@ -67,6 +67,25 @@ class MemoryLayoutTests(
         with self.assertRaises(KMSNotConfigured):
             await store.put("b", "k", body, lambda _: metadata_of(b""), EncryptionRequest("AES256"))
         self.assertEqual((body.reads, body.closed), (0, True))
+
+    async def test_wrapping(self) -> None:
+        """
+        What an encryption keeps of a version can be replaced as a whole: in the index and in blobs,
+        current or not; all else stays, and the content.
+        """
+        store = await self.with_bucket()
+        sealing = {"sealed": b"new", "internal": {"key": "new"}, "storage_class": "STANDARD_IA"}
+        for size in (20, 100_000):
+            await self.put(store, "k", pattern(size))
+            before = await store.head("b", "k")
+            wanted = evolve(before.metadata, **sealing)
+            made = await store.change_version("b", "k", "null", lambda _, new=wanted: new)
+            self.assertEqual(made, evolve(before, metadata=wanted))
+            self.assertEqual(await store.head("b", "k"), made)
+            (listed,) = (await store.list("b", ListQuery())).objects
+            self.assertEqual(listed, made)
+            opened = await store.open("b", "k")
+            self.assertEqual(await self.drain(opened), pattern(size))
 
     async def test_damaged(self) -> None:
         """

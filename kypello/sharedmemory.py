@@ -1,0 +1,27 @@
+# Copyright the Kypello authors.
+# SPDX-License-Identifier: Apache-2.0
+"""
+Memory that the processes of a server share.
+"""
+
+import os
+
+
+def make_shared_memory(name: str, size: int, content: bytes = b"") -> int:
+    """
+    Make some, full of zeros.
+
+    :param name: For people who look at the system.
+    :param size: In bytes.
+    :param content: What it begins with instead.
+    :return: A file descriptor for the processes to inherit, and to map.
+    :raises OSError: The system has no memory for it.
+    """
+    descriptor = os.memfd_create(f"kypello-{name}")
+    try:
+        os.ftruncate(descriptor, size)
+        os.pwrite(descriptor, content, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
