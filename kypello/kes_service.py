@@ -27,6 +27,7 @@ from kypello.kes.resource import KESResource
 from kypello.kes.secrets import readable_by_all
 from kypello.kes.streams import Streams
 from kypello.kes_serving import Serving, Standing, repeat
+from kypello.kes_trail import Trail
 from kypello.keystore.fsconfig import FSSettings
 from kypello.keystore.table import read_keystore
 from kypello.store.lanes import Lanes
@@ -36,6 +37,10 @@ RELOAD = 60.0
 
 #: How long requests that are under way may take when the server stops, in seconds.
 GRACE = 15.0
+
+#: How often it is written down, and told, where the audit log stands; in seconds.
+HEAD = 10.0
+TOLD_HEAD = 3600.0
 
 #: Threads for the key store and for files.
 _THREADS = 4
@@ -67,6 +72,8 @@ def _secret_files(config: KeyServerConfig) -> list[Path]:
     found = [config.tls.key]
     if config.secrets and config.file is not None:
         found.append(config.file)
+    if config.safety.trail is not None and config.safety.trail.key_file is not None:
+        found.append(config.safety.trail.key_file)
     keystore = config.keystore
     if isinstance(keystore, FSSettings) and keystore.passphrase and keystore.passphrase.file:
         found.append(keystore.passphrase.file)
@@ -133,7 +140,8 @@ class KeyServer(Service):
         counts = Counts()
         self._streams = Streams(counts)
         born = reactor.seconds()
-        self._standing = Standing(reactor, self._lanes, born, counts, self._streams)
+        self._trail = Trail(self._lanes.lane(), os.urandom)
+        self._standing = Standing(reactor, self._lanes, born, counts, self._streams, self._trail)
         self._serving = Serving.make(self._standing, config)
         self._resource = KESResource(self._serving.front)
         # Every request is in the audit log, so that an access log would say it twice.
@@ -142,7 +150,7 @@ class KeyServer(Service):
         self._started: Deferred[None] | None = None
         self._reloading: Deferred[None] | None = None
         self._again = False
-        self._loop: LoopingCall | None = None
+        self._loops: list[LoopingCall] = []
         self._retired: dict[Serving, Any] = {}
 
     def startService(self) -> None:
@@ -179,14 +187,16 @@ class KeyServer(Service):
         config = self._config
         _warn(config)
         loaded = await self._lanes.lane().run(load, config.tls)
+        await self._trail.use(config.safety.trail)
         await self._serving.prepare(loaded)
         await self._listener.listen(loaded)
         self._serving.start()
-        self._loop = repeat(
-            self._reactor,
-            self._reload_time,
-            lambda: Deferred.fromCoroutine(self._listener.reload()),
-        )
+        for pause, call in (
+            (self._reload_time, lambda: Deferred.fromCoroutine(self._listener.reload())),
+            (HEAD, lambda: Deferred.fromCoroutine(self._trail.keep_head())),
+            (TOLD_HEAD, self._trail.tell_head),
+        ):
+            self._loops.append(repeat(self._reactor, pause, call))
         self._announce()
         self._ready()
 
@@ -194,9 +204,9 @@ class KeyServer(Service):
         for working in (self._started, self._reloading):
             if working is not None:
                 working.cancel()
-        if self._loop is not None:
-            self._loop.stop()
-            self._loop = None
+        for loop in self._loops:
+            loop.stop()
+        self._loops.clear()
         self._streams.end()
         await self._listener.stop(GRACE)
         for serving, closing in self._retired.items():
@@ -204,6 +214,8 @@ class KeyServer(Service):
             await serving.stop()
         self._retired.clear()
         await self._serving.stop()
+        # Behind the last request.
+        await self._trail.close()
         await self._lanes.stop()
 
     async def _reload(self) -> None:
@@ -226,8 +238,10 @@ class KeyServer(Service):
         if file is None:
             await self._listener.reload()
             return
-        if self._loop is None:
+        if not self._loops:
             raise ConfigurationError((f"{file}: the server is still starting",))
+        # It may have been moved away, whatever is wrong with the configuration.
+        await self._trail.use(self._config.safety.trail)
         lane = self._lanes.lane()
         config = await lane.run(read_config, str(file), os.environ)
         if (config.host, config.port) != (self._config.host, self._config.port):
@@ -236,6 +250,7 @@ class KeyServer(Service):
         serving = Serving.make(self._standing, config)
         try:
             await serving.prepare(loaded)
+            await self._trail.use(config.safety.trail)
         except BaseException:
             await serving.stop()
             raise

@@ -37,6 +37,7 @@ from kypello.kes.operations import About, Operations
 from kypello.kes.resource import Front
 from kypello.kes.routes import configured_routes, tell_routes
 from kypello.kes.streams import Streams
+from kypello.kes_trail import Trail
 from kypello.keystore.table import Parts, make_keystore
 from kypello.monitor.text import CONTENT_TYPE, Family, render
 
@@ -59,6 +60,7 @@ class Standing:
     born: float
     counts: Counts
     streams: Streams
+    trail: Trail
 
 
 @define(eq=False)
@@ -108,7 +110,10 @@ class Serving:
             routes,
             RateLimiter(config.safety.limits, known, reactor),
             callers.identify,
-            Audit(_logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info)),
+            Audit(
+                _logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info),
+                standing.trail.write,
+            ),
             _logger("kypello.kes", level := _level(config.error_level), streams.error, level),
             standing.counts,
             reactor,

@@ -43,7 +43,7 @@ async def usage(work: Work) -> int:
     if rows:
         screen.table(rows, "")
     for key in keys:
-        screen.note(_sentence(key))
+        screen.note(sentence(key))
     return 0
 
 
@@ -115,7 +115,7 @@ def _rows(key: Any) -> list[dict[str, object]]:
     ]
 
 
-def _sentence(key: Any) -> str:
+def sentence(key: Any) -> str:
     """
     What to think of a key.
     """

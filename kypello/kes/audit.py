@@ -7,6 +7,7 @@ Neither bodies nor anything else that may be secret is ever recorded.
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,9 +44,11 @@ class Audit:
     more; its parts are fields of the log event as well.
 
     :ivar _log: For the records; they are on the level ``info``.
+    :ivar _trail: Called with each record.
     """
 
     _log: Logger
+    _trail: Callable[[str], object] = lambda _record: None
 
     def record(self, event: Event, status: int, began: float, latency: float) -> None:
         """
@@ -67,9 +70,11 @@ class Audit:
             },
             "response": {"code": status, "time": round(latency * 1e9)},
         }
+        text = json.dumps(record, separators=(",", ":"))
+        self._trail(text)
         self._log.info(
             "{audit}",
-            audit=json.dumps(record, separators=(",", ":")),
+            audit=text,
             identity=event.identity,
             method=event.method,
             path=event.path,

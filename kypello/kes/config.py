@@ -53,6 +53,18 @@ class KeyStoreSettings(Protocol):
 
 
 @frozen
+class TrailSettings:
+    """
+    A file for the audit log, as a chain of records.
+
+    :ivar key_file: What the chain is keyed with; ``None`` for nothing.
+    """
+
+    file: Path
+    key_file: Path | None = None
+
+
+@frozen
 class Safety:
     """
     What this key server can do beyond the original: the section ``kypello``.
@@ -66,6 +78,7 @@ class Safety:
     cached_keys: int = 10_000
     confirmed_deletion: bool = False
     readable_secrets: bool = False
+    trail: TrailSettings | None = None
 
 
 @frozen
@@ -302,7 +315,7 @@ def _keys_and_stores(root: Section) -> tuple[Value, Value]:
 
 
 def _safety(value: Value) -> Safety:
-    section = value.exactly("limits", "cache", "deletion", "readable_secrets")
+    section = value.exactly("limits", "cache", "deletion", "readable_secrets", "audit")
     limits = section["limits"].exactly("requests", "requests_per_identity")
     cached = section["cache"].exactly("keys")["keys"]
     return Safety(
@@ -310,7 +323,18 @@ def _safety(value: Value) -> Safety:
         _number(cached) or Safety().cached_keys,
         _choice(section["deletion"], "plain", "confirmed"),
         _choice(section["readable_secrets"], "refused", "allowed"),
+        _trail(section["audit"]),
     )
+
+
+def _trail(value: Value) -> TrailSettings | None:
+    if not value.given:
+        return None
+    section = value.exactly("file", "key_file")
+    key = section["key_file"]
+    # An empty one is a variable or a line that was forgotten: the chain would have no key.
+    key_file = Path(key.required("the path of a file")) if key.given else None
+    return TrailSettings(Path(section["file"].required("the path of a file")), key_file)
 
 
 def _number(value: Value) -> int:

@@ -86,13 +86,15 @@ KINDS: Mapping[str, Kind] = {
     "gemalto.keysecure": Kind(GemaltoSettings, read_gemalto, _make_gemalto),
 }
 
-#: Those of KES that there are not.
-_OTHERS = (
-    "azure.keyvault",
-    "fortanix.sdkms",
-    "entrust.keycontrol",
-    "kes",
-)
+_NOT_BUILT = "is not built; there are {}"
+
+#: Those of KES that there are not, and why.
+_OTHERS = {
+    "azure.keyvault": _NOT_BUILT,
+    "fortanix.sdkms": _NOT_BUILT,
+    "entrust.keycontrol": _NOT_BUILT,
+    "kes": "is a key server: keys never leave it. Name the key store behind it, one of {}",
+}
 
 
 def read_keystore(value: Value) -> Any:
@@ -111,7 +113,7 @@ def read_keystore(value: Value) -> Any:
         ((name, section),) = found.items()
         if name in KINDS:
             return KINDS[name].read(section)
-        value.mistake(f"the key store {name} is not built; there are {', '.join(KINDS)}")
+        value.mistake(f"the key store {name} {_OTHERS[name].format(', '.join(KINDS))}")
     return None
 
 

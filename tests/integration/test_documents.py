@@ -205,6 +205,71 @@ class KeyServerTests(DocumentCase):
         self.assertIn('"fingerprint":"', self.run_story("Start one"))
 
 
+class KeyServerCommandsTests(DocumentCase):
+    """
+    ``docs/kes-commands.md``.
+    """
+
+    document = "kes-commands.md"
+
+    def test_every_story_is_run(self) -> None:
+        """
+        No section with commands is left out of the tests below.
+        """
+        self.assertEqual(
+            set(self.stories()),
+            {"A server in a minute", "Move keys", "The audit log as evidence"},
+        )
+
+    def test_every_command_is_told(self) -> None:
+        """
+        The table has all commands that there are.
+        """
+        text = (_DOCS / self.document).read_text(encoding="utf-8")
+        table = text.partition("| command | what |")[2].partition("\n\n")[0]
+        told = set(re.findall(r"^\| `(\w+)", table, re.MULTILINE)) | {"status", "metric"}
+        self.assertEqual(told, set(_commands()))
+
+    def test_server(self) -> None:
+        """
+        A server is made, and both clients use it.
+        """
+        printed = self.run_story("A server in a minute")
+        self.assertIn('["first","my-key"]', printed)
+        self.assertTrue(printed.endswith("Key\nfirst\nmy-key\n"), printed)
+
+    def test_migration(self) -> None:
+        """
+        Keys are moved under a passphrase.
+        """
+        printed = self.run_story("Move keys")
+        self.assertIn("1 keys would be migrated; nothing was changed.\n", printed)
+        self.assertIn("Migrated 1 keys successfully!\n", printed)
+        self.assertIn('"present": 1', printed)
+
+    def test_audit(self) -> None:
+        """
+        The chain is unbroken across files, until somebody changes a line.
+        """
+        printed = self.run_story("The audit log as evidence")
+        self.assertIn("The chain is unbroken up to record ", printed)
+        self.assertRegex(printed, r"BROKEN made/audit.log.1:\d+: was changed")
+
+
+def _commands() -> list[str]:
+    """
+    The names of all commands of the key server.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "kypello.cli", "kes", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return re.findall(r"^    (\w+)  ", done.stdout, re.MULTILINE)
+
+
 class KeystoresTests(DocumentCase):
     """
     ``docs/keystores.md``.

@@ -11,7 +11,7 @@ from kypello.document import parse_duration
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
 from kypello.kes.cache import Expiry
-from kypello.kes.config import KeyServerConfig, Safety, parse_config
+from kypello.kes.config import KeyServerConfig, Safety, TrailSettings, parse_config
 from kypello.kes.limits import Limits
 from kypello.kes.policy import Policy
 from kypello.kes.proxy import Proxies
@@ -184,6 +184,24 @@ class ParseTests(SyncCase):
         )
         self.assertEqual(parsed(text).safety, Safety(Limits(900, 100), 50, True, True))
         self.assertEqual(parsed(_MINIMAL).safety, Safety(Limits(0, 0), 10_000, False, False))
+
+    def test_audit(self) -> None:
+        """
+        The audit log can have a file, with a key; a key that is named must be there.
+        """
+        text = f"{_MINIMAL}kypello: {{audit: {{file: /a/log, key_file: /a/key}}}}\n"
+        self.assertEqual(parsed(text).safety.trail, TrailSettings(Path("/a/log"), Path("/a/key")))
+        plain = text.replace(", key_file: /a/key", "")
+        self.assertEqual(parsed(plain).safety.trail, TrailSettings(Path("/a/log")))
+        for audit, mistakes in (
+            ("{}", 1),
+            ('{file: ""}', 1),
+            ('{file: /a, key_file: ""}', 1),
+            ("{a: b}", 2),
+        ):
+            with self.assertRaises(ConfigurationError) as caught:
+                parsed(f"{_MINIMAL}kypello: {{audit: {audit}}}\n")
+            self.assertEqual(len(caught.exception.mistakes), mistakes, caught.exception.mistakes)
 
     def test_policy_for_nobody(self) -> None:
         """
