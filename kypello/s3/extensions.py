@@ -50,8 +50,8 @@ async def force_delete_object(call: Call) -> Response:
     :raises Refused: ``MethodNotAllowed`` where versions can be locked.
     """
     _check_lock(call)
-    await _remove_all(call, call.key, each=True, only=True)
-    await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/", each=True)
+    await _remove_all(call, call.key, only=True)
+    await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/")
     return Response(204)
 
 
@@ -65,7 +65,7 @@ async def force_delete_bucket(call: Call) -> Response:
     _check_lock(call)
     store = call.front.store
     for _ in range(_ROUNDS):
-        await _remove_all(call, "", each=False)
+        await _remove_all(call, "")
         try:
             await store.delete_bucket(call.bucket)
         except BucketNotEmpty:
@@ -111,11 +111,10 @@ def _metadata(info: ObjectInfo) -> str:
     return f"<UserMetadata>{content}</UserMetadata>"
 
 
-async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False) -> None:
+async def _remove_all(call: Call, prefix: str, *, only: bool = False) -> None:
     """
     Remove page by page all versions of what begins with a prefix.
 
-    :param each: Ask for each object whether it may be removed.
     :param only: Remove nothing but the key that is the prefix.
     :raises Refused: ``AccessDenied``.
     """
@@ -126,8 +125,9 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         Remove one version.
         """
         info = version.info
-        if each:
-            await call.require("s3:DeleteObject", bucket, info.key)
+        # Nothing is left of it, so whoever may not remove versions may not do this, either.
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            await call.require(action, bucket, info.key)
         # The bucket may have got a lock meanwhile.
         guard = await removal_guard(call, info.key, info.version_id)
         deletion = await store.delete(bucket, info.key, None, info.version_id, guard)

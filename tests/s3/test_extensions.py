@@ -144,6 +144,17 @@ class ForcedTests(ExtensionCase):
         self.forbid("s3:ForceDeleteBucket", ["bucket"])
         self.refused("DELETE", "/bucket", 403, "AccessDenied", headers=_FORCE)
 
+    def test_versions_denied(self) -> None:
+        """
+        Whoever may not remove versions removes none by force, neither alone nor with the bucket.
+        """
+        self.put("a")
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            self.forbid(action, ["bucket/a"])
+            self.refused("DELETE", "/bucket/a", 403, "AccessDenied", headers=_FORCE)
+            self.refused("DELETE", "/bucket", 403, "AccessDenied", headers=_FORCE)
+        self.assertEqual(self.keys(), ["a"])
+
     def test_unsigned(self) -> None:
         """
         Whoever got a URL to remove one object cannot remove more with it.
