@@ -6,8 +6,9 @@ Tests for the slowing down of who guesses.
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 
-from kypello.iam.failures import BURST, LONGEST, RATE, Failures
+from kypello.iam.failures import BURST, LONGEST, QUIET, RATE, Failures
 from tests.cases import SyncCase
 
 
@@ -66,3 +67,20 @@ class FailuresTests(SyncCase):
             self.fail_once("192.0.2.1")
         self.clock.advance((BURST + 5) / RATE)
         self.assertTrue(self.fail_once("192.0.2.1").called)
+
+    def test_told(self) -> None:
+        """
+        A source that goes on is told of once, and again when it has been quiet in between.
+        """
+        told: list[LogEvent] = []
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        for expected in (1, 2):
+            # It waits for each answer: no more is held back then than the next one.
+            for _ in range(BURST + 50):
+                answered = self.fail_once("192.0.2.1")
+                if not answered.called:
+                    self.clock.advance(1 / RATE)
+                self.assertTrue(answered.called)
+            self.assertEqual([event["source"] for event in told], ["192.0.2.1"] * expected)
+            self.clock.advance(QUIET + 1)
