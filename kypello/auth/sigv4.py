@@ -11,10 +11,11 @@ Source: "Authenticating Requests (AWS Signature Version 4)" of the Amazon S3 API
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest, digest
+from operator import itemgetter
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from attrs import define, field, frozen
@@ -204,17 +205,24 @@ def check_signed_headers(claim: Claim, head: RequestHead) -> None:
 
 
 def canonical_request(
-    head: RequestHead, signed_headers: tuple[str, ...], payload_hash: str, host: str
+    head: RequestHead,
+    signed_headers: tuple[str, ...],
+    payload_hash: str,
+    host: str,
+    query: str | None = None,
 ) -> bytes:
     """
     The request in the one form that both sides sign.
 
     :param payload_hash: The value of ``x-amz-content-sha256``.
     :param host: The value to take for the header of that name.
+    :param query: The query in its canonical form, when that is known.
     """
     path = head.path if _SETTLED_PATH(head.path) else _settled(head.path)
     lines = "".join([_header_line(head, name, host) for name in signed_headers])
-    start = f"{head.method}\n{path}\n{_canonical_query(head)}\n{lines}"
+    if query is None:
+        query = next(_canonical_queries(head))
+    start = f"{head.method}\n{path}\n{query}\n{lines}"
     end = f"\n{';'.join(signed_headers)}\n{payload_hash}"
     return start.encode("latin-1") + end.encode("latin-1", "replace")
 
@@ -223,21 +231,26 @@ def _settled(path: str) -> str:
     return quote_from_bytes(unquote_to_bytes(path.encode("latin-1")), safe="/") or "/"
 
 
-def _canonical_query(head: RequestHead) -> str:
+def _canonical_queries(head: RequestHead) -> Iterator[str]:
+    """
+    The canonical query: in the order of names and then of values, and, if that is another one,
+    with the values of a name in the order in which they were sent, as MinIO's clients sign it.
+    """
     if not head.query:
-        return ""
-    return "&".join(
-        [
-            f"{name}={value}"
-            for name, value in sorted(
-                [
-                    (_escape(name), _escape(value))
-                    for name, value in head.query
-                    if name != "X-Amz-Signature"
-                ]
-            )
-        ]
-    )
+        yield ""
+        return
+    pairs = [
+        (_escape(name), _escape(value)) for name, value in head.query if name != "X-Amz-Signature"
+    ]
+    ordered = sorted(pairs)
+    yield _joined(ordered)
+    pairs.sort(key=itemgetter(0))
+    if pairs != ordered:
+        yield _joined(pairs)
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join([f"{name}={value}" for name, value in pairs])
 
 
 def string_to_sign(timestamp: str, scope: str, canonical: bytes) -> str:
@@ -276,7 +289,8 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
     """
     Check the signature of a request.
 
-    A proxy or HTTP library may add or drop the default port in ``Host``; both forms are tried.
+    A proxy or HTTP library may add or drop the default port in ``Host``; both forms are tried, as
+    are both orders of a query.
 
     :param head: As sent, nothing merged into it.
     :param payload_hash: The value of ``x-amz-content-sha256``.
@@ -287,12 +301,13 @@ def verify(claim: Claim, head: RequestHead, payload_hash: str, secret_key: str) 
     key = signing_key(secret_key, claim.scope)
     scope = claim.scope.text
     shown: list[tuple[bytes, str]] = []
-    for host in _hosts(head):
-        canonical = canonical_request(head, claim.signed_headers, payload_hash, host)
-        text = string_to_sign(claim.timestamp, scope, canonical)
-        if same_signature(sign(key, text), claim.signature):
-            return ChunkSeed(key, claim.timestamp, scope, claim.signature)
-        shown.append((canonical, text))
+    for query in _canonical_queries(head):
+        for host in _hosts(head):
+            canonical = canonical_request(head, claim.signed_headers, payload_hash, host, query)
+            text = string_to_sign(claim.timestamp, scope, canonical)
+            if same_signature(sign(key, text), claim.signature):
+                return ChunkSeed(key, claim.timestamp, scope, claim.signature)
+            shown.append((canonical, text))
     canonical, text = shown[0]
     fields = {
         "AWSAccessKeyId": claim.access_key,
