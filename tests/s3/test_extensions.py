@@ -155,6 +155,19 @@ class ForcedTests(ExtensionCase):
             self.refused("DELETE", "/bucket", 403, "AccessDenied", headers=_FORCE)
         self.assertEqual(self.keys(), ["a"])
 
+    def test_conditions(self) -> None:
+        """
+        Whoever names a version, or a condition, does not want all removed, and nothing is.
+        """
+        self.put("a")
+        self.put("a/b")
+        for name in ("if-match", "x-amz-if-match-size", "x-amz-if-match-last-modified-time"):
+            headers = {**_FORCE, name: "1"}
+            self.refused("DELETE", "/bucket/a", 400, "InvalidRequest", headers=headers)
+        target = "/bucket/a?versionId=null"
+        self.refused("DELETE", target, 400, "InvalidRequest", headers=_FORCE)
+        self.assertEqual(self.keys(), ["a", "a/b"])
+
     def test_unsigned(self) -> None:
         """
         Whoever got a URL to remove one object cannot remove more with it.
