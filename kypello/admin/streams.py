@@ -5,6 +5,7 @@ What happens in the server, as it happens: requests, and lines of the log.
 """
 
 import re
+from functools import partial
 
 import msgspec
 
@@ -12,6 +13,7 @@ from kypello.admin.call import Call
 from kypello.admin.errors import invalid_argument, not_offered
 from kypello.admin.tracing import INTERNAL, S3, Traced, drop_event, log_event
 from kypello.events.broadcast import LOG, TRACE, Broadcast
+from kypello.events.permitted import Permitted
 from kypello.http.response import Response
 
 _TYPE = (("Content-Type", "text/event-stream"),)
@@ -50,7 +52,8 @@ async def trace(call: Call) -> Response:
         """
         return drop_event(node, kinds & -kinds or S3, count, call.front.clock.seconds())
 
-    return Response(200, _TYPE, broadcast.listen(TRACE, accepts, drops))
+    listener = broadcast.listen(TRACE, accepts, drops)
+    return Response(200, _TYPE, Permitted(listener, partial(call.may, "admin:ServerTrace")))
 
 
 async def log(call: Call) -> Response:
@@ -65,7 +68,8 @@ async def log(call: Call) -> Response:
         text, now = f"{count} lines were dropped", call.front.clock.seconds()
         return log_event(call.front.node, "WARN", text, now)
 
-    return Response(200, _TYPE, _broadcast(call).listen(LOG, lambda _event: True, drops))
+    listener = _broadcast(call).listen(LOG, lambda _event: True, drops)
+    return Response(200, _TYPE, Permitted(listener, partial(call.may, "admin:ConsoleLog")))
 
 
 def _broadcast(call: Call) -> Broadcast:

@@ -5,6 +5,7 @@ Slows down those who guess: each source, and each user whom somebody tries to be
 attempts at once, and then some in a minute.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
 from typing import TypeVar
@@ -23,6 +24,12 @@ BURST, RATE = 20, 2.0
 
 #: The longest that the answer to a failure is held back, in seconds.
 LONGEST = 5.0
+
+#: How long a source has to be quiet until it is told of again, in seconds.
+QUIET = 60.0
+
+#: How many sources are remembered that were told of.
+_MOST = 1000
 
 _log = Logger()
 
@@ -53,6 +60,7 @@ class Slowing:
     :ivar _sources: Logins by where they come from.
     :ivar _users: Logins by who is tried.
     :ivar _failures: Other failures by where they come from.
+    :ivar _told: When an answer to a source that was told of was held back last.
     """
 
     _clock: IReactorTime
@@ -60,6 +68,7 @@ class Slowing:
     _sources: Pace = field(factory=lambda: Pace(20, 2))
     _users: Pace = field(factory=lambda: Pace(10, 0.5))
     _failures: Pace = field(factory=lambda: Pace(BURST, RATE))
+    _told: "OrderedDict[str, float]" = field(init=False, factory=OrderedDict)
 
     @classmethod
     def shared(cls, clock: IReactorTime, descriptor: int) -> "Slowing":
@@ -85,12 +94,19 @@ class Slowing:
         :param source: The address of the client.
         """
         name, now = network_of(source), self._clock.seconds()
-        before = self._failures.wait(name, now)
         delay = self._failures.add(name, 1, now)
-        if delay and not before:
-            _log.warn("{source} fails to authenticate again and again", source=source)
         if delay:
+            self._tell(name, source, now)
             await deferLater(self._clock, min(LONGEST, delay))
+
+    def _tell(self, name: str, source: str, now: float) -> None:
+        # Who waits for each answer is held back a little, again and again.
+        last = self._told.pop(name, None)
+        if last is None or now - last > QUIET:
+            _log.warn("{source} fails to authenticate again and again", source=source)
+        self._told[name] = now
+        if len(self._told) > _MOST:
+            self._told.popitem(last=False)
 
     async def attempt(self, source: str, user: str, login: Callable[[], Awaitable[_T]]) -> _T:
         """

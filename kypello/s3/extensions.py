@@ -6,6 +6,7 @@ What MinIO's clients ask for beyond S3: listings with metadata, and removal of a
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from urllib.parse import urlencode
 
 from kypello.auth.request import RequestHead
@@ -21,6 +22,9 @@ from kypello.s3.xml import escape_message
 
 _FORCE = "x-minio-force-delete"
 _EXTRACT = "x-minio-extract"
+
+#: How headers begin that keep an object from being removed.
+_CONDITIONS = ("if-", "x-amz-if-")
 
 #: What can be the name of an element.
 _ELEMENT = re.compile("[A-Za-z_][A-Za-z0-9_.-]*").fullmatch
@@ -47,11 +51,12 @@ async def force_delete_object(call: Call) -> Response:
     """
     Remove an object, and all those whose keys go on after it with a slash, with all versions.
 
-    :raises Refused: ``MethodNotAllowed`` where versions can be locked.
+    :raises Refused: ``MethodNotAllowed`` where versions can be locked, or ``InvalidRequest``.
     """
+    await call.check(partial(_check_whole, call.head))
     _check_lock(call)
-    await _remove_all(call, call.key, each=True, only=True)
-    await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/", each=True)
+    await _remove_all(call, call.key, only=True)
+    await _remove_all(call, call.key if call.key.endswith("/") else f"{call.key}/")
     return Response(204)
 
 
@@ -65,7 +70,7 @@ async def force_delete_bucket(call: Call) -> Response:
     _check_lock(call)
     store = call.front.store
     for _ in range(_ROUNDS):
-        await _remove_all(call, "", each=False)
+        await _remove_all(call, "")
         try:
             await store.delete_bucket(call.bucket)
         except BucketNotEmpty:
@@ -111,11 +116,10 @@ def _metadata(info: ObjectInfo) -> str:
     return f"<UserMetadata>{content}</UserMetadata>"
 
 
-async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False) -> None:
+async def _remove_all(call: Call, prefix: str, *, only: bool = False) -> None:
     """
     Remove page by page all versions of what begins with a prefix.
 
-    :param each: Ask for each object whether it may be removed.
     :param only: Remove nothing but the key that is the prefix.
     :raises Refused: ``AccessDenied``.
     """
@@ -126,8 +130,9 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         Remove one version.
         """
         info = version.info
-        if each:
-            await call.require("s3:DeleteObject", bucket, info.key)
+        # Nothing is left of it, so whoever may not remove versions may not do this, either.
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            await call.require(action, bucket, info.key)
         # The bucket may have got a lock meanwhile.
         guard = await removal_guard(call, info.key, info.version_id)
         deletion = await store.delete(bucket, info.key, None, info.version_id, guard)
@@ -141,6 +146,17 @@ async def _remove_all(call: Call, prefix: str, *, each: bool, only: bool = False
         await for_each(wanted, remove)
         # The key that is the prefix comes first of all that begin with it.
         following = listing.next if len(wanted) == len(listing.versions) else None
+
+
+def _check_whole(head: RequestHead) -> None:
+    """
+    See that a request wants no less removed than all: what is not meant would be lost.
+
+    :raises Refused: ``InvalidRequest``.
+    """
+    conditions = {name for name in head.header_names if name.startswith(_CONDITIONS)}
+    if conditions or head.parameter("versionId"):
+        raise Refused("InvalidRequest", f"{_FORCE} removes all versions, under whatever condition.")
 
 
 def _check_lock(call: Call) -> None:

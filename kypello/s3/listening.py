@@ -6,12 +6,15 @@ Events as they happen, in an answer without end.
 
 from functools import partial
 
+from attrs import evolve
+
 from kypello.auth.request import RequestHead
 from kypello.events.broadcast import EVENT, KEEP_ALIVE
 from kypello.events.names import matching
+from kypello.events.permitted import Permitted
 from kypello.events.record import read_listed
 from kypello.http.response import Response
-from kypello.s3.call import Call
+from kypello.s3.call import Call, settings_of
 from kypello.s3.errors import invalid_argument, not_implemented
 from kypello.s3.notification import unknown_event
 
@@ -39,7 +42,21 @@ async def listen(call: Call) -> Response:
     accepts = partial(_accepts, call.bucket, names, prefix, suffix)
     ping = _read_ping(head)
     sign, silence = (b" ", KEEP_ALIVE) if ping is None else (_PING, ping)
-    return Response(200, _TYPE, broadcast.listen(EVENT, accepts, _drops, sign, silence))
+    listener = broadcast.listen(EVENT, accepts, _drops, sign, silence)
+    return Response(200, _TYPE, Permitted(listener, partial(_may_listen, call)))
+
+
+async def _may_listen(call: Call) -> bool:
+    """
+    Whether whoever listens may still do so.
+    """
+    if not call.bucket:
+        return await call.may("s3:ListenNotification")
+    settings = await settings_of(call.front.store, call.bucket)
+    if settings is None:
+        # A bucket of the same name would be another one.
+        return False
+    return await evolve(call, settings=settings).may("s3:ListenBucketNotification")
 
 
 def _accepts(bucket: str, names: frozenset[str], prefix: str, suffix: str, event: bytes) -> bool:

@@ -21,8 +21,9 @@ from kypello.events.broadcast import (
 )
 from kypello.http.request import StreamingRequest
 from kypello.http.respond import Response
+from kypello.iam.values import Holder, HolderKind
 from kypello.testing.harness import Harness
-from tests.admin.front import ADMIN, AdminCase, policy
+from tests.admin.front import ADMIN, ROOT, AdminCase, Signer, policy
 from tests.cases import SyncCase
 from tests.http.resources import Leaf
 
@@ -128,16 +129,17 @@ class StreamTests(AdminCase):
         super().setUp()
         self.reactor = ThreadsReactor()
         self.broadcast = Broadcast(self.reactor)
+        self.addCleanup(self.broadcast.end)
         front = evolve(self.front, broadcast=self.broadcast, node="node")
         self.harness = Harness(AdminResource(front), access_log=False)
 
-    def open(self, target: str) -> Any:
+    def open(self, target: str, by: Signer = ROOT) -> Any:
         """
         A client that has sent a request for a stream.
         """
         client = self.harness.connect()
         lines = "".join(
-            f"{name}: {value}\r\n" for name, value in self.signed("GET", ADMIN + target)
+            f"{name}: {value}\r\n" for name, value in self.signed("GET", ADMIN + target, by=by)
         )
         client.send(f"GET {ADMIN}{target} HTTP/1.1\r\nHost: kypello.test\r\n{lines}\r\n".encode())
         return client
@@ -206,3 +208,19 @@ class StreamTests(AdminCase):
         reader = self.make_user("reader", policy("admin:ConsoleLog"))
         self.send("GET", "log", by=tracer, status=403)
         self.send("GET", "trace", by=reader, status=403)
+
+    def test_revoked(self) -> None:
+        """
+        Who loses the right is told nothing that happens afterwards.
+        """
+        both = self.make_user("both", policy("admin:ServerTrace"), policy("admin:ConsoleLog"))
+        for number, (target, kind) in enumerate((("trace?all=true", TRACE), ("log", LOG))):
+            client = self.open(target, by=both)
+            self.assertIn(b" 200 ", client.take())
+            holder = Holder(HolderKind.USER, both.access_key)
+            self.done(self.accounts.detach([f"both-{number}"], holder))
+            http = {"response": {"statuscode": 200}}
+            event = {"type": 4, "dur": 0, "error": "", "http": http}
+            self.broadcast.tell(kind, json.dumps(event).encode())
+            self.assertEqual(client.take(), b"0\r\n\r\n", target)
+            self.assertFalse(self.broadcast.wanted(kind))

@@ -4,13 +4,15 @@
 Tests of signatures in the ``Authorization`` header.
 """
 
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from attrs import evolve
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kypello.auth.dates import server_time
+from kypello.auth.dates import parse_timestamp, server_time
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import (
     Scope,
@@ -22,7 +24,7 @@ from kypello.auth.sigv4 import (
     verify,
 )
 from kypello.errors import Refused
-from tests.auth.clients import request, sign_header
+from tests.auth.clients import CREDENTIALS, request, seen, sign_header
 from tests.auth.examples import (
     CHUNKED,
     GET_OBJECT,
@@ -179,6 +181,36 @@ class ToleranceTests(SyncCase):
         bare.headers["Host"] = "storage.example:80"
         head, now = sign_header(bare)
         check(with_header(head, "host", "storage.example"), now)
+
+    def test_order_of_values(self) -> None:
+        """
+        The values of a parameter may be signed in the order in which they were sent, which counts
+        then; in any other only if that is the order of AWS.
+        """
+
+        class SignerAsSent(S3SigV4Auth):
+            """
+            A signer that leaves a query as it is.
+            """
+
+            def canonical_query_string(self, request: AWSRequest) -> str:
+                """
+                Give the query.
+                """
+                return urlsplit(request.url).query
+
+        sent = "events=b&events=c&events=a&prefix="
+        unsigned = request("GET", "k", sent)
+        SignerAsSent(CREDENTIALS, "s3", "us-east-1").add_auth(unsigned)
+        head = seen(unsigned)
+        now = parse_timestamp(head.header("x-amz-date") or "")
+        assert now is not None
+        check(head, now)
+        first, second, third, prefix = head.query
+        check(evolve(head, query=(prefix, first, second, third)), now)
+        for query in ((first, third, second, prefix), (third, first, second, prefix)):
+            with self.assertRaises(Refused):
+                check(evolve(head, query=query), now)
 
     def test_taken_away(self) -> None:
         """

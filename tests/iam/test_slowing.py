@@ -8,10 +8,11 @@ import os
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 
 from kypello.iam.logins import LoginRefused, ProviderUnreachable
 from kypello.iam.pace import Pace, shared_attempts
-from kypello.iam.slowing import BURST, LONGEST, RATE, Slowing, TooManyAttempts
+from kypello.iam.slowing import BURST, LONGEST, QUIET, RATE, Slowing, TooManyAttempts
 from tests.cases import AsyncCase, SyncCase
 
 SOURCE, USER = "192.0.2.1", "alice"
@@ -219,6 +220,23 @@ class FailuresTests(SyncCase):
         for _ in range(BURST + 5):
             self.fail_once("192.0.2.1")
         self.assertTrue(self.fail_once("192.0.2.2").called)
+
+    def test_told(self) -> None:
+        """
+        A source that goes on is told of once, and again when it has been quiet in between.
+        """
+        told: list[LogEvent] = []
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        for expected in (1, 2):
+            # It waits for each answer: no more is held back then than the next one.
+            for _ in range(BURST + 50):
+                answered = self.fail_once("192.0.2.1")
+                if not answered.called:
+                    self.clock.advance(1 / RATE)
+                self.assertTrue(answered.called)
+            self.assertEqual([event["source"] for event in told], ["192.0.2.1"] * expected)
+            self.clock.advance(QUIET + 1)
 
     def test_forgiven(self) -> None:
         """

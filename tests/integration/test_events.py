@@ -373,6 +373,25 @@ class ClientTests(AdminCase):
             ),
         )
 
+    def test_mc_watch_all(self) -> None:
+        """
+        Who asks for nothing else hears of what is stored, read and removed.
+        """
+        heard = self.listen(self.bucket)
+        client = boto3_client(self.server)
+
+        def told() -> set[str]:
+            """
+            What is heard while it happens.
+            """
+            client.put_object(Bucket="bucket", Key="k", Body=b"content")
+            client.get_object(Bucket="bucket", Key="k")["Body"].read()
+            client.delete_object(Bucket="bucket", Key="k")
+            return {one["events"]["type"] for one in heard()}
+
+        wanted = {"s3:ObjectCreated:Put", "s3:ObjectAccessed:Get", "s3:ObjectRemoved:Delete"}
+        wait_until(lambda: wanted <= told())
+
     def test_minio_py(self) -> None:
         """
         MinIO's SDK listens to a bucket.

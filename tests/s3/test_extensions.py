@@ -144,6 +144,30 @@ class ForcedTests(ExtensionCase):
         self.forbid("s3:ForceDeleteBucket", ["bucket"])
         self.refused("DELETE", "/bucket", 403, "AccessDenied", headers=_FORCE)
 
+    def test_versions_denied(self) -> None:
+        """
+        Whoever may not remove versions removes none by force, neither alone nor with the bucket.
+        """
+        self.put("a")
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+            self.forbid(action, ["bucket/a"])
+            self.refused("DELETE", "/bucket/a", 403, "AccessDenied", headers=_FORCE)
+            self.refused("DELETE", "/bucket", 403, "AccessDenied", headers=_FORCE)
+        self.assertEqual(self.keys(), ["a"])
+
+    def test_conditions(self) -> None:
+        """
+        Whoever names a version, or a condition, does not want all removed, and nothing is.
+        """
+        self.put("a")
+        self.put("a/b")
+        for name in ("if-match", "x-amz-if-match-size", "x-amz-if-match-last-modified-time"):
+            headers = {**_FORCE, name: "1"}
+            self.refused("DELETE", "/bucket/a", 400, "InvalidRequest", headers=headers)
+        target = "/bucket/a?versionId=null"
+        self.refused("DELETE", target, 400, "InvalidRequest", headers=_FORCE)
+        self.assertEqual(self.keys(), ["a", "a/b"])
+
     def test_unsigned(self) -> None:
         """
         Whoever got a URL to remove one object cannot remove more with it.

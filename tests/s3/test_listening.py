@@ -7,14 +7,17 @@ Tests for ``kypello.s3.listening``, over the wire.
 import json
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.testing import MemoryReactorClock
 
 from kypello.events.broadcast import EVENT, KEEP_ALIVE, MOST_LISTENERS, MOST_WAITING, Broadcast
 from kypello.events.sink import EventSink
+from kypello.s3.root import S3Resource
 from kypello.store.memory import MemoryIndex
-from kypello.testing.harness import RawClient
+from kypello.testing.harness import Harness, RawClient
 from tests.events.test_sink import SinkParts
 from tests.s3.front import FrontCase, signed
+from tests.s3.rules import Rule
 
 _EVENTS = "events=s3%3AObjectCreated%3A%2A&events=s3%3AObjectRemoved%3A%2A"
 
@@ -30,6 +33,7 @@ class ListeningTests(FrontCase):
         """
         self.reactor = MemoryReactorClock()
         self.broadcast = Broadcast(self.reactor)
+        self.addCleanup(self.broadcast.end)
         parts = SinkParts(MemoryIndex())
         sink = EventSink(
             self.broadcast, parts.queue, parts.sealer, parts.sink._source, parts.clock, {}
@@ -118,6 +122,36 @@ class ListeningTests(FrontCase):
         client = self.open(f"/bucket?{_EVENTS}")
         self.broadcast.end()
         self.assertIn(b"0\r\n\r\n", client.received)
+
+    def test_revoked(self) -> None:
+        """
+        Who may listen no more hears of nothing that happens afterwards.
+        """
+        forbidden: set[str] = set()
+        rule = Rule(lambda identity, action, _resource: action not in forbidden)
+        front = evolve(self.front, authorizer=rule)
+        self.harness = Harness(S3Resource(front, self.health.probe), access_log=False)
+        for target, action in (
+            ("/", "s3:ListenNotification"),
+            ("/bucket", "s3:ListenBucketNotification"),
+        ):
+            client = self.open(f"{target}?{_EVENTS}")
+            self.put_in("bucket", "before")
+            self.assertEqual(self.heard(client), [("s3:ObjectCreated:Put", "bucket", "before")])
+            forbidden.add(action)
+            self.put_in("bucket", "after")
+            self.assertEqual(client.take(), b"0\r\n\r\n", action)
+            self.assertFalse(self.broadcast.wanted(EVENT))
+
+    def test_bucket_gone(self) -> None:
+        """
+        Who listens to a bucket hears nothing of another one that has got its name.
+        """
+        client = self.open(f"/other?{_EVENTS}")
+        client.take()
+        self.send("DELETE", "/other", status=204)
+        self.reactor.advance(KEEP_ALIVE)
+        self.assertEqual(client.take(), b"0\r\n\r\n")
 
     def test_signs(self) -> None:
         """
