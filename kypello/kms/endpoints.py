@@ -53,7 +53,7 @@ class Endpoint:
     :ivar url: Without a slash at its end.
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
     :ivar slow: Whether its last answer took long.
-    :ivar proved: The master keys that it has proved to hold since it was last away.
+    :ivar proved: The master keys that it has proved to hold since it was last away, and when.
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
@@ -70,7 +70,7 @@ class Endpoint:
     _let_go: Callable[[], object] = lambda: None
     trouble: str = field(init=False, default="")
     slow: bool = field(init=False, default=False)
-    proved: set[str] = field(init=False, factory=set)
+    proved: dict[str, float] = field(init=False, factory=dict)
     refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
     _pause: float = field(init=False, default=0.0)
@@ -117,8 +117,8 @@ class Endpoint:
         """
         It has been away: it may be another one that answers now.
         """
-        # Whoever is about to note a proof has the old set.
-        self.proved = set()
+        # Whoever is about to note a proof has the old one.
+        self.proved = {}
 
     def failed(self, trouble: str) -> None:
         """

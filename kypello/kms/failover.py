@@ -23,7 +23,7 @@ from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.handshake import NotConnected
 from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
-from kypello.kms.wire import repeatable, trouble_of
+from kypello.kms.wire import key_of, repeatable, trouble_of
 
 #: Raises when a server must not get a request: gets the path of the request.
 Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
@@ -42,7 +42,8 @@ class FailoverAgent:
 
     :ivar _endpoints: In this order.
     :ivar _admit: Asked before each request, and after it, since the server may have changed
-        between.
+        between.  A server that refuses a data key has to prove again that it holds the master key:
+        if it does not, the next one is asked.
     """
 
     _clock: IReactorTime
@@ -70,8 +71,12 @@ class FailoverAgent:
         async def send(endpoint: Endpoint, seconds: float) -> Any:
             if self._admit is not None:
                 await self._admit(endpoint, path)
-            response = await endpoint.request(method, path, headers, bodyProducer, seconds=seconds)
+            response: Any = await endpoint.request(
+                method, path, headers, bodyProducer, seconds=seconds
+            )
             if self._admit is not None:
+                if 400 <= response.code < 500:
+                    endpoint.proved.pop(key_of(path), None)
                 await self._admit(endpoint, path)
             return response
 
