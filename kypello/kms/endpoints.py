@@ -31,7 +31,8 @@ class Patience:
     :ivar pause: Before a request goes round a second time.
     :ivar first_probe: Between a failure and the first probe; it doubles with each.
     :ivar last_probe: Between two probes at most.
-    :ivar slow: From when on an answer is slow, so that others are asked first.
+    :ivar slow: From when on an answer is slow, so that others are asked first; nobody waits longer
+        for a server that is put aside.
     """
 
     attempt: float = 5.0

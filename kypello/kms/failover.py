@@ -158,7 +158,9 @@ class _Call:
             # Each gets a share, so that the last one is asked too.
             seconds = min(self._patience.attempt, self._left / len(waiting))
             if endpoint.trouble:
-                seconds = min(seconds, self._patience.attempt / len(self._endpoints))
+                # Probes tell when it is back; who asks meanwhile shall not wait for silence.
+                patience = self._patience
+                seconds = min(seconds, patience.slow, patience.attempt / len(self._endpoints))
             waiting.remove(endpoint)
             response = await self._attempt(endpoint, seconds)
             if response is not None:
