@@ -207,6 +207,13 @@ class RequiredTests(RequiredCase):
         self.send("PUT", part, b"content", status=200)
         self.require(BY_KMS)
         self.refused("PUT", part, 403, "AccessDenied", body=b"content")
+        # Nor does it help to tell another encryption than that of the upload.
+        began = read_xml(self.send("POST", "/bucket/k?uploads", b"", named("other"), status=200))
+        query = f"uploadId={began.findtext('UploadId')}"
+        self.require(denying({"StringNotEquals": {f"s3:{_KEY_ID}": "my-key"}}))
+        part = f"/bucket/k?partNumber=1&{query}"
+        self.refused("PUT", part, 403, "AccessDenied", body=b"x")
+        self.refused("PUT", part, 400, "InvalidArgument", body=b"x", headers=named("my-key"))
         absent = "/bucket/k?partNumber=1&uploadId=absent"
         self.refused("PUT", absent, 403, "AccessDenied", body=b"content")
 
