@@ -45,6 +45,10 @@ _MCL_ALL = 1 | 2 | 4
 
 _CAP_IPC_LOCK = 1 << 14
 
+#: Too small for any file, and the one limit at which Linux starts no program that takes dumps
+#: either (core(5)).
+_NO_CORE = 1
+
 _log = Logger()
 
 
@@ -83,6 +87,16 @@ def lock_memory() -> bool:
     return _may_lock_all() and mlockall is not None and mlockall(_MCL_ALL) == 0
 
 
+def forbid_core_dumps() -> None:
+    """
+    Have a crash of this process, and of those that it starts, leave no image of memory: keys of
+    objects are in it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft and hard:
+        resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE, hard))
+
+
 def _may_lock_all() -> bool:
     _soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if hard == resource.RLIM_INFINITY:
@@ -114,11 +128,12 @@ def _heed_impatience() -> None:
 
 def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     """
-    Log to standard error and run a service until it is stopped.
+    Log to standard error and run a service until it is stopped; a crash leaves no image of memory.
 
     :param signals: Whether signals stop it.
     """
     globalLogBeginner.beginLoggingTo([TextLog(sys.stderr)], redirectStandardIO=False)
+    forbid_core_dumps()
     _spare_the_collector()
     _give_back_large_buffers()
     reactor.callWhenRunning(service.startService)

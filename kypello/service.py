@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from kypello.admin.tracing import LogFeed
 from kypello.events.broadcast import Broadcast
+from kypello.events.queue import waiting_keys
 from kypello.fronts import Parts, make_site, make_tally
 from kypello.http.balance import Balance
 from kypello.http.brake import Brake
@@ -128,7 +129,11 @@ class Server(MultiService):
         tally = make_tally(place.worker, place.workers, place.tally, numbered)
         counted = CountedKMS(self._make_kms(reactor, disk), tally, reactor)
         usage = KeyUsage(
-            disk.store, disk.index, partial(accounts_key, disk.index), counted.default_key
+            disk.store,
+            disk.index,
+            partial(accounts_key, disk.index),
+            partial(waiting_keys, disk.index),
+            counted.default_key,
         )
         losses = LossReport(reactor, usage)
         if not place.worker:

@@ -61,6 +61,34 @@ class NotifyTests(SyncCase):
         notify("READY=1")
 
 
+class CoreTests(SyncCase):
+    """
+    ``forbid_core_dumps`` keeps memory out of files.
+    """
+
+    def test_forbidden(self) -> None:
+        """
+        A process that would leave an image leaves none when it crashes.
+        """
+        code = (
+            "import os, resource; from kypello.process import forbid_core_dumps\n"
+            "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+            "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))\n"
+            "forbid_core_dumps()\n"
+            "print(resource.getrlimit(resource.RLIMIT_CORE) == (hard and 1, hard), flush=True)\n"
+            "os.abort()"
+        )
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=folder
+        ) as process:
+            assert process.stdout is not None
+            self.assertEqual(process.stdout.read(), b"True\n")
+        self.assertEqual(process.returncode, -signal.SIGABRT)
+        self.assertEqual(list(folder.iterdir()), [])
+
+
 class MemoryTests(SyncCase):
     """
     ``lock_memory`` keeps a process out of swap.

@@ -91,11 +91,13 @@ async def rotate_key(call: Call) -> Response:
     """
     Have what seals the metadata of a bucket's objects, or the accounts, sealed anew.
 
-    It also tells the master key that is used for what is new, if that is none of the plan's.
+    It also tells the master key that is used for what is new, if that is none of the plan's, and,
+    with the accounts, all buckets: also those whose content who asks may not see.
     """
     wanted = call.read(_Plan)
     keys, plan = _keys(call), wanted.plan(_default_key(call))
     accounts, uploads = call.accounts, 0
+    buckets: list[str] = []
     default = _default_key(call)
     if wanted.bucket:
         name = await keys.master_key(wanted.bucket)
@@ -103,6 +105,7 @@ async def rotate_key(call: Call) -> Response:
         uploads = await _rotation(call, keys).uploads(wanted.bucket, plan)
     else:
         name = await accounts.master_key()
+        buckets = sorted(each.name for each in await call.front.store.buckets())
     changed = bool(name) and plan.concerns(name)
     if changed and not wanted.dry_run:
         if wanted.bucket:
@@ -115,6 +118,7 @@ async def rotate_key(call: Call) -> Response:
             "before": name,
             "changed": changed,
             "uploads": uploads,
+            "buckets": buckets,
             "default": default if default and evolve(plan, again=False).concerns(default) else "",
         }
     )

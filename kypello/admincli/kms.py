@@ -125,6 +125,8 @@ def sentence(key: Any) -> str:
     ]
     if key["accounts"]:
         told.append("the accounts")
+    if key["events"]:
+        told.append(f"{key['events']} events that wait for their targets")
     words = [f"{key['name'] or '(unreadable)'}: {' and '.join(told)} need it."]
     if key["fingerprint"]:
         since = datetime.fromtimestamp(key["since"], UTC).strftime("%Y-%m-%d %H:%M UTC")

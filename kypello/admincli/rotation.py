@@ -9,7 +9,8 @@ on when the server was away, and counts.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ _TOLD = 10.0
 
 _BAR = 24
 _UNAVAILABLE = 503
+_GONE = "NoSuchBucket"
 _COUNTS = ("seen", "changed", "encrypted", "plain", "customers", "failed", "uploads")
 _TYPES = {None: "", "sse-s3": "AES256", "sse-kms": "aws:kms"}
 
@@ -71,22 +73,26 @@ class _Rotating:
     _notes: list[str] = field(factory=list)
     _last: float = 0.0
 
-    async def run(self, buckets: list[str], *, accounts: bool) -> int:
+    async def run(self, bucket: str) -> int:
         """
         Change all that is wanted.
 
+        :param bucket: Empty for all, and the accounts.
         :return: 1 when something is left that should have been changed.
         """
         self._load()
         self._last = self._work.client.now()
         screen, dry = self._work.screen, bool(self._wanted["dryRun"])
+        buckets = [bucket] if bucket else await self._rotate_key("")
         if screen.is_terminal and not dry:
-            self._total = await self._count(buckets)
-        if accounts:
-            await self._rotate_key("")
-        for bucket in buckets:
-            if bucket >= self._position.bucket:
-                await self._bucket(bucket)
+            for each in buckets:
+                with _removed_is_done(bucket):
+                    self._total += await self._count(each)
+            self._total += self._counts["seen"]
+        for each in buckets:
+            if each >= self._position.bucket:
+                with _removed_is_done(bucket):
+                    await self._bucket(each)
         screen.status("")
         self._forget()
         for note in self._notes:
@@ -116,9 +122,11 @@ class _Rotating:
             self._tell(bucket)
             await self._pace(int(page["changed"]), began)
 
-    async def _rotate_key(self, bucket: str) -> None:
+    async def _rotate_key(self, bucket: str) -> list[str]:
         """
         Change the key of a bucket's metadata, or of the accounts.
+
+        :return: With the accounts, all buckets.
         """
         told = await self._call("rotate-key", {**self._wanted, "bucket": bucket})
         self._counts["uploads"] += told["uploads"]
@@ -133,6 +141,7 @@ class _Rotating:
                 f"{named} is set to encrypt what is new under {told['default']}; what is new needs"
                 " that key until this is changed."
             )
+        return list(told["buckets"])
 
     async def _page(self, bucket: str, position: _Position, *, dry: bool) -> Any:
         plain = bool(self._wanted["plain"])
@@ -170,21 +179,21 @@ class _Rotating:
                 await client.wait(pause)
         raise AssertionError
 
-    async def _count(self, buckets: list[str]) -> int:
+    async def _count(self, bucket: str) -> int:
         """
-        How many versions are still to be seen, and were.
+        How many versions of a bucket are still to be seen.
         """
-        found = self._counts["seen"]
-        for bucket in buckets:
-            position: _Position | None = _Position(bucket)
-            if bucket == self._position.bucket:
-                position = self._position
-            while position is not None and bucket >= self._position.bucket:
-                page = await self._page(bucket, position, dry=True)
-                found += page["seen"]
-                following = page["next"]
-                position = following and _Position(bucket, following["key"], following["versionId"])
-                self._work.screen.status(f"counting: {found:,}")
+        found, position = 0, _Position(bucket)
+        if bucket == self._position.bucket:
+            position = self._position
+        following = bucket >= self._position.bucket
+        while following:
+            page = await self._page(bucket, position, dry=True)
+            found += page["seen"]
+            following = page["next"] is not None
+            if following:
+                position = _Position(bucket, page["next"]["key"], page["next"]["versionId"])
+            self._work.screen.status(f"counting: {self._total + found:,}")
         return found
 
     async def _pace(self, changed: int, began: float) -> None:
@@ -272,6 +281,18 @@ class _Rotating:
         return {**self._wanted, "target": options.target or "", "prefix": self._prefix}
 
 
+@contextmanager
+def _removed_is_done(wanted: str) -> Iterator[None]:
+    """
+    Of all buckets one may be removed meanwhile; the one that is wanted must be there.
+    """
+    try:
+        yield
+    except CallRefused as error:
+        if wanted or error.code != _GONE:
+            raise
+
+
 async def rotate(work: Work) -> int:
     """
     Give what is stored other master keys.
@@ -292,11 +313,7 @@ async def rotate(work: Work) -> int:
         "dryRun": options.dry_run,
     }
     bucket, _, prefix = (options.target or "").partition("/")
-    buckets = [bucket]
-    if options.all:
-        told = work.client.read(await work.client.call("GET", "accountinfo"))
-        buckets = sorted(one["name"] for one in told["Buckets"] or ())
-    return await _Rotating(work, wanted, prefix).run(buckets, accounts=options.all)
+    return await _Rotating(work, wanted, prefix).run(bucket)
 
 
 def _context(text: str | None) -> Mapping[str, str] | None:

@@ -14,6 +14,7 @@ from attrs import define
 
 from kypello.doctor.findings import Chart, Tell
 from kypello.errors import KeyMismatch, KeyNotFound, KypelloError
+from kypello.events.queue import waiting_keys
 from kypello.iam.ledger import accounts_key
 from kypello.interfaces import IKMS, IIndex, ILanes
 from kypello.objects.canary import GuardedKMS, Known, known_keys
@@ -99,7 +100,11 @@ class Data:
         if not lost:
             return
         walk = KeyUsage(
-            self._store, self._sqlite, partial(accounts_key, self._sqlite), default_key
+            self._store,
+            self._sqlite,
+            partial(accounts_key, self._sqlite),
+            partial(waiting_keys, self._sqlite),
+            default_key,
         ).walk()
         async for _ in walk.pages():
             pass

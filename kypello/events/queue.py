@@ -8,13 +8,16 @@ nanoseconds as 8 bytes, and the number of the process that told it, as 2.  Each 
 event a later time than the one before.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from kypello.errors import Damaged
+from kypello.events.sealing import unpack
 from kypello.interfaces import IIndex
 from kypello.model import Write
 
@@ -95,6 +98,27 @@ class Queue:
                         done.callback(None)
         finally:
             self._working = False
+
+
+async def waiting_keys(index: IIndex) -> AsyncIterator[Mapping[str, int]]:
+    """
+    How many events wait that need a master key, by its name, page by page; those that cannot be
+    read count for the empty name.
+
+    :raises StorageFailed:
+    """
+    start = b""
+    while rows := await index.scan(SPACE, start, None, _AT_ONCE):
+        yield Counter(name for _, value in rows if (name := _key_name(value)) is not None)
+        start = rows[-1][0] + b"\0"
+
+
+def _key_name(value: bytes) -> str | None:
+    try:
+        kept = unpack(value)
+    except Damaged:
+        return ""
+    return kept.key_name if kept.data_key else None
 
 
 def _prefix(target: str) -> bytes:

@@ -21,7 +21,7 @@ from kypello.kms.agent import KESAgent
 from kypello.kms.connections import PooledAgent
 from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.failover import Admit, FailoverAgent
-from kypello.kms.proofs import Proofs, Prove
+from kypello.kms.proofs import FRESH, Proofs, Prove
 from kypello.kms.tls import ClientTLS, Loaded, expired, load
 from kypello.kms.wire import key_path, repeatable
 from kypello.kmsconfig import KESSettings
@@ -73,6 +73,7 @@ class KESClient(Service):
         reload_time: float = RELOAD,
         survey_time: float = SURVEY,
         proof_time: float = PROOF,
+        fresh_time: float = FRESH,
         now: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -84,6 +85,7 @@ class KESClient(Service):
         :param survey_time: How often servers that have not proved to hold the default master key
             are asked to, in seconds.
         :param proof_time: How long the proof of a server is good for at most, in seconds.
+        :param fresh_time: How long it is good for to make data keys, in seconds.
         :param now: Seconds since the epoch.
         """
         self._patience = patience = patience or Patience()
@@ -109,7 +111,7 @@ class KESClient(Service):
             self._endpoints.append(endpoint)
         first = int.from_bytes(random(4), "big") % len(self._endpoints)
         ordered = self._endpoints[first:] + self._endpoints[:first]
-        self._proofs = Proofs(lambda endpoint: self._service([endpoint]))
+        self._proofs = Proofs(lambda endpoint: self._service([endpoint]), reactor, fresh_time)
         self.kms = self._service(ordered, self._proofs.admit)
 
     def require(self, prove: Prove) -> None:
@@ -169,7 +171,7 @@ class KESClient(Service):
         return Deferred.fromCoroutine(self._ask_all())
 
     async def _ask_all(self) -> None:
-        path = key_path("generate", self._settings.key_name).encode("ascii")
+        path = key_path("decrypt", self._settings.key_name).encode("ascii")
         now = self._reactor.seconds()
         if now - self._doubted >= self._proof_time:
             self._doubted = now

@@ -31,7 +31,8 @@ class Patience:
     :ivar pause: Before a request goes round a second time.
     :ivar first_probe: Between a failure and the first probe; it doubles with each.
     :ivar last_probe: Between two probes at most.
-    :ivar slow: From when on an answer is slow, so that others are asked first.
+    :ivar slow: From when on an answer is slow, so that others are asked first; nobody waits longer
+        for a server that is put aside.
     """
 
     attempt: float = 5.0
@@ -53,7 +54,7 @@ class Endpoint:
     :ivar url: Without a slash at its end.
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
     :ivar slow: Whether its last answer took long.
-    :ivar proved: The master keys that it has proved to hold since it was last away.
+    :ivar proved: The master keys that it has proved to hold since it was last away, and when.
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
@@ -70,7 +71,7 @@ class Endpoint:
     _let_go: Callable[[], object] = lambda: None
     trouble: str = field(init=False, default="")
     slow: bool = field(init=False, default=False)
-    proved: set[str] = field(init=False, factory=set)
+    proved: dict[str, float] = field(init=False, factory=dict)
     refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
     _pause: float = field(init=False, default=0.0)
@@ -117,8 +118,8 @@ class Endpoint:
         """
         It has been away: it may be another one that answers now.
         """
-        # Whoever is about to note a proof has the old set.
-        self.proved = set()
+        # Whoever is about to note a proof has the old one.
+        self.proved = {}
 
     def failed(self, trouble: str) -> None:
         """

@@ -23,7 +23,7 @@ from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.handshake import NotConnected
 from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
-from kypello.kms.wire import repeatable, trouble_of
+from kypello.kms.wire import key_of, repeatable, trouble_of
 
 #: Raises when a server must not get a request: gets the path of the request.
 Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
@@ -42,7 +42,8 @@ class FailoverAgent:
 
     :ivar _endpoints: In this order.
     :ivar _admit: Asked before each request, and after it, since the server may have changed
-        between.
+        between.  A server that refuses a data key has to prove again that it holds the master key:
+        if it does not, the next one is asked.
     """
 
     _clock: IReactorTime
@@ -70,8 +71,12 @@ class FailoverAgent:
         async def send(endpoint: Endpoint, seconds: float) -> Any:
             if self._admit is not None:
                 await self._admit(endpoint, path)
-            response = await endpoint.request(method, path, headers, bodyProducer, seconds=seconds)
+            response: Any = await endpoint.request(
+                method, path, headers, bodyProducer, seconds=seconds
+            )
             if self._admit is not None:
+                if 400 <= response.code < 500:
+                    endpoint.proved.pop(key_of(path), None)
                 await self._admit(endpoint, path)
             return response
 
@@ -153,7 +158,9 @@ class _Call:
             # Each gets a share, so that the last one is asked too.
             seconds = min(self._patience.attempt, self._left / len(waiting))
             if endpoint.trouble:
-                seconds = min(seconds, self._patience.attempt / len(self._endpoints))
+                # Probes tell when it is back; who asks meanwhile shall not wait for silence.
+                patience = self._patience
+                seconds = min(seconds, patience.slow, patience.attempt / len(self._endpoints))
             waiting.remove(endpoint)
             response = await self._attempt(endpoint, seconds)
             if response is not None:

@@ -125,6 +125,13 @@ def key_of(path: bytes) -> str:
     return ""
 
 
+def makes_key(path: bytes) -> bool:
+    """
+    Whether a request is one for a new data key.
+    """
+    return path.startswith(b"/v1/key/generate/")
+
+
 def repeatable(path: bytes) -> bool:
     """
     Whether a request may be made again when nobody knows what became of it.

@@ -8,7 +8,7 @@ of the KMS.  What changes meanwhile counts as the walk met it.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -20,6 +20,9 @@ from kypello.interfaces import IIndex, IObjectStore
 from kypello.model import BucketInfo, UploadQuery, VersionQuery
 from kypello.objects.bucketkeys import sealing_key
 from kypello.objects.canary import Known, known_keys
+
+#: Tells page by page how many events that wait need which master key.
+Events: TypeAlias = Callable[[], AsyncIterator[Mapping[str, int]]]
 
 #: How many parts are counted at a time.
 _PARTS = 1000
@@ -63,6 +66,7 @@ class KeyUse:
     :ivar known: Since when it is used, and its fingerprint; ``None`` for one that was never used.
     :ivar default: Whether it is the default one of the server.
     :ivar accounts: Whether it seals the accounts.
+    :ivar events: How many events that wait for their targets need it.
     :ivar buckets: By their names; those that do not need it are left out.
     """
 
@@ -70,6 +74,7 @@ class KeyUse:
     known: Known | None = None
     default: bool = False
     accounts: bool = False
+    events: int = 0
     buckets: dict[str, BucketUse] = field(factory=dict)
 
     @property
@@ -77,7 +82,7 @@ class KeyUse:
         """
         Whether something could not be read without the key.
         """
-        return self.accounts or any(use.holds for use in self.buckets.values())
+        return self.accounts or bool(self.events) or any(use.holds for use in self.buckets.values())
 
     @property
     def named(self) -> bool:
@@ -103,6 +108,8 @@ class KeyUse:
         ]
         if self.accounts:
             told.append("the accounts")
+        if self.events:
+            told.append(f"{self.events} events that wait for their targets")
         return " and ".join(told)
 
 
@@ -131,18 +138,20 @@ class KeyUsage:
     :ivar _store: The store below the encryption.
     :ivar _index: Where the canaries are.
     :ivar _accounts: Tells which master key seals the accounts; empty when none does.
+    :ivar _events: Tells how many waiting events need which master key, page by page.
     """
 
     _store: IObjectStore
     _index: IIndex
     _accounts: Callable[[], Awaitable[str]]
+    _events: Events
     default_key: str
 
     def walk(self) -> "Walk":
         """
         Begin to count.
         """
-        return Walk(self._store, self._index, self._accounts, self.default_key)
+        return Walk(self._store, self._index, self._accounts, self._events, self.default_key)
 
     async def of(self, key_name: str) -> KeyUse:
         """
@@ -168,6 +177,7 @@ class Walk:
     _store: IObjectStore
     _index: IIndex
     _accounts: Callable[[], Awaitable[str]]
+    _events: Events
     _default_key: str
     found: dict[str, KeyUse] = field(init=False, factory=dict)
     _versions: int = field(init=False, default=0)
@@ -187,6 +197,10 @@ class Walk:
         if accounts:
             self._key(accounts).accounts = True
         buckets = await self._store.buckets()
+        async for waiting in self._events():
+            for name, count in waiting.items():
+                self._key(name).events += count
+            yield Progress("", len(buckets), 0, 0)
         for done, bucket in enumerate(buckets):
             self._settings(bucket)
             for pages in (self._all_versions(bucket.name), self._all_uploads(bucket.name)):
@@ -280,6 +294,7 @@ def tell(keys: Sequence[KeyUse]) -> list[dict[str, Any]]:
             "fingerprint": key.known.fingerprint if key.known else "",
             "since": key.known.since if key.known else 0.0,
             "accounts": key.accounts,
+            "events": key.events,
             "needed": key.needed,
             "objects": key.total("objects"),
             "versions": key.total("versions"),

@@ -4,7 +4,8 @@
 What conditions of policies see of the encryption that a request asks for.
 
 They see what the client sends, and no default of the bucket.  The parts of an upload, and its end,
-send nothing: for them it is what the upload began with.
+send nothing: for them it is what the upload began with.  UpdateObjectEncryption tells it in its
+document.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +29,23 @@ class AskedValues:
     The values of a request.
 
     :ivar _began: Those of the encryption that the upload began with.
+    :ivar _told: Those of the encryption that the document asks for, whatever the headers say;
+        ``None`` when headers tell it.
     :ivar wants_upload: Whether a policy has asked for the encryption, and the request says nothing
         of it.
     """
 
     _values: RequestValues
     _began: Mapping[str, Sequence[str]] = _NOTHING
+    _told: Mapping[str, Sequence[str]] | None = None
     wants_upload: bool = False
 
     def __call__(self, name: str) -> Sequence[str] | None:
         """
         The values of a condition key; ``None`` when the request has none.
         """
+        if name in _OF_ENCRYPTION and self._told is not None:
+            return self._told.get(name)
         values = self._values(name)
         if name not in _OF_ENCRYPTION:
             return values
@@ -49,9 +55,9 @@ class AskedValues:
         return key_spellings(values[0]) if name == _KEY_ID else values
 
 
-def of_upload(sealing: Sealing | None) -> Mapping[str, Sequence[str]]:
+def of_sealing(sealing: Sealing | None) -> Mapping[str, Sequence[str]]:
     """
-    What conditions see of the encryption of an upload.
+    What conditions see of an encryption that is not in headers.
     """
     if sealing is None:
         return _NOTHING

@@ -40,7 +40,7 @@ from kypello.interfaces import (
 from kypello.lifecycle.fates import Calendar
 from kypello.model import Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
-from kypello.s3.asked import AskedValues, of_upload
+from kypello.s3.asked import AskedValues, of_sealing
 from kypello.s3.errors import access_denied
 from kypello.s3.payload import Payload, open_payload, read_small
 
@@ -169,6 +169,7 @@ class Call:
         *,
         tags: Mapping[str, str] | None = None,
         lock: Mapping[str, str] | None = None,
+        encryption: Sealing | None = None,
     ) -> bool:
         """
         Whether whoever sent the request may do something.
@@ -177,6 +178,7 @@ class Call:
         :param tags: Those that a new object is to have, when they are not in a header.
         :param lock: The lock that an object is to have, when it is not in headers; see
             :class:`RequestValues`.
+        :param encryption: The one that an object is to have, when a document tells it.
         """
         settings, version_id = self.settings, ""
         if not bucket:
@@ -184,7 +186,8 @@ class Call:
             version_id = self.head.parameter("versionId") or ""
         elif bucket != self.bucket:
             settings = await settings_of(self.front.store, bucket) or {}
-        values = AskedValues(self._values(tags, lock))
+        told = None if encryption is None else of_sealing(encryption)
+        values = AskedValues(self._values(tags, lock), told=told)
         question = Question(
             action,
             f"{bucket}/{key}" if key else bucket,
@@ -202,7 +205,7 @@ class Call:
             upload = await self.front.store.upload(bucket, key, upload_id)
         except (NoSuchBucket, NoSuchUpload):
             return allowed
-        values = AskedValues(self._values(tags, lock), of_upload(upload.metadata.sealing))
+        values = AskedValues(self._values(tags, lock), of_sealing(upload.metadata.sealing))
         return await authorizer.allows(identity, evolve(question, values=values), settings)
 
     async def require(
@@ -213,13 +216,14 @@ class Call:
         *,
         tags: Mapping[str, str] | None = None,
         lock: Mapping[str, str] | None = None,
+        encryption: Sealing | None = None,
     ) -> None:
         """
         See that whoever sent the request may do something; as :meth:`may`.
 
         :raises Refused: ``AccessDenied``.
         """
-        if not await self.may(action, bucket, key, tags=tags, lock=lock):
+        if not await self.may(action, bucket, key, tags=tags, lock=lock, encryption=encryption):
             raise access_denied()
 
     async def require_key(self, action: str, key_id: str) -> None:

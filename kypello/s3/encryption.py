@@ -136,6 +136,11 @@ def check_repeated(asked: EncryptionRequest | None, sealing: Sealing | None) -> 
         raise invalid_argument(
             SSE, asked.algorithm, f"{SSE} header is not supported for this operation."
         )
+    # Policies believe the headers, so they must be true.
+    if asked.key_id and master_key_name(asked.key_id) != master_key_name(sealing.key_id):
+        raise invalid_argument(
+            _KEY_ID, asked.key_id, "The multipart upload began with another master key."
+        )
 
 
 def read_source_key(head: RequestHead) -> CustomerKey | None:

@@ -57,6 +57,8 @@ async def update_object_encryption(call: Call) -> Response:
             "Requests that modify an object encryption configuration require Signature Version 4."
         )
     wanted = _read_wanted(await call.read_document(covered=True))
+    # What a bucket demands of new objects, it demands of these.
+    await call.require("s3:PutObject", encryption=Sealing(wanted.algorithm, wanted.key_id))
     store = call.front.store
     # What a change sees can be told without the key of a client.
     before = await store.change_version(

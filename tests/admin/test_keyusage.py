@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from kypello.admin.keyusage import CountingSource
 from kypello.admin.root import AdminResource
+from kypello.events.queue import waiting_keys
 from kypello.iam.ledger import accounts_key
 from kypello.interfaces import IKMS
 from kypello.model import EncryptionRequest, KMSEndpoint, KMSStatus, ObjectMetadata
@@ -45,7 +46,11 @@ class UsageCase(AdminCase):
         """
         super().setUp()
         self.usage = KeyUsage(
-            self.store, self.index, lambda: accounts_key(self.index), self.kms.default_key
+            self.store,
+            self.index,
+            lambda: accounts_key(self.index),
+            lambda: waiting_keys(self.index),
+            self.kms.default_key,
         )
         self.front = evolve(self.front, key_usage=self.usage)
         self.harness = Harness(AdminResource(self.front), access_log=False)
@@ -93,6 +98,7 @@ class UsageTests(UsageCase):
                 "fingerprint": "",
                 "since": 0.0,
                 "accounts": True,
+                "events": 0,
                 "needed": True,
                 "objects": 1,
                 "versions": 1,

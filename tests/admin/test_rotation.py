@@ -215,13 +215,19 @@ class CommandTests(RotationCase):
     ``kypello encrypt rotate``.
     """
 
-    def start(self, *arguments: str, people: bool = False, terminal: bool = False) -> Any:
+    def start(
+        self,
+        *arguments: str,
+        people: bool = False,
+        terminal: bool = False,
+        by: Signer = ROOT,
+    ) -> Any:
         """
         Begin a command; what it prints is kept.
         """
         options = parser().parse_args(("encrypt", "rotate", *arguments))
         self.out, self.err = io.StringIO(), Terminal() if terminal else io.StringIO()
-        access = Access("http://kypello.test", ROOT.access_key, ROOT.secret_key)
+        access = Access("http://kypello.test", by.access_key, by.secret_key)
         agent = self.harness.agent()
         client = AdminClient(access, agent, self.clock, InlineLane(), os.urandom)
         work = Work(client, options, Inputs(), Screen(self.out, self.err, json=not people))
@@ -264,6 +270,25 @@ class CommandTests(RotationCase):
         self.send("GET", "info", by=alice)
         (told,) = self.run_command("--all", "--to", "new-key")
         self.assertEqual(told["changed"], 0)
+
+    def test_unseen(self) -> None:
+        """
+        All are the buckets of the server, also those that who asks has no right to see; one that
+        is removed meanwhile is left out.
+        """
+        self.fill()
+        self.done(self.store.create_bucket("three", {}))
+        by = self.make_user("alice", policy("admin:StartBatchJob"))
+        for terminal in (False, True):
+            waiting = self.start("--all", "--again", "--rate", "6", terminal=terminal, by=by)
+            self.assertNoResult(waiting)
+            if not terminal:
+                self.done(self.store.delete_bucket("three"))
+            for _ in range(4):
+                self.clock.advance(1)
+            self.assertEqual(self.successResultOf(waiting), 0)
+            told = json.loads(self.out.getvalue())
+            self.assertEqual((told["seen"], told["changed"], told["plain"]), (12, 10, 2))
 
     def test_one(self) -> None:
         """

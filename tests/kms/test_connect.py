@@ -474,6 +474,42 @@ class ProofTests(RealmCase):
         made = await client.kms.generate_key(KEY, CONTEXT)
         self.assertEqual(await alone.kms.decrypt_key(KEY, made.sealed, CONTEXT), made.plaintext)
 
+    async def test_swapped_in_use(self) -> None:
+        """
+        Whoever makes or opens a data key is served by the other server at once, as soon as one has
+        other material, or none, or lets us use it no more.
+        """
+        right, swapped = await self.serve(), self.listen(well)
+        alone = self.client(self.realm.settings(right.port))
+        self.canary = await alone.kms.generate_key(KEY, b"canary")
+        opened = json.dumps({"plaintext": b64encode(self.canary.plaintext).decode()}).encode()
+        settings = self.realm.settings(swapped.port, right.port)
+        for status, message in (
+            (400, b"decryption failed: ciphertext is not authentic"),
+            (404, b"key does not exist"),
+            (403, b"not authorized: insufficient permissions"),
+        ):
+            for fresh_time in (0.0, 10.0):
+                swapped.behave = lambda peer: peer.answer(200, opened)
+                client = self.client(settings, fresh_time=fresh_time)
+                client.require(self.prove)
+                await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
+                before = len(swapped.paths)
+                # It would make a data key, but cannot open what was sealed before.
+                swapped.behave = lambda peer, status=status, message=message: (
+                    well(peer)
+                    if "generate" in swapped.paths[-1]
+                    else peer.answer(status, b'{"message":"%b"}' % message)
+                )
+                if not fresh_time:
+                    made = await client.kms.generate_key(KEY, CONTEXT)
+                    self.assertNotEqual(made.plaintext, bytes(32))
+                opened_again = await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
+                self.assertEqual(opened_again, self.canary.plaintext)
+                self.assertEqual(set((await client.kms.status()).endpoints[0].refused), {KEY})
+                self.assertGreater(len(swapped.paths), before)
+                await client.stopService()
+
     async def test_no_index(self) -> None:
         """
         When what was sealed is not at hand, nothing is done, and the server is not to blame.

@@ -5,6 +5,7 @@ Tests of what is counted of master keys, and of what is said of those that are l
 """
 
 import os
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,9 +15,11 @@ from twisted.logger import globalLogPublisher
 from kypello.crypto.masterkey import MasterKey
 from kypello.crypto.sse import SETTING, ServerSideEncryption
 from kypello.errors import KeyMismatch, KeyNotFound
+from kypello.events.queue import Queue, waiting_keys
+from kypello.events.sealing import Kept, Sealer, pack
 from kypello.iam.accounts import Accounts
 from kypello.iam.ledger import accounts_key
-from kypello.model import EncryptionRequest, Identity
+from kypello.model import EncryptionRequest, Identity, Write
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.keyusage import BucketUse, KeyUsage, KeyUse, Walk
@@ -42,7 +45,9 @@ class UsageCase(EncryptedCase):
         await super().prepare()
         self.kms.keys["other"] = MasterKey.generate(os.urandom, 0.0, "tests")
         self.index = MemoryIndex()
-        self.usage = KeyUsage(self.below, self.index, self.accounts_key, "my-key")
+        self.usage = KeyUsage(
+            self.below, self.index, self.accounts_key, self.waiting_keys, "my-key"
+        )
         self.sealing_accounts = ""
 
     async def accounts_key(self) -> str:
@@ -50,6 +55,12 @@ class UsageCase(EncryptedCase):
         Which master key seals the accounts.
         """
         return self.sealing_accounts
+
+    def waiting_keys(self) -> AsyncIterator[Mapping[str, int]]:
+        """
+        Which master keys events need that wait.
+        """
+        return waiting_keys(self.index)
 
     async def walked(self) -> Walk:
         """
@@ -178,6 +189,34 @@ class WalkTests(UsageCase):
         self.assertTrue(use.needed)
         self.assertIn("and the accounts", str(use))
 
+    async def test_events(self) -> None:
+        """
+        So do events that wait for their targets, by the key of each, until they are sent; what lies
+        in clear needs none, and what is damaged does not tell.
+        """
+        await self.prepare()
+        queue = Queue(self.index, self.clock)
+        sealer = Sealer(DataKeys(self.kms, self.clock), self.clock, os.urandom)
+        for target in ("one", "two"):
+            places = [queue.place(target) for _ in range(700)]
+            kept = [await sealer.seal(place, "s", b"message") for place in places]
+            writes = [
+                Write(place, pack(event))
+                for place, event in zip(places, kept, strict=True)
+                if event is not None
+            ]
+            await queue.change(writes)
+        clear, broken = queue.place("two"), queue.place("two")
+        await queue.change([Write(clear, pack(Kept("s", b"message"))), Write(broken, b"broken")])
+        found = (await self.walked()).found
+        self.assertEqual({name: use.events for name, use in found.items()}, {"my-key": 1400, "": 1})
+        self.assertTrue(found["my-key"].needed)
+        self.assertIn("and 1400 events that wait", str(found["my-key"]))
+        for target in ("one", "two"):
+            page = await queue.page(target, b"", 1000)
+            await queue.change([Write(place, None) for place, _ in page])
+        self.assertFalse((await self.usage.of("my-key")).needed)
+
     async def test_pages(self) -> None:
         """
         More than a page is counted to the last, with the progress after each page.
@@ -274,7 +313,9 @@ class LossTests(UsageCase):
         async def wait() -> str:
             return await waiting
 
-        report = LossReport(self.reactor, KeyUsage(self.below, self.index, wait, "my-key"))
+        report = LossReport(
+            self.reactor, KeyUsage(self.below, self.index, wait, self.waiting_keys, "my-key")
+        )
         report.startService()
         report.lost("my-key")
         report.stopService()
@@ -294,7 +335,9 @@ class LossTests(UsageCase):
             calls.append("")
             raise RuntimeError("no index")
 
-        report = LossReport(self.reactor, KeyUsage(self.below, self.index, fail, "my-key"))
+        report = LossReport(
+            self.reactor, KeyUsage(self.below, self.index, fail, self.waiting_keys, "my-key")
+        )
         report.startService()
         for _ in range(2):
             report.lost("my-key")

@@ -208,12 +208,25 @@ class WriteHeaderTests(HeaderCase):
         A part may repeat what its upload has asked for, and nothing else.
         """
         s3, kms = Sealing("AES256"), Sealing("aws:kms", "k")
-        for headers, sealing in (({}, None), ({}, kms), (_S3, s3), ({**_KMS, _KEY_ID: "k"}, kms)):
+        spelled = {**_KMS, _KEY_ID: "arn:aws:kms:k"}
+        for headers, sealing in (
+            ({}, None),
+            ({}, kms),
+            (_S3, s3),
+            ({**_KMS, _KEY_ID: "k"}, kms),
+            (spelled, kms),
+        ):
             self.assertIsNone(read_part_key(head(headers), sealing))
         self.assertEqual(
             read_part_key(head(_CUSTOMER), Sealing(SSE_C)), CustomerKey(b"k" * 32, _MD5)
         )
-        for headers, sealing in ((_S3, None), (_S3, kms), (_KMS, s3), (_KMS, Sealing(SSE_C))):
+        for headers, sealing in (
+            (_S3, None),
+            (_S3, kms),
+            (_KMS, s3),
+            (_KMS, Sealing(SSE_C)),
+            (spelled, Sealing("aws:kms", "other")),
+        ):
             self.refused(
                 lambda headers=headers, sealing=sealing: read_part_key(head(headers), sealing),
                 "InvalidArgument",

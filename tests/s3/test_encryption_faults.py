@@ -238,8 +238,8 @@ class PartTests(FaultCase):
                     what = f"{fault.name}, {kind} {dict(headers)}"
                     expected = fault.writing
                     if fault.name == "key unknown":
-                        # It is the upload that has decided, so the name is not looked at.
-                        expected = _NONE if kind == "kms" else _INVALID
+                        # It is the upload that has decided, and by another one.
+                        expected = _INVALID
                     self.ends("PUT", self.part(kind), {**headers, **fault.headers}, expected, what)
 
     def test_other_kind(self) -> None:
@@ -338,7 +338,8 @@ class CompletionTests(FaultCase):
             ).encode()
             target = f"/bucket/up-{kind}?uploadId={upload}"
             wrong = [
-                (fault.headers, fault.writing) for fault in FAULTS if fault.name != "key unknown"
+                (fault.headers, _INVALID if fault.name == "key unknown" else fault.writing)
+                for fault in FAULTS
             ]
             wrong += [(headers, _INVALID) for other, headers in asking.items() if other != kind]
             wrong.append((_SOURCE, _REQUEST))

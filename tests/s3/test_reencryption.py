@@ -36,6 +36,13 @@ def kms(key_id: str, more: str = "") -> bytes:
     return wanting(f"<SSE-KMS><KMSKeyArn>{key_id}</KMSKeyArn>{more}</SSE-KMS>")
 
 
+def digest(body: bytes) -> dict[str, str]:
+    """
+    The header that covers a body.
+    """
+    return {"Content-MD5": b64encode(md5(body).digest()).decode()}
+
+
 class ReencryptionCase(FrontCase):
     """
     A test with a second master key ``new-key``.
@@ -52,21 +59,14 @@ class ReencryptionCase(FrontCase):
         """
         Ask for another encryption.
         """
-        return self.send("PUT", target, body, self.digest(body), status=status)
+        return self.send("PUT", target, body, digest(body), status=status)
 
     def not_updated(self, status: int, code: str, body: bytes, target: str = _TARGET) -> str:
         """
         Ask for an encryption that is refused; give the words.
         """
-        tree = self.refused("PUT", target, status, code, body=body, headers=self.digest(body))
+        tree = self.refused("PUT", target, status, code, body=body, headers=digest(body))
         return tree.findtext("Message") or ""
-
-    @staticmethod
-    def digest(body: bytes) -> dict[str, str]:
-        """
-        The header that covers a body.
-        """
-        return {"Content-MD5": b64encode(md5(body).digest()).decode()}
 
 
 class UpdateTests(SecureCase, ReencryptionCase):
@@ -185,7 +185,7 @@ class UpdateTests(SecureCase, ReencryptionCase):
         self.not_updated(403, "AccessDenied", kms("new-key"), "/locked/hold?encryption")
         lifted = b"<LegalHold><Status>OFF</Status></LegalHold>"
         target = "/locked/hold?legal-hold"
-        self.send("PUT", target, lifted, self.digest(lifted), status=200)
+        self.send("PUT", target, lifted, digest(lifted), status=200)
         self.update(kms("new-key"), "/locked/hold?encryption")
 
     def test_sources(self) -> None:
@@ -250,7 +250,7 @@ class UpdateTests(SecureCase, ReencryptionCase):
         """
         self.put("k", **_KMS)
         self.kms.down = True
-        answer = self.send("PUT", _TARGET, kms("new-key"), self.digest(kms("new-key")))
+        answer = self.send("PUT", _TARGET, kms("new-key"), digest(kms("new-key")))
         self.assertEqual(answer.status, 503)
         self.assertIsNotNone(answer.header("Retry-After"))
 
@@ -274,20 +274,21 @@ class RightsTests(AuthorizationCase, ReencryptionCase):
         """
         self.put("k", **_KMS)
         body = kms("new-key")
-        lines = [("Host", "kypello.test"), *self.digest(body).items()]
+        lines = [("Host", "kypello.test"), *digest(body).items()]
         answer = self.plainly("PUT", _TARGET, lines, body)
         self.assertIn("Version 4", answer.body.decode())
         self.assert_refused(answer, 400, "InvalidRequest")
 
     def test_rights(self) -> None:
         """
-        It takes the right to change it, to open what is under the old key, and to use the new
-        one.
+        It takes the right to change it and to write it, to open what is under the old key, and to
+        use the new one.
         """
         self.put("k", **_KMS)
         self.put("s3", **{SSE: "AES256"})
         for forbidden, keys in (
             ({("s3:UpdateObjectEncryption", "bucket/k")}, set()),
+            ({("s3:PutObject", "bucket/k")}, set()),
             (set(), {("kms:Decrypt", "my-key")}),
             (set(), {("kms:GenerateDataKey", "new-key")}),
         ):

@@ -19,6 +19,7 @@ from tests.s3.front import ROOT, read_xml
 from tests.s3.secure import SSE, SecureCase, SecureChannel, customer
 from tests.s3.test_bucketconfig import configuration
 from tests.s3.test_forms import FormCase
+from tests.s3.test_reencryption import digest, kms, wanting
 
 _KEY_ID = f"{SSE}-aws-kms-key-id"
 _ARN = "arn:aws:kms:us-east-1:123456789012:key/my-key"
@@ -171,6 +172,30 @@ class RequiredTests(RequiredCase):
         self.require(denying({**unlike, "Null": {f"s3:{SSE}": "false"}}))
         self.check(({}, _KMS), (_S3,))
 
+    def test_updated(self) -> None:
+        """
+        So is what an object's encryption is changed to, whatever the headers of the request say.
+        """
+        self.send("PUT", "/bucket/k", b"content", _S3, status=200)
+        self.require(denying({"StringNotEquals": {f"s3:{_KEY_ID}": "my-key"}}))
+        self.update_refused(kms("other"))
+        self.update_refused(wanting("<SSE-S3/>"))
+        for spelling in _SPELLINGS:
+            body = kms(spelling)
+            self.send("PUT", "/bucket/k?encryption", body, digest(body), status=200)
+        self.require(denying({"StringEquals": {f"s3:{_KEY_ID}": "other"}}))
+        self.update_refused(kms("other"))
+
+    def update_refused(self, body: bytes) -> None:
+        """
+        See that an encryption may not be had.
+        """
+        for headers in ({}, named("my-key")):
+            covered = {**digest(body), **headers}
+            self.refused(
+                "PUT", "/bucket/k?encryption", 403, "AccessDenied", body=body, headers=covered
+            )
+
     def test_parts(self) -> None:
         """
         Parts count as what their upload began with, whoever set the policy since; nobody adds to
@@ -182,6 +207,13 @@ class RequiredTests(RequiredCase):
         self.send("PUT", part, b"content", status=200)
         self.require(BY_KMS)
         self.refused("PUT", part, 403, "AccessDenied", body=b"content")
+        # Nor does it help to tell another encryption than that of the upload.
+        began = read_xml(self.send("POST", "/bucket/k?uploads", b"", named("other"), status=200))
+        query = f"uploadId={began.findtext('UploadId')}"
+        self.require(denying({"StringNotEquals": {f"s3:{_KEY_ID}": "my-key"}}))
+        part = f"/bucket/k?partNumber=1&{query}"
+        self.refused("PUT", part, 403, "AccessDenied", body=b"x")
+        self.refused("PUT", part, 400, "InvalidArgument", body=b"x", headers=named("my-key"))
         absent = "/bucket/k?partNumber=1&uploadId=absent"
         self.refused("PUT", absent, 403, "AccessDenied", body=b"content")
 
