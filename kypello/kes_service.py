@@ -28,7 +28,6 @@ from kypello.kes.secrets import readable_by_all
 from kypello.kes.streams import Streams
 from kypello.kes_serving import Serving, Standing, repeat
 from kypello.kes_trail import Trail
-from kypello.keystore.fsconfig import FSSettings
 from kypello.keystore.table import read_keystore
 from kypello.store.lanes import Lanes
 
@@ -74,10 +73,7 @@ def _secret_files(config: KeyServerConfig) -> list[Path]:
         found.append(config.file)
     if config.safety.trail is not None and config.safety.trail.key_file is not None:
         found.append(config.safety.trail.key_file)
-    keystore = config.keystore
-    if isinstance(keystore, FSSettings) and keystore.passphrase and keystore.passphrase.file:
-        found.append(keystore.passphrase.file)
-    return found
+    return [*found, *config.keystore.secret_files]
 
 
 def make_key_server(

@@ -51,6 +51,13 @@ class KeyStoreSettings(Protocol):
         Where the keys are, for people.
         """
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read: keys, passphrases, credentials.  Not the tokens that
+        Kubernetes puts into pods, since all can read those.
+        """
+
 
 @frozen
 class TrailSettings:
