@@ -64,6 +64,13 @@ class Answer:
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
 
+    @property
+    def unwell(self) -> bool:
+        """
+        Whether the service cannot answer now: it has trouble, or is asked too often.
+        """
+        return self.status >= 500 or self.status == 429
+
     def document(self) -> dict[str, Any]:
         """
         The JSON object that is the body; an empty one for anything else.
