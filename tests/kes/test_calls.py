@@ -478,12 +478,15 @@ class StreamTests(AsyncCase):
         """
         front = KESFront()
         stream = front.streams.follow_audits()
-        for number in range(WAITING + 100):
-            front.streams.audit({"audit": str(number)})
+        line = "x" * 1023
+        for _ in range(WAITING // 1024):
+            front.streams.audit({"audit": line})
+        self.assertEqual(len(await stream.read()), len(b" ") + WAITING)
+        for _ in range(WAITING // 1024):
+            front.streams.audit({"audit": line})
+        self.assertEqual(len(front.streams._audits), 1)
+        front.streams.audit({"audit": ""})
         self.assertEqual(len(front.streams._audits), 0)
-        self.assertEqual(
-            len(await stream.read()),
-            len(b" ") + sum(len(f"{number}\n") for number in range(WAITING - 1)),
-        )
+        self.assertEqual(len(await stream.read()), WAITING)
         with self.assertRaises(BodyTruncated):
             await stream.read()
