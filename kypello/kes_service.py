@@ -26,6 +26,7 @@ from kypello.kes.metrics import Counts
 from kypello.kes.resource import KESResource
 from kypello.kes.secrets import readable_by_all
 from kypello.kes.streams import Streams
+from kypello.kes_hook import Hook
 from kypello.kes_serving import Serving, Standing, repeat
 from kypello.kes_trail import Trail
 from kypello.keystore.table import read_keystore
@@ -40,6 +41,9 @@ GRACE = 15.0
 #: How often it is written down, and told, where the audit log stands; in seconds.
 HEAD = 10.0
 TOLD_HEAD = 3600.0
+
+#: How often the audit log is sent to its webhook, in seconds.
+SENT = 1.0
 
 #: Threads for the key store and for files.
 _THREADS = 4
@@ -137,7 +141,10 @@ class KeyServer(Service):
         self._streams = Streams(counts)
         born = reactor.seconds()
         self._trail = Trail(self._lanes.lane(), os.urandom)
-        self._standing = Standing(reactor, self._lanes, born, counts, self._streams, self._trail)
+        self._hook = Hook(reactor, self._lanes)
+        self._standing = Standing(
+            reactor, self._lanes, born, counts, self._streams, self._trail, self._hook
+        )
         self._serving = Serving.make(self._standing, config)
         self._resource = KESResource(self._serving.front)
         # Every request is in the audit log, so that an access log would say it twice.
@@ -184,6 +191,7 @@ class KeyServer(Service):
         _warn(config)
         loaded = await self._lanes.lane().run(load, config.tls)
         await self._trail.use(config.safety.trail)
+        self._hook.use(config.safety.hook)
         await self._serving.prepare(loaded)
         await self._listener.listen(loaded)
         self._serving.start()
@@ -191,6 +199,7 @@ class KeyServer(Service):
             (self._reload_time, lambda: Deferred.fromCoroutine(self._listener.reload())),
             (HEAD, lambda: Deferred.fromCoroutine(self._trail.keep_head())),
             (TOLD_HEAD, self._trail.tell_head),
+            (SENT, lambda: Deferred.fromCoroutine(self._hook.flush())),
         ):
             self._loops.append(repeat(self._reactor, pause, call))
         self._announce()
@@ -212,6 +221,7 @@ class KeyServer(Service):
         await self._serving.stop()
         # Behind the last request.
         await self._trail.close()
+        await self._hook.close()
         await self._lanes.stop()
 
     async def _reload(self) -> None:
@@ -250,6 +260,7 @@ class KeyServer(Service):
         except BaseException:
             await serving.stop()
             raise
+        self._hook.use(config.safety.hook)
         old, self._serving, self._config = self._serving, serving, config
         self._resource.front = serving.front
         self._listener.use(config.tls, loaded)
