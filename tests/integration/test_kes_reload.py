@@ -5,6 +5,7 @@ A key server that reads its configuration again, and one that lasts through outa
 """
 
 import json
+import resource
 import signal
 import ssl
 import subprocess
@@ -211,6 +212,42 @@ class ReloadTests(ReloadCase):
         ours.process.send_signal(signal.SIGHUP)
         self.assertEqual(ours.end(), 0)
         self.assertNotIn("Traceback", ours.log.read_text())
+
+
+class ManyConnectionsTests(ReloadCase):
+    """
+    Many clients that keep their connections.
+    """
+
+    def test_idle(self) -> None:
+        """
+        A thousand idle connections with mutual TLS cost less than 100 KiB each, and all serve.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        ours = self.start()
+        request(ours.port, "POST", "/v1/key/create/k", self.admin)
+        before = memory(ours)
+        # Each of these takes long to make.
+        context = client_context(self.admin)
+        connections = []
+        for _ in range(1000):
+            connection = HTTPSConnection("127.0.0.1", ours.port, timeout=10, context=context)
+            self.addCleanup(connection.close)
+            connection.connect()
+            connections.append(connection)
+        self.assertLess((memory(ours) - before) / len(connections), 100)
+        for connection in connections:
+            self.assertEqual(self.status(connection, "/v1/key/generate/k", "POST"), 200)
+
+
+def memory(running: Running) -> int:
+    """
+    What a server holds in memory, in KiB.
+    """
+    lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
 class WebhookTests(ReloadCase):
