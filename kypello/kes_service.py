@@ -24,11 +24,12 @@ from kypello.http.tls import Clients, load
 from kypello.kes.config import KeyServerConfig, parse_config
 from kypello.kes.metrics import Counts
 from kypello.kes.resource import KESResource
-from kypello.kes.secrets import readable_by_all
+from kypello.kes.secrets import readable_by_all, with_open_keys
 from kypello.kes.streams import Streams
 from kypello.kes_hook import Hook
 from kypello.kes_serving import Serving, Standing, repeat
 from kypello.kes_trail import Trail
+from kypello.keystore.fsconfig import FSSettings
 from kypello.keystore.table import read_keystore
 from kypello.store.lanes import Lanes
 
@@ -65,10 +66,17 @@ def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
     except UnicodeDecodeError as error:
         raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
     config = evolve(parse_config(text, file, environment, read_keystore), file=Path(file))
-    wrong = [] if config.safety.readable_secrets else readable_by_all(_secret_files(config))
+    wrong = [] if config.safety.readable_secrets else _readable(config)
     if wrong:
         raise ConfigurationError(tuple(wrong))
     return config
+
+
+def _readable(config: KeyServerConfig) -> list[str]:
+    wrong, keystore = readable_by_all(_secret_files(config)), config.keystore
+    if isinstance(keystore, FSSettings) and keystore.passphrase is None:
+        wrong += with_open_keys(keystore.path)
+    return wrong
 
 
 def _secret_files(config: KeyServerConfig) -> list[Path]:

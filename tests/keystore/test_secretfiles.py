@@ -81,3 +81,31 @@ class SecretFilesTests(SyncCase):
         self.assertIn(f"{token} holds a secret", mistake)
         token.chmod(0o640)
         self.assertEqual(read_config(str(config), {}).keystore.secret_files, (token,))
+
+    def test_open_keys(self) -> None:
+        """
+        Nor does one with keys that everybody can read, unless nobody may enter their directory.
+        """
+        folder = Path(self.mktemp())
+        keys = folder / "keys"
+        keys.mkdir(parents=True)
+        (keys / "good").touch(0o600)
+        config = folder / "kes.yml"
+        text = (
+            "admin: {identity: disabled}\ntls: {key: server.key, cert: server.crt}\n"
+            f"keystore: {{fs: {{path: {keys}}}}}\n"
+        )
+        config.write_text(text)
+        keys.chmod(0o755)
+        read_config(str(config), {})
+        (keys / "bad").touch()
+        (keys / "bad").chmod(0o644)
+        with self.assertRaises(ConfigurationError) as caught:
+            read_config(str(config), {})
+        (mistake,) = caught.exception.mistakes
+        self.assertIn(f"keys in {keys}, such as bad: chmod", mistake)
+        keys.chmod(0o750)
+        read_config(str(config), {})
+        keys.chmod(0o755)
+        config.write_text(text + "kypello: {readable_secrets: allowed}\n")
+        read_config(str(config), {})
