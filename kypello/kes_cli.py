@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         # Nobody reads on; nor shall the interpreter complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         return 130
 
 

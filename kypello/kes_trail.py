@@ -10,6 +10,7 @@ and so does a new file when the old one was moved away.
 import fcntl
 import json
 import os
+import stat
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -247,6 +248,9 @@ def _open(settings: TrailSettings, known: tuple[int, int] | None = None) -> _Fil
     except OSError as error:
         raise ConfigurationError((f"{path}: {error.strerror}",)) from error
     found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ConfigurationError((f"{path}: the audit log has to be a regular file",))
     identity = (found.st_dev, found.st_ino)
     if identity == known:
         os.close(descriptor)

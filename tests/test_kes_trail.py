@@ -196,6 +196,7 @@ class TrailTests(AsyncCase):
             (self.settings, "another process writes to it"),
             (TrailSettings(self.folder / "none" / "audit.log"), "No such file"),
             (TrailSettings(self.folder / "other", short), "16 bytes or more"),
+            (TrailSettings(Path(os.devnull)), "a regular file"),
             (TrailSettings(self.folder / "other", self.folder / "none"), "No such file"),
         ):
             with self.assertRaises(ConfigurationError) as caught:

@@ -4,6 +4,7 @@
 What all commands of the key server have in common.
 """
 
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -37,6 +38,24 @@ def finish(work: Callable[[Any], Coroutine[Any, Any, None]], interrupted: str) -
             raise CommandError(interrupted)
         return
     failure.raiseException()
+
+
+def asked(ask: Callable[[str], str], question: str) -> str:
+    """
+    Ask the person at the terminal while the reactor runs.
+
+    :raises CommandError: They do not want to answer.
+    """
+    # The reactor's handler would only take note of an interrupt, and go on to wait.
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return ask(question)
+    except (KeyboardInterrupt, EOFError):
+        raise CommandError("interrupted") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def printable(text: str) -> str:

@@ -47,6 +47,8 @@ def migrate(options: Namespace) -> int:
     source, target = (read_stores(file, os.environ) for file in (options.source, options.target))
     if source == target:
         raise CommandError("--from and --to name the same key store")
+    if _directory(source) is not None and _directory(source) == _directory(target):
+        raise CommandError("--from and --to name the same directory: see kypello kes seal --help")
     copying = _Copying(options, source, target, _Telling(options.json, options.quiet))
     try:
         finish(copying.run, "interrupted: run it again, and it goes on")
@@ -77,6 +79,10 @@ def read_stores(file: str, environment: Mapping[str, str]) -> Any:
     if report.mistakes or settings is None:
         raise ConfigurationError(tuple(report.mistakes))
     return settings
+
+
+def _directory(settings: object) -> Path | None:
+    return settings.path.resolve() if isinstance(settings, FSSettings) else None
 
 
 def _section(document: Value) -> Value:

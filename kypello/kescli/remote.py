@@ -18,7 +18,7 @@ from attrs import frozen
 
 from kypello.errors import KypelloError
 from kypello.kescli.client import CallRefused, KESCaller, NoAnswer, refused
-from kypello.kescli.command import CommandError, finish, printable
+from kypello.kescli.command import CommandError, asked, finish, printable
 from kypello.kescli.needs import tell_needs
 from kypello.kescli.target import read_target
 from kypello.kms.wire import UNKNOWN_TIME
@@ -128,8 +128,8 @@ async def import_key(work: Work) -> None:
     name, key = work.options.name, work.options.key
     if key is None:
         # Arguments are kept in histories, and others see them.
-        asked = getpass("Key in base64: ") if sys.stdin.isatty() else sys.stdin.readline()
-        key = asked.strip()
+        terminal = sys.stdin.isatty()
+        key = (asked(getpass, "Key in base64: ") if terminal else sys.stdin.readline()).strip()
     try:
         b64decode(key, validate=True)
     except ValueError:
@@ -185,7 +185,7 @@ def _confirm(name: str) -> None:
         f" not know what that is; an object server does: kypello kms usage {name}",
         file=sys.stderr,
     )
-    if input(f"Type {name} to delete it: ") != name:
+    if asked(input, f"Type {name} to delete it: ") != name:
         raise CommandError(f"{name} was not deleted")
 
 
@@ -244,17 +244,17 @@ async def list_names(work: Work) -> None:
     names: list[str] = []
     prefix = (options.pattern or "").removesuffix("*")
     # An original server would look for names with a star, and refuses what cannot be a name.
-    asked = ("" if prefix == "_" else prefix.rstrip("-")) or "*"
+    pattern = ("" if prefix == "_" else prefix.rstrip("-")) or "*"
     while True:
         told = await _do(
-            f"failed to list {kind} names", work.client.ask, "GET", path(f"{kind}/list", asked)
+            f"failed to list {kind} names", work.client.ask, "GET", path(f"{kind}/list", pattern)
         )
         found = told.get(member) or []
         names += (name for name in found if name.startswith(prefix))
-        asked = told.get("continue_at") or ""
-        if not asked:
+        pattern = told.get("continue_at") or ""
+        if not pattern:
             break
-        if "*" not in asked:
+        if "*" not in pattern:
             raise CommandError(
                 f"the server, an original KES, cuts its list after {len(names)} names: ask for"
                 f" prefixes longer than {prefix!r}"

@@ -80,7 +80,7 @@ class Migration:
         """
         left = iter(names)
         workers = [Deferred.fromCoroutine(self._work(left)) for _ in range(_TOGETHER)]
-        await gatherResults(workers)
+        await gatherResults(workers, consumeErrors=True)
         if self._stopped is not None:
             raise self._stopped
 

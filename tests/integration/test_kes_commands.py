@@ -9,10 +9,13 @@ import os
 import pty
 import re
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 from base64 import b64encode
 from collections.abc import Mapping
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from kypello.crypto.apikey import APIKey
@@ -310,11 +313,13 @@ class WhomToAskTests(CommandCase):
             stderr=theirs,
         )
         os.close(theirs)
-        os.write(ours, typed.encode())
         shown = b""
         try:
             while part := os.read(ours, 4096):
                 shown += part
+                if typed and b"Type " in shown:
+                    os.write(ours, typed.encode())
+                    typed = ""
         except OSError:
             pass  # Linux tells the end of a terminal so.
         os.close(ours)
@@ -427,6 +432,48 @@ class LogTests(CommandCase):
         )
         summary = json.loads(told.splitlines()[-1])["summary"]
         self.assertEqual(summary["broken"], 1)
+
+    def test_killed_under_load(self) -> None:
+        """
+        A server that is killed amid requests, again and again, leaves an unbroken chain; it lacks
+        none that was answered but the last one of each client.
+        """
+        log = self.folder / "audit.log"
+        more = f"keys: [{{name: k}}]\nlog: {{audit: off}}\nkypello: {{audit: {{file: {log}}}}}\n"
+        answered = [0] * 4
+        for _ in range(3):
+            running = self.start(more=more)
+            before = sum(answered)
+            threads = [
+                threading.Thread(target=self.use, args=(running, answered, number))
+                for number in range(len(answered))
+            ]
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: sum(answered) > before + 40)  # noqa: B023  # it ends before
+            running.process.kill()
+            running.process.wait()
+            for thread in threads:
+                thread.join()
+        told = self.run_with(self.environment(running), "log", "verify", str(log), "--json")
+        reached = json.loads(told.splitlines()[-1])["summary"]["head"]["seq"]
+        self.assertGreaterEqual(reached, sum(answered) - 3 * len(answered))
+
+    def use(self, running: Running, answered: list[int], number: int) -> None:
+        """
+        Make data keys until the server is gone.
+        """
+        context = ssl.create_default_context(cafile=str(self.server.cert))
+        context.check_hostname = False
+        context.load_cert_chain(self.admin.cert, self.admin.key)
+        connection = HTTPSConnection("127.0.0.1", running.port, timeout=30, context=context)
+        try:
+            while True:
+                connection.request("POST", "/v1/key/generate/k")
+                if connection.getresponse().read():
+                    answered[number] += 1
+        except (OSError, HTTPException):
+            connection.close()
 
 
 class InitTests(CommandCase):

@@ -207,9 +207,12 @@ class FilesTests(MigrateCase):
         What cannot be a migration is told, and nothing is made.
         """
         nowhere = self.config("nowhere", fs={"path": str(self.folder / "nowhere")})
+        here = {"path": str(self.folder / "back" / ".." / "keys"), "passphrase": "opensesame"}
+        same = self.config("same", fs=here)
         server = self.config("server", kes={"endpoint": ["https://127.0.0.1:7373"]})
         for source, target, options, words in (
             (self.plain, self.plain, (), "name the same key store"),
+            (self.plain, same, (), "see kypello kes seal"),
             (self.plain, self.back, ("--force", "--merge"), "contradict each other"),
             (nowhere, self.back, (), "No such file"),
             ("https://127.0.0.1:7373", self.back, (), "keys never leave it"),
