@@ -4,6 +4,7 @@
 Key servers: how fast one answers, and how often an object server asks.
 """
 
+import json
 import os
 import re
 import shutil
@@ -141,39 +142,53 @@ def original() -> str | None:
 
 def generating(stage: Stage) -> None:
     """
-    Data keys per second over 32 kept-alive connections with mutual TLS.
+    Data keys made, and opened, per second over 32 kept-alive connections with mutual TLS.
     """
     with key_server(stage.root / "kes") as ours:
-        ours_rate = partial(_generate, ours)
         path = original()
         if path is None:
-            ours_rate()
-            samples = sorted((ours_rate() for _ in range(stage.pairs)), key=lambda one: one.value)
-            middle = samples[len(samples) // 2]
-            more = {"CPU us each": middle.cpu}
-            stage.add(Figure("data keys of our key server", middle.value, "per s", _RATE, more))
+            for what, use in _KINDS.items():
+                use(ours)
+                samples = sorted((use(ours) for _ in range(stage.pairs)), key=lambda one: one.value)
+                middle = samples[len(samples) // 2]
+                more = {"CPU us each": middle.cpu}
+                stage.add(Figure(f"{what} our key server", middle.value, "per s", _RATE, more))
             return
         with key_server(stage.root / "original", [path]) as theirs:
-            compared = compare(
-                "data keys of our key server, 32 connections",
-                ours_rate,
-                partial(_generate, theirs),
-                reference="the original",
-                unit="per s",
-                cpu_unit="CPU us each",
-                pairs=stage.pairs,
-            )
-        stage.add(compared)
-        more = {"CPU us each": compared.our_cpu}
-        stage.add(Figure("data keys of our key server", compared.ours, "per s", _RATE, more))
+            for what, use in _KINDS.items():
+                compared = compare(
+                    f"{what} our key server, 32 connections",
+                    partial(use, ours),
+                    partial(use, theirs),
+                    reference="the original",
+                    unit="per s",
+                    cpu_unit="CPU us each",
+                    pairs=stage.pairs,
+                )
+                stage.add(compared)
+                more = {"CPU us each": compared.our_cpu}
+                stage.add(Figure(f"{what} our key server", compared.ours, "per s", _RATE, more))
 
 
 def _generate(keys: KeyServer) -> Sample:
+    return _use(keys, keys.message("generate", b"{}"))
+
+
+def _open(keys: KeyServer) -> Sample:
+    _head, answer = fetch(keys.server.address, keys.message("generate", b"{}"), keys.trust)
+    sealed = json.dumps({"ciphertext": json.loads(answer)["ciphertext"]}).encode()
+    return _use(keys, keys.message("decrypt", sealed))
+
+
+def _use(keys: KeyServer, message: Message) -> Sample:
     count = 6000
     with Client(keys.server.address, CLIENTS, keys.trust) as client:
         before = keys.server.cpu()
-        elapsed = client.run(islice(cycle([keys.message("generate", b"{}")]), count))
+        elapsed = client.run(islice(cycle([message]), count))
         return Sample(count / elapsed, used(keys.server, before, count / 1e6))
+
+
+_KINDS = {"data keys of": _generate, "data keys opened by": _open}
 
 
 def calls(stage: Stage) -> None:

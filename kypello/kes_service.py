@@ -24,8 +24,9 @@ from kypello.http.tls import Clients, load
 from kypello.kes.config import KeyServerConfig, parse_config
 from kypello.kes.metrics import Counts
 from kypello.kes.resource import KESResource
-from kypello.kes.secrets import readable_by_all
+from kypello.kes.secrets import readable_by_all, with_open_keys
 from kypello.kes.streams import Streams
+from kypello.kes_hook import Hook
 from kypello.kes_serving import Serving, Standing, repeat
 from kypello.kes_trail import Trail
 from kypello.keystore.fsconfig import FSSettings
@@ -41,6 +42,9 @@ GRACE = 15.0
 #: How often it is written down, and told, where the audit log stands; in seconds.
 HEAD = 10.0
 TOLD_HEAD = 3600.0
+
+#: How often the audit log is sent to its webhook, in seconds.
+SENT = 1.0
 
 #: Threads for the key store and for files.
 _THREADS = 4
@@ -62,10 +66,17 @@ def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
     except UnicodeDecodeError as error:
         raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
     config = evolve(parse_config(text, file, environment, read_keystore), file=Path(file))
-    wrong = [] if config.safety.readable_secrets else readable_by_all(_secret_files(config))
+    wrong = [] if config.safety.readable_secrets else _readable(config)
     if wrong:
         raise ConfigurationError(tuple(wrong))
     return config
+
+
+def _readable(config: KeyServerConfig) -> list[str]:
+    wrong, keystore = readable_by_all(_secret_files(config)), config.keystore
+    if isinstance(keystore, FSSettings) and keystore.passphrase is None:
+        wrong += with_open_keys(keystore.path)
+    return wrong
 
 
 def _secret_files(config: KeyServerConfig) -> list[Path]:
@@ -74,10 +85,7 @@ def _secret_files(config: KeyServerConfig) -> list[Path]:
         found.append(config.file)
     if config.safety.trail is not None and config.safety.trail.key_file is not None:
         found.append(config.safety.trail.key_file)
-    keystore = config.keystore
-    if isinstance(keystore, FSSettings) and keystore.passphrase and keystore.passphrase.file:
-        found.append(keystore.passphrase.file)
-    return found
+    return [*found, *config.keystore.secret_files]
 
 
 def make_key_server(
@@ -141,7 +149,10 @@ class KeyServer(Service):
         self._streams = Streams(counts)
         born = reactor.seconds()
         self._trail = Trail(self._lanes.lane(), os.urandom)
-        self._standing = Standing(reactor, self._lanes, born, counts, self._streams, self._trail)
+        self._hook = Hook(reactor, self._lanes)
+        self._standing = Standing(
+            reactor, self._lanes, born, counts, self._streams, self._trail, self._hook
+        )
         self._serving = Serving.make(self._standing, config)
         self._resource = KESResource(self._serving.front)
         # Every request is in the audit log, so that an access log would say it twice.
@@ -188,6 +199,7 @@ class KeyServer(Service):
         _warn(config)
         loaded = await self._lanes.lane().run(load, config.tls)
         await self._trail.use(config.safety.trail)
+        self._hook.use(config.safety.hook)
         await self._serving.prepare(loaded)
         await self._listener.listen(loaded)
         self._serving.start()
@@ -195,6 +207,7 @@ class KeyServer(Service):
             (self._reload_time, lambda: Deferred.fromCoroutine(self._listener.reload())),
             (HEAD, lambda: Deferred.fromCoroutine(self._trail.keep_head())),
             (TOLD_HEAD, self._trail.tell_head),
+            (SENT, lambda: Deferred.fromCoroutine(self._hook.flush())),
         ):
             self._loops.append(repeat(self._reactor, pause, call))
         self._announce()
@@ -216,6 +229,7 @@ class KeyServer(Service):
         await self._serving.stop()
         # Behind the last request.
         await self._trail.close()
+        await self._hook.close()
         await self._lanes.stop()
 
     async def _reload(self) -> None:
@@ -254,6 +268,7 @@ class KeyServer(Service):
         except BaseException:
             await serving.stop()
             raise
+        self._hook.use(config.safety.hook)
         old, self._serving, self._config = self._serving, serving, config
         self._resource.front = serving.front
         self._listener.use(config.tls, loaded)

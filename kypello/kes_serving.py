@@ -37,6 +37,7 @@ from kypello.kes.operations import About, Operations
 from kypello.kes.resource import Front
 from kypello.kes.routes import configured_routes, tell_routes
 from kypello.kes.streams import Streams
+from kypello.kes_hook import Hook
 from kypello.kes_trail import Trail
 from kypello.keystore.table import Parts, make_keystore
 from kypello.monitor.text import CONTENT_TYPE, Family, render
@@ -61,6 +62,13 @@ class Standing:
     counts: Counts
     streams: Streams
     trail: Trail
+    hook: Hook
+
+    def record(self, text: str) -> None:
+        """
+        Have a record of the audit log kept, where that is configured.
+        """
+        self.hook.tell(self.trail.write(text))
 
 
 @define(eq=False)
@@ -112,7 +120,7 @@ class Serving:
             callers.identify,
             Audit(
                 _logger("kypello.kes.audit", audit_level, streams.audit, LogLevel.info),
-                standing.trail.write,
+                standing.record,
             ),
             _logger("kypello.kes", level := _level(config.error_level), streams.error, level),
             standing.counts,

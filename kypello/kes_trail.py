@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
 from kypello.interfaces import ILane
+from kypello.kes.auditconfig import TrailSettings
 from kypello.kes.chain import START, Link, extend, read_line
-from kypello.kes.config import TrailSettings
 from kypello.store.directory import write_private
 
 #: How much of the end of a file is searched for its last record, in bytes: more than the longest.
@@ -142,32 +142,35 @@ class Trail:
         self._torn, self._ended, self._lost = found.torn, found.ended, 0
         self._kept = START
 
-    def write(self, record: str) -> None:
+    def write(self, record: str) -> bytes:
         """
         Write a record, a JSON object, at once.
 
         What cannot be written is told in the log, and how much that was in the next record.
+
+        :return: The line, without its end; the bare record when it is in no file.
         """
         file = self._file
         if file is None:
-            return
+            return record.encode()
         line, link = extend(record, self._link, file.key, self._torn, self._lost)
         content = b"".join((b"" if self._ended else b"\n", line, b"\n"))
         try:
             written = os.write(file.descriptor, content)
         except OSError as error:
             self._failed(error.strerror or "")
-            return
+            return record.encode()
         if written >= len(content) - 1:
             self._link, self._torn, self._lost = link, b"", 0
             self._ended = written == len(content)
-            return
+            return line
         if written:
             separator = b"\n" if self._torn else b""
             part = content[:written]
             self._torn += separator + part.removeprefix(b"" if self._ended else b"\n")
             self._ended = False
         self._failed("only a part was written")
+        return record.encode()
 
     async def keep_head(self) -> None:
         """

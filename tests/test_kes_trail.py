@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from kypello.errors import ConfigurationError
+from kypello.kes.auditconfig import TrailSettings
 from kypello.kes.chain import START, Examination, Finding, extend, read_line
-from kypello.kes.config import TrailSettings
 from kypello.kes_trail import Trail, head_path, read_head
 from kypello.testing.fakes import InlineLane
 from tests.cases import AsyncCase
@@ -22,7 +22,7 @@ _FULL = """
 import os, resource, sys
 from pathlib import Path
 from twisted.internet.defer import ensureDeferred
-from kypello.kes.config import TrailSettings
+from kypello.kes.auditconfig import TrailSettings
 from kypello.kes_trail import Trail
 from kypello.testing.fakes import InlineLane
 

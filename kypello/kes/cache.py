@@ -9,6 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.masterkey import MasterKey
 
+#: What took longer to fail, in seconds, would take long again; and for how long that is believed.
+_LONG, _SILENCE = 1.0, 10.0
+
 
 @frozen
 class Expiry:
@@ -53,6 +56,7 @@ class KeyCache:
     :ivar offline: The key store has not answered since it was last asked, so that nobody should
         wait for it who need not.
     :ivar _contact: When it last answered, in seconds of the clock.
+    :ivar _silent: Until when nobody need ask how it is, since somebody has just waited in vain.
     """
 
     _clock: IReactorTime
@@ -61,6 +65,7 @@ class KeyCache:
     _entries: dict[str, _Entry] = field(factory=dict, repr=False)
     offline: bool = False
     _contact: float = float("-inf")
+    _silent: float = float("-inf")
 
     def get(self, name: str) -> MasterKey | None:
         """
@@ -100,17 +105,36 @@ class KeyCache:
         """
         self._entries.pop(name, None)
 
+    @property
+    def silent(self) -> bool:
+        """
+        Whether somebody has waited for the key store in vain a moment ago.
+        """
+        return self._clock.seconds() < self._silent
+
+    def asked(self) -> float:
+        """
+        When the key store is asked that is asked now, in seconds of the clock.
+        """
+        return self._clock.seconds()
+
     def contact(self) -> None:
         """
         The key store has just answered.
         """
         self._contact = self._clock.seconds()
+        self._silent = float("-inf")
         self.offline = False
 
-    def lost(self) -> None:
+    def lost(self, asked: float) -> None:
         """
         The key store has just not answered.
+
+        :param asked: When it was asked, in seconds of the clock.
         """
+        now = self._clock.seconds()
+        if now - asked > _LONG:
+            self._silent = now + _SILENCE
         self.offline = True
 
     def sweep(self) -> None:

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from kypello.document import Report, Section, Value, read
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
+from kypello.kes.auditconfig import HookSettings, TrailSettings, read_audit
 from kypello.kes.cache import Expiry
 from kypello.kes.limits import Limits
 from kypello.kes.policy import Access, Policy, glob_sign
@@ -51,17 +52,12 @@ class KeyStoreSettings(Protocol):
         Where the keys are, for people.
         """
 
-
-@frozen
-class TrailSettings:
-    """
-    A file for the audit log, as a chain of records.
-
-    :ivar key_file: What the chain is keyed with; ``None`` for nothing.
-    """
-
-    file: Path
-    key_file: Path | None = None
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read: keys, passphrases, credentials.  Not the tokens that
+        Kubernetes puts into pods, since all can read those.
+        """
 
 
 @frozen
@@ -79,6 +75,7 @@ class Safety:
     confirmed_deletion: bool = False
     readable_secrets: bool = False
     trail: TrailSettings | None = None
+    hook: HookSettings | None = None
 
 
 @frozen
@@ -323,18 +320,8 @@ def _safety(value: Value) -> Safety:
         _number(cached) or Safety().cached_keys,
         _choice(section["deletion"], "plain", "confirmed"),
         _choice(section["readable_secrets"], "refused", "allowed"),
-        _trail(section["audit"]),
+        *read_audit(section["audit"]),
     )
-
-
-def _trail(value: Value) -> TrailSettings | None:
-    if not value.given:
-        return None
-    section = value.exactly("file", "key_file")
-    key = section["key_file"]
-    # An empty one is a variable or a line that was forgotten: the chain would have no key.
-    key_file = Path(key.required("the path of a file")) if key.given else None
-    return TrailSettings(Path(section["file"].required("the path of a file")), key_file)
 
 
 def _number(value: Value) -> int:

@@ -12,6 +12,14 @@ from cryptography import x509
 from kypello.crypto.apikey import identity_of_spki
 from kypello.errors import KypelloError
 
+#: What reading a certificate raises that is none: not all of it is a :class:`ValueError`.
+INVALID = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 @define(eq=False)
 class NoIdentity(KypelloError):
@@ -36,7 +44,7 @@ def identity_of(certificates: Sequence[bytes]) -> str:
         own = [one for one in certificates if not _is_authority(one)]
         if len(own) == 1:
             return identity_of_certificate(own[0])
-    except ValueError:
+    except INVALID:
         raise NoIdentity("tls: invalid client certificate") from None
     if own:
         raise NoIdentity("tls: received more than one client certificate")

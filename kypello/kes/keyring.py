@@ -113,7 +113,11 @@ class Keyring:
     async def status(self) -> float:
         """
         How long the key store takes to answer, in seconds.
+
+        Who asks wants to know soon: after somebody has waited in vain, others are told so at once.
         """
+        if self._cache.silent:
+            raise KeyStoreUnreachable("it did not answer a moment ago")
         return await self._asked(self._store.status())
 
     async def look(self) -> None:
@@ -122,7 +126,7 @@ class Keyring:
         last time that it did, and not from the last use.
         """
         try:
-            await self.status()
+            await self._asked(self._store.status())
         except (KeyStoreUnreachable, KeyStoreFailed) as error:
             _log.debug("the key store does not answer: {reason}", reason=error.reason)
 
@@ -146,13 +150,14 @@ class Keyring:
         return key
 
     async def _asked(self, answer: Awaitable[T]) -> T:
+        asked = self._cache.asked()
         try:
             result = await answer
         except (KeyExists, KeyNotFound):
             self._cache.contact()
             raise
         except KeyStoreUnreachable:
-            self._cache.lost()
+            self._cache.lost(asked)
             raise
         self._cache.contact()
         return result

@@ -23,6 +23,7 @@ from kypello.kes.call import Call, page, selected
 from kypello.kes.keyring import Keyring
 from kypello.kes.metrics import Counts, Renderer, memory
 from kypello.kes.policy import Access, Policy
+from kypello.kes.proxy import REFUSED
 from kypello.kes.streams import LogStream, Streams
 from kypello.kes.wire import LINES, UNKNOWN_TIME, Rejected, is_identity, json_response, text_of
 
@@ -273,7 +274,8 @@ class Operations:
             return page(call, names, "names", "name")
         found, more = selected(call.name, names, DETAILED_PAGE)
         # One after the other: a listing must not take the key store from those who need a key.
-        told: dict[str, Any] = {"names": found, "keys": [await self._listed(one) for one in found]}
+        listed = [await self._listed(call, one) for one in found]
+        told: dict[str, Any] = {"names": found, "keys": listed}
         return json_response(told | ({"continue_at": more} if more else {}))
 
     async def delete_key(self, call: Call) -> Response:
@@ -299,7 +301,9 @@ class Operations:
             "fingerprint": key.key_id,
         }
 
-    async def _listed(self, name: str) -> dict[str, str]:
+    async def _listed(self, call: Call, name: str) -> dict[str, str]:
+        if not self._access.decide(call.identity, f"/v1/key/describe/{name}").allowed:
+            return {"name": name, "error": REFUSED}
         try:
             return await self._details(name)
         except (KeyNotFound, KeyStoreFailed):

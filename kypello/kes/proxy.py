@@ -14,7 +14,7 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kypello.kes.identity import NoIdentity, identity_of
+from kypello.kes.identity import INVALID, NoIdentity, identity_of
 
 #: What is told to who may not do something.
 REFUSED = "not authorized: insufficient permissions"
@@ -83,7 +83,7 @@ def _certificate(value: str) -> bytes:
         text = text.replace(f"{word}+CERTIFICATE", f"{word} CERTIFICATE")
     try:
         certificates = x509.load_pem_x509_certificates(text.encode("latin-1"))
-    except ValueError:
+    except INVALID:
         raise NoIdentity("invalid client certificate") from None
     if len(certificates) > 1:
         raise NoIdentity("too many client certificates are present")

@@ -202,6 +202,9 @@ class _Exchange:
         if route.access == "policy":
             path = route.path + name if route.takes != "nothing" else route.path
             decision = front.access.decide(event.identity, path)
+            if decision.allowed and route.denied_as:
+                same = front.access.decide(event.identity, route.denied_as + name)
+                decision = same if same.denied else decision
             if not decision.allowed:
                 warn_of_refusal(front.log, event, decision)
                 raise Rejected(403, REFUSED)

@@ -44,6 +44,8 @@ class Route:
     :ivar access: Who may call: whoever has a policy that allows it, or whoever comes, with the
         identity that a certificate gives, or anybody.
     :ivar takes: What follows the path.
+    :ivar denied_as: The path of a call that does the same: who is denied that one is denied this
+        one, too.  KES has it no more, so that policies for KES do not name it.
     :ivar noun: What a name stands for.
     :ivar probe: Is about the server, and neither counted nor limited.
     :ivar failure: What to say when the key store fails.
@@ -59,6 +61,7 @@ class Route:
     timeout: float = 15
     access: Literal["policy", "identity", "anybody"] = "policy"
     takes: Literal["nothing", "name", "pattern"] = "name"
+    denied_as: str = ""
     noun: Literal["key", "policy", "identity"] = "key"
     probe: bool = False
     failure: str = "failed to read key"
@@ -139,7 +142,14 @@ ROUTES = (
     Route("PUT", "/v1/key/generate/", Operations.generate_key, _MEGABYTE, optional=True),
     Route("PUT", "/v1/key/encrypt/", Operations.encrypt, _MEGABYTE),
     Route("PUT", "/v1/key/decrypt/", Operations.decrypt, _MEGABYTE),
-    Route("PUT", "/v1/key/bulk/decrypt/", Operations.decrypt_all, _MEGABYTE, array=True),
+    Route(
+        "PUT",
+        "/v1/key/bulk/decrypt/",
+        Operations.decrypt_all,
+        _MEGABYTE,
+        array=True,
+        denied_as="/v1/key/decrypt/",
+    ),
     Route("PUT", "/v1/key/hmac/", Operations.authenticate, _MEGABYTE),
 )
 

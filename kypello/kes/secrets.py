@@ -4,6 +4,7 @@
 Files with secrets that everybody on the machine can read.
 """
 
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,32 @@ def holds_secrets(value: Value) -> bool:
         if text and name in _SECRET and not elsewhere:
             return True
     return False
+
+
+def with_open_keys(directory: Path) -> list[str]:
+    """
+    What is wrong with a directory of keys that are not sealed; blocking.
+
+    One that nobody else may enter hides all files, and one that cannot be looked at is for who
+    reads it.
+    """
+    try:
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            return []
+        with os.scandir(directory) as entries:
+            found = next((one.name for one in entries if _is_open_file(one)), None)
+    except OSError:
+        return []
+    if found is None:
+        return []
+    return [
+        f"everybody on this machine can use keys in {directory}, such as {found}: chmod -R o="
+        f" {directory}, or set kypello.readable_secrets to allowed"
+    ]
+
+
+def _is_open_file(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_file() and bool(entry.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
 
 
 def readable_by_all(files: Iterable[Path]) -> list[str]:

@@ -18,8 +18,9 @@ from kypello.errors import BodyTruncated
 from kypello.interfaces import IBodySource
 from kypello.kes.metrics import Counts
 
-#: How many lines wait for a client that does not take them.
-WAITING = 1000
+#: How many bytes of lines wait for a client that does not take them: those who send requests decide
+#: how long a line is.
+WAITING = 1 << 20
 
 
 @implementer(IBodySource)
@@ -32,11 +33,13 @@ class LogStream:
     without a gap is a whole one.
 
     :ivar _leave: Called once when no more lines are wanted.
+    :ivar _held: How many bytes wait.
     """
 
     _leave: Callable[["LogStream"], object]
     # A space before the first line has the answer begin before anything is logged.
     _lines: deque[bytes] = field(factory=lambda: deque([b" "]), repr=False)
+    _held: int = 0
     _waiting: Deferred[None] | None = None
     _over: bool = False
     _overrun: bool = False
@@ -46,10 +49,11 @@ class LogStream:
         """
         Have a line sent.
         """
-        if len(self._lines) >= WAITING:
+        if self._held + len(line) > WAITING:
             self._overrun = True
             self.end()
             return
+        self._held += len(line)
         self._lines.append(line)
         self._wake()
 
@@ -74,6 +78,7 @@ class LogStream:
                 self._waiting = None
         block = b"".join(self._lines)
         self._lines.clear()
+        self._held = 0
         if not block and self._overrun:
             raise BodyTruncated()
         return block

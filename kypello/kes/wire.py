@@ -205,4 +205,5 @@ def error_response(error: Rejected) -> Response:
 
 def _line(value: Any) -> bytes:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
-    return text.encode() + b"\n"
+    # A client can send half a surrogate pair in JSON, which no encoding of text has.
+    return text.encode(errors="replace") + b"\n"

@@ -107,6 +107,14 @@ class AWSSettings:
         """
         return f"{self.endpoint}, {self.prefix}*" if self.prefix else self.endpoint
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read.
+        """
+        profiles = (one.path for one in self.sources if isinstance(one, SharedFile))
+        return (*(() if self.tls.key is None else (self.tls.key,)), *profiles)
+
 
 def read_aws(value: Value) -> AWSSettings:
     """

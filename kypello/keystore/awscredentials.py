@@ -120,10 +120,11 @@ class AWSCredentials:
         answer = await self._web.call("POST", f"{source.endpoint}/", headers, body)
         text = answer.body.decode("utf-8", "replace")
         if answer.status != 200:
-            raise KeyStoreFailed(
+            reason = (
                 f"{source.endpoint} does not give the role {source.role}:"
                 f" {_tag(text, 'Code') or answer.status} {_tag(text, 'Message')[:200]}"
             )
+            raise KeyStoreUnreachable(reason) if answer.unwell else KeyStoreFailed(reason)
         found = {name: _tag(text, name) for name in (*_NAMES, "Expiration")}
         return self._lease(source.endpoint, {**found, "Token": found["SessionToken"]})
 
@@ -173,7 +174,8 @@ _NAMES = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 
 def _granted(url: str, answer: Answer) -> Answer:
     if answer.status != 200:
-        raise KeyStoreFailed(f"{url} gives no credentials: it answers {answer.status}")
+        reason = f"{url} gives no credentials: it answers {answer.status}"
+        raise KeyStoreUnreachable(reason) if answer.unwell else KeyStoreFailed(reason)
     return answer
 
 

@@ -67,6 +67,14 @@ class FSSettings:
         """
         return str(self.path)
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read.
+        """
+        passphrase = self.passphrase
+        return () if passphrase is None or passphrase.file is None else (passphrase.file,)
+
 
 def read_fs(value: Value) -> FSSettings:
     """

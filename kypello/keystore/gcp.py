@@ -45,6 +45,13 @@ class GCPRefused(KeyStoreFailed):
     status: str
 
 
+@define(eq=False)
+class GCPBusy(KeyStoreUnreachable):
+    """
+    Google is asked too often, and has not done it.
+    """
+
+
 @implementer(IKeyStore)
 @define(eq=False)
 class GCPKeyStore:
@@ -105,7 +112,7 @@ class GCPKeyStore:
         payload = {"data": b64encode(value).decode(), "dataCrc32c": str(crc32c(value))}
         try:
             await self._call("POST", f"{self._url(name)}:addVersion", {"payload": payload})
-        except GCPRefused:
+        except (GCPRefused, GCPBusy):
             await self._give_back(name)
             raise
 
@@ -225,11 +232,13 @@ def _understood(endpoint: str, answer: Answer) -> dict[str, Any]:
     error = found.get("error")
     if not isinstance(error, dict):
         reason = f"{endpoint} does not answer as Google does ({answer.status})"
-        raise KeyStoreUnreachable(reason) if answer.status >= 500 else KeyStoreFailed(reason)
+        raise KeyStoreUnreachable(reason) if answer.unwell else KeyStoreFailed(reason)
     status = str(error.get("status") or answer.status)
     reason = f"{endpoint}: {status} {str(error.get('message') or '')[:300]}".rstrip()
     if answer.status >= 500:
         raise KeyStoreUnreachable(reason)
+    if answer.unwell:
+        raise GCPBusy(reason)
     raise GCPRefused(reason, status)
 
 

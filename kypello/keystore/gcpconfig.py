@@ -107,6 +107,14 @@ class GCPSettings:
         """
         return f"{self.endpoint}, projects/{self.project}/secrets/{self.prefix}*"
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read.
+        """
+        files = (one.path for one in self.sources if isinstance(one, CredentialsFile))
+        return (*(() if self.tls.key is None else (self.tls.key,)), *files)
+
 
 def read_gcp(value: Value) -> GCPSettings:
     """

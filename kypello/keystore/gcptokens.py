@@ -106,7 +106,8 @@ def _lease(url: str, answer: Answer) -> Lease[str]:
     place = url.partition("?")[0]
     if answer.status != 200:
         said = f"{found.get('error') or answer.status} {found.get('error_description') or ''}"
-        raise KeyStoreFailed(f"{place} gives no token: {said[:300]}".rstrip())
+        reason = f"{place} gives no token: {said[:300]}".rstrip()
+        raise KeyStoreUnreachable(reason) if answer.unwell else KeyStoreFailed(reason)
     token, seconds = found.get("access_token"), found.get("expires_in")
     if not (isinstance(token, str) and token and isinstance(seconds, int | float)):
         raise KeyStoreFailed(f"{place} gives no token")

@@ -202,4 +202,4 @@ class GemaltoKeyStore:
 def _refusal(place: str, answer: Answer) -> KeyStoreFailed | KeyStoreUnreachable:
     said = str(answer.document().get("codeDesc") or "")[:300]
     reason = f"{place}: {answer.status} {said}".rstrip()
-    return KeyStoreUnreachable(reason) if answer.status >= 500 else KeyStoreFailed(reason)
+    return KeyStoreUnreachable(reason) if answer.unwell else KeyStoreFailed(reason)

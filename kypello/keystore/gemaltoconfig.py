@@ -6,6 +6,7 @@ CipherTrust Manager, which it has become.
 """
 
 import re
+from pathlib import Path
 
 from attrs import field, frozen
 
@@ -41,6 +42,13 @@ class GemaltoSettings:
         return ", ".join(
             filter(None, (self.endpoint, self.domain, self.prefix and f"{self.prefix}*"))
         )
+
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read.
+        """
+        return () if self.tls.key is None else (self.tls.key,)
 
 
 def read_gemalto(value: Value) -> GemaltoSettings:

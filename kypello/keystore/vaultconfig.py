@@ -103,6 +103,15 @@ class VaultSettings:
         place = "/".join(part for part in (self.namespace, self.engine, self.prefix) if part)
         return f"{self.endpoint}, {place}"
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """
+        Files that nobody else may read.
+        """
+        login = self.login
+        found = (self.tls.key, login.file if isinstance(login, Token) else None)
+        return tuple(file for file in found if file is not None)
+
 
 def read_vault(value: Value) -> VaultSettings:
     """

@@ -25,7 +25,7 @@ from twisted.web.iweb import IAgent
 
 from kypello.errors import KeyStoreFailed, KeyStoreUnreachable
 from kypello.interfaces import ILane, ILanes
-from kypello.keystore.webtls import StoreTLS, TLSFiles, load
+from kypello.keystore.webtls import PLACE, StoreTLS, TLSFiles, load
 from kypello.kms.reasons import explain
 
 #: How long a connection may take to be made, and a whole call, in seconds: less than what the
@@ -64,6 +64,13 @@ class Answer:
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
 
+    @property
+    def unwell(self) -> bool:
+        """
+        Whether the service cannot answer now: it has trouble, or is asked too often.
+        """
+        return self.status >= 500 or self.status == 429
+
     def document(self) -> dict[str, Any]:
         """
         The JSON object that is the body; an empty one for anything else.
@@ -95,11 +102,13 @@ class WebClient:
     _looked: float | None = None
 
     @classmethod
-    def make(cls, reactor: Any, files: TLSFiles, lanes: ILanes) -> "WebClient":
+    def make(cls, reactor: Any, files: TLSFiles, lanes: ILanes, place: str = PLACE) -> "WebClient":
         """
         One that reads the files with its first call, and again when they have changed.
+
+        :param place: What tells whom we trust, for people.
         """
-        tls = StoreTLS()
+        tls = StoreTLS(place=place)
         agent = Agent(
             reactor,
             tls,

@@ -19,7 +19,8 @@ from kypello.document import Value
 from kypello.errors import KeyStoreFailed
 from kypello.kms.verification import VerifiedServer
 
-_PLACE = "tls.ca of the key store"
+#: What tells whom we trust.
+PLACE = "tls.ca of the key store"
 
 
 @frozen
@@ -57,9 +58,11 @@ class StoreTLS:
     Makes TLS connections to a key store, with what was loaded last.
 
     :ivar loaded: ``None`` at first: nobody can be connected to.
+    :ivar place: What tells whom we trust, for people.
     """
 
     loaded: Loaded | None = None
+    place: str = PLACE
 
     def creatorForNetloc(self, hostname: bytes, _port: int) -> IOpenSSLClientConnectionCreator:
         """
@@ -67,7 +70,7 @@ class StoreTLS:
         """
         assert self.loaded is not None
         creator: IOpenSSLClientConnectionCreator = VerifiedServer(
-            self.loaded.context, hostname.decode("ascii"), _PLACE
+            self.loaded.context, hostname.decode("ascii"), self.place
         )
         return creator
 

@@ -70,7 +70,7 @@ class Receiver:
                 """
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.headers.append({k.lower(): v for k, v in self.headers.items()})
-                receiver.messages.append(json.loads(body))
+                receiver.messages += map(json.loads, body.splitlines())
                 receiver.gate.wait(60)
                 self.send_response(receiver.status)
                 self.send_header("Content-Length", "2")

@@ -5,6 +5,7 @@ A key server that reads its configuration again, and one that lasts through outa
 """
 
 import json
+import resource
 import signal
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 from tests.integration import tools
+from tests.integration.receiver import Receiver
 from tests.integration.server import base_environment
 from tests.integration.test_faults import wait_until
 from tests.integration.test_kes_server import (
@@ -209,6 +211,96 @@ class ReloadTests(ReloadCase):
         ours = self.start()
         ours.process.send_signal(signal.SIGHUP)
         self.assertEqual(ours.end(), 0)
+        self.assertNotIn("Traceback", ours.log.read_text())
+
+
+class ManyConnectionsTests(ReloadCase):
+    """
+    Many clients that keep their connections.
+    """
+
+    def test_idle(self) -> None:
+        """
+        A thousand idle connections with mutual TLS cost less than 100 KiB each, and all serve.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        ours = self.start()
+        request(ours.port, "POST", "/v1/key/create/k", self.admin)
+        before = memory(ours)
+        # Each of these takes long to make.
+        context = client_context(self.admin)
+        connections = []
+        for _ in range(1000):
+            connection = HTTPSConnection("127.0.0.1", ours.port, timeout=10, context=context)
+            self.addCleanup(connection.close)
+            connection.connect()
+            connections.append(connection)
+        self.assertLess((memory(ours) - before) / len(connections), 100)
+        for connection in connections:
+            self.assertEqual(self.status(connection, "/v1/key/generate/k", "POST"), 200)
+
+
+def memory(running: Running) -> int:
+    """
+    What a server holds in memory, in KiB.
+    """
+    lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+class WebhookTests(ReloadCase):
+    """
+    The audit log goes to a webhook.
+    """
+
+    def receiver(self) -> Receiver:
+        """
+        A webhook.
+        """
+        receiver = Receiver()
+        receiver.start()
+        self.addCleanup(receiver.stop)
+        return receiver
+
+    def test_webhook(self) -> None:
+        """
+        Every request comes there as the record of the file, to another place after a reload, and
+        the last one before the server ends.
+        """
+        first, second = self.receiver(), self.receiver()
+        file = self.folder / "audit.log"
+        hook = f"{{url: '{first.url}', token: opensesame}}"
+        more = f"kypello:\n  audit: {{file: {file}, webhook: {hook}}}\n"
+        ours = self.start(more=f"{more}  readable_secrets: allowed\n")
+        request(ours.port, "GET", "/v1/status", self.admin)
+        wait_until(lambda: len(first.messages) == 1)
+        self.assertEqual(first.headers[0]["authorization"], "Bearer opensesame")
+        self.change(ours, lambda text: text.replace(first.url, second.url), "is in use")
+        request(ours.port, "GET", "/v1/ready", self.admin)
+        self.assertEqual(ours.end(), 0)
+        self.assertEqual(len(first.messages), 1)
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        self.assertEqual(first.messages + second.messages, records)
+        paths = [record["request"]["path"] for record in records]
+        self.assertEqual(paths, ["/v1/status", "/v1/ready"])
+        self.assertNotIn("Traceback", ours.log.read_text())
+        self.assertNotIn("opensesame", ours.log.read_text())
+
+    def test_silent(self) -> None:
+        """
+        A webhook that does not answer keeps neither requests nor the end of the server.
+        """
+        silent = self.receiver()
+        silent.gate.clear()
+        self.addCleanup(silent.gate.set)
+        ours = self.start(more=f"kypello: {{audit: {{webhook: {{url: '{silent.url}'}}}}}}\n")
+        request(ours.port, "GET", "/v1/status", self.admin)
+        wait_until(lambda: len(silent.messages) == 1)
+        self.assertEqual(request(ours.port, "GET", "/v1/ready", self.admin)[0], 200)
+        self.assertEqual(ours.end(), 0)
+        self.assertIn("2 records were not sent to the webhook", ours.log.read_text())
         self.assertNotIn("Traceback", ours.log.read_text())
 
 

@@ -621,7 +621,8 @@ def request(
     """
     Send a request; blocking.
     """
-    connection = HTTPSConnection("127.0.0.1", port, timeout=10, context=client_context(person))
+    # A key server waits for its key store for 10 seconds.
+    connection = HTTPSConnection("127.0.0.1", port, timeout=30, context=client_context(person))
     try:
         connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()

@@ -303,6 +303,18 @@ class SourceTests(CredentialsCase):
             await self.credentials(Instance(self.served.url)).keys()
         self.assertIn("no credentials are given", caught.exception.reason)
 
+    async def test_trouble_of_the_service(self) -> None:
+        """
+        Who cannot give credentials now cannot be reached: keys in memory serve on.
+        """
+        file = self.write("token", "web-token")
+        role = WebIdentity(file, ROLE, "kypello", self.served.url)
+        for source in (Instance(self.served.url), Container(self.served.url), role):
+            for status in (500, 429):
+                self.served.answers = lambda _, status=status: Told(b"", status)
+                with self.assertRaises(KeyStoreUnreachable):
+                    await self.credentials(source).keys()
+
     async def test_nonsense(self) -> None:
         """
         What is no answer with credentials and their end is a failure without its content.

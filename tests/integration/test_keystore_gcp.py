@@ -224,6 +224,15 @@ class SecretTests(GCPCase):
         self.assertIn("PERMISSION_DENIED", caught.exception.reason)
         self.assertEqual(self.google.secrets, {})
 
+    async def test_value_too_often(self) -> None:
+        """
+        So it is when Google was asked too often.
+        """
+        self.google.refusals["addVersion"] = refused(429, "RESOURCE_EXHAUSTED")
+        with self.assertRaises(KeyStoreUnreachable):
+            await self.store().create(NAME, b"value")
+        self.assertEqual(self.google.secrets, {})
+
     async def test_value_unknown(self) -> None:
         """
         When nobody knows whether the value was stored, nothing is removed.
@@ -264,10 +273,14 @@ class AnswerTests(GCPCase):
 
     async def test_trouble_of_the_service(self) -> None:
         """
-        When Google itself is not well, the store is unreachable.
+        When Google itself is not well, or is asked too often, the store is unreachable.
         """
         store = self.store()
-        for told in (refused(503, "UNAVAILABLE"), Told(b"<html>", 502)):
+        for told in (
+            refused(503, "UNAVAILABLE"),
+            refused(429, "RESOURCE_EXHAUSTED"),
+            Told(b"<html>", 502),
+        ):
             self.google.refusals["access"] = told
             with self.assertRaises(KeyStoreUnreachable):
                 await store.get(NAME)

@@ -112,6 +112,15 @@ class TokenTests(GCPCase):
             with self.assertRaises(KeyStoreFailed):
                 await self.store().prepare()
 
+    async def test_trouble_of_the_service(self) -> None:
+        """
+        When there are no tokens now, the store is unreachable: keys in memory serve on.
+        """
+        for status in (503, 429):
+            self.served.answers = lambda _, status=status: Told(b"<html>", status)
+            with self.assertRaises(KeyStoreUnreachable):
+                await self.store().prepare()
+
     async def test_kept(self) -> None:
         """
         One token serves many calls.

@@ -175,11 +175,12 @@ class AnswerTests(GemaltoCase):
 
     async def test_trouble_of_the_service(self) -> None:
         """
-        When the service itself is not well, it is unreachable.
+        When the service itself is not well, or is asked too often, it is unreachable.
         """
-        self.service.refusal = Told(b"<html>", 503)
-        with self.assertRaises(KeyStoreUnreachable):
-            await self.store().create(NAME, b"value")
+        for status in (503, 429):
+            self.service.refusal = Told(b"<html>", status)
+            with self.assertRaises(KeyStoreUnreachable):
+                await self.store().create(NAME, b"value")
 
     async def test_nonsense(self) -> None:
         """

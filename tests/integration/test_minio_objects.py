@@ -31,6 +31,7 @@ from kypello.storekeys import LocalKMS
 from tests.integration.minio import OLD_ROOT, OLD_SECRET, MinIOProcess
 from tests.integration.server import STATIC_KEY
 from tests.integration.test_faults import KeyServerCase
+from tests.integration.test_kes_server import OURS, Person, Running
 from tests.integration.xlmeta import MinIOObject, read_object
 from tests.kes.certificates import certificate, key_pem, new_key, pem
 
@@ -47,6 +48,23 @@ _KINDS: Mapping[str, Mapping[str, str]] = {"s3": _S3, "kms": _KMS, "customer": _
 
 #: One lies in the metadata, one is a package, the last has a rest.
 _SIZES = (5, 65536, 300_000)
+
+
+_POLICY = """
+policy:
+  minio:
+    allow:
+    - /v1/key/create/*
+    - /v1/key/generate/*
+    - /v1/key/decrypt/*
+    - /v1/key/bulk/decrypt
+    - /v1/key/list/*
+    - /v1/status
+    - /v1/metrics
+    - /v1/log/audit
+    - /v1/log/error
+    identities: [{identity}]
+"""
 
 
 class MinIOCase(KeyServerCase):
@@ -81,10 +99,20 @@ class MinIOCase(KeyServerCase):
                     for size in _SIZES:
                         self.put(s3, f"{kind}/of/{size}", kind, os.urandom(size), asked)
                     self.upload(s3, f"{kind}/parts", kind, asked)
+                self.read_all(s3)
             finally:
                 s3.close()
         finally:
             old.stop()
+
+    def read_all(self, s3: Any) -> None:
+        """
+        See that MinIO itself gives back what it has stored.
+        """
+        for (key, kind), pieces in self.contents.items():
+            theirs = _CUSTOMER if kind == "customer" else {}
+            found = s3.get_object(Bucket="bucket", Key=key, **theirs)["Body"].read()
+            self.assertTrue(found == b"".join(pieces), key)
 
     def put(self, s3: Any, key: str, kind: str, content: bytes, asked: Mapping[str, str]) -> None:
         """
@@ -206,8 +234,22 @@ class StaticKeyTests(MinIOCase):
 
 class KESTests(MinIOCase):
     """
-    MinIO with an original key server.
+    MinIO with a key server.
     """
+
+    def settings(self, kes: Running, person: Person) -> Mapping[str, str]:
+        """
+        What MinIO has to know of a key server.
+
+        :param person: Who MinIO is to it.
+        """
+        return {
+            "MINIO_KMS_KES_ENDPOINT": f"https://127.0.0.1:{kes.port}",
+            "MINIO_KMS_KES_KEY_NAME": "default-key",
+            "MINIO_KMS_KES_KEY_FILE": str(person.key),
+            "MINIO_KMS_KES_CERT_FILE": str(person.cert),
+            "MINIO_KMS_KES_CAPATH": str(self.server.cert),
+        }
 
     def test_opened(self) -> None:
         """
@@ -216,14 +258,19 @@ class KESTests(MinIOCase):
         """
         kes = self.original()
         self.kes(kes, "key", "create", "default-key", "my-key")
-        self.store(
-            {
-                "MINIO_KMS_KES_ENDPOINT": f"https://127.0.0.1:{kes.port}",
-                "MINIO_KMS_KES_KEY_NAME": "default-key",
-                "MINIO_KMS_KES_KEY_FILE": str(self.admin.key),
-                "MINIO_KMS_KES_CERT_FILE": str(self.admin.cert),
-                "MINIO_KMS_KES_CAPATH": str(self.server.cert),
-            }
-        )
+        self.store(self.settings(kes, self.admin))
         kept = {path.name: path.read_bytes() for path in self.keys.iterdir()}
+        self.opened_all(LocalKMS(MemoryKeyStore(kept)))
+
+    def test_ours(self) -> None:
+        """
+        MinIO works with our key server, may do there what its documentation asks for, and makes
+        the default key.
+        """
+        kes = self.launch(OURS, _POLICY.format(identity=self.user.identity), "")
+        kes.wait()
+        self.kes(kes, "key", "create", "my-key")
+        self.store(self.settings(kes, self.user))
+        kept = {path.name: path.read_bytes() for path in self.keys.iterdir()}
+        self.assertEqual(set(kept), {"default-key", "my-key"})
         self.opened_all(LocalKMS(MemoryKeyStore(kept)))

@@ -62,6 +62,7 @@ class KESFront:
     """
     The API over a key store, with all that it has logged.
 
+    :ivar access: Who may do what.
     :ivar audits: The events of the audit log.
     :ivar logs: The events of the error log.
     :ivar confirmed: Keys are deleted only when their name is repeated.
@@ -71,6 +72,7 @@ class KESFront:
     limits: Limits = field(factory=Limits)
     calls: Mapping[str, Setting] = field(factory=dict)
     confirmed: bool = False
+    access: Access = ACCESS
     audits: list[dict[str, Any]] = field(factory=list)
     logs: list[dict[str, Any]] = field(factory=list)
     clock: Clock = field(init=False)
@@ -88,7 +90,7 @@ class KESFront:
         routes = configured_routes(self.calls)
         front = Front(
             None,  # type: ignore[arg-type]  # given below
-            ACCESS,
+            self.access,
             routes,
             None,  # type: ignore[arg-type]  # given below
             identify,
@@ -112,7 +114,7 @@ class KESFront:
             self.confirmed,
         )
         front.operations = Operations(
-            keys, ACCESS, about, os.urandom, self.clock, lambda: 1700000000.25
+            keys, self.access, about, os.urandom, self.clock, lambda: 1700000000.25
         )
 
     def _audited(self, event: LogEvent) -> None:

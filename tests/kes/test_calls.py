@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from kypello.errors import BodyTruncated
 from kypello.kes.limits import Limits
 from kypello.kes.operations import DETAILED_PAGE
+from kypello.kes.policy import Access, Policy
 from kypello.kes.routes import Setting
 from kypello.kes.streams import WAITING
 from kypello.testing.harness import RawClient
@@ -148,6 +149,19 @@ class OlderFormTests(AsyncCase):
             (status, told["message"]), (400, "decryption failed: ciphertext is not authentic")
         )
 
+    async def test_bulk_denied(self) -> None:
+        """
+        Who is denied to decrypt with a key cannot do it in bulk, which policies do not name.
+        """
+        policy = Policy("app", ("/v1/key/*",), ("/v1/key/decrypt/secret*",))
+        front = KESFront(access=Access(ADMIN, {USER: policy}))
+        for name, status in (("secret", 403), ("other", 200)):
+            await front.call("POST", f"/v1/key/create/{name}")
+            found, _told = await front.call("POST", f"/v1/key/bulk/decrypt/{name}", [], USER)
+            self.assertEqual(found, status)
+        (refusal,) = front.logs
+        self.assertEqual(refusal["rule"], "/v1/key/decrypt/secret*")
+
     async def test_bulk_limits(self) -> None:
         """
         More than a thousand messages, or something else than an array, are refused.
@@ -191,6 +205,19 @@ class FingerprintTests(AsyncCase):
         self.assertEqual(told["keys"], [{"name": "bad", "error": "failed to read key"}, described])
         _status, plain = await front.call("GET", "/v1/key/list/*")
         self.assertEqual(plain, {"names": ["bad", "good"]})
+
+    async def test_list_is_no_description(self) -> None:
+        """
+        A listing tells nobody more of a key than its name who may not have it described.
+        """
+        policy = Policy("app", ("/v1/key/list/*", "/v1/key/describe/mine"))
+        front = KESFront(access=Access(ADMIN, {USER: policy}))
+        for name in ("mine", "other"):
+            await front.call("POST", f"/v1/key/create/{name}")
+        _status, described = await front.call("GET", "/v1/key/describe/mine")
+        _status, told = await front.call("GET", "/v1/key/list/*?details", identity=USER)
+        refused = {"name": "other", "error": "not authorized: insufficient permissions"}
+        self.assertEqual(told["keys"], [described, refused])
 
     async def test_pages(self) -> None:
         """
@@ -451,12 +478,15 @@ class StreamTests(AsyncCase):
         """
         front = KESFront()
         stream = front.streams.follow_audits()
-        for number in range(WAITING + 100):
-            front.streams.audit({"audit": str(number)})
+        line = "x" * 1023
+        for _ in range(WAITING // 1024):
+            front.streams.audit({"audit": line})
+        self.assertEqual(len(await stream.read()), len(b" ") + WAITING)
+        for _ in range(WAITING // 1024):
+            front.streams.audit({"audit": line})
+        self.assertEqual(len(front.streams._audits), 1)
+        front.streams.audit({"audit": ""})
         self.assertEqual(len(front.streams._audits), 0)
-        self.assertEqual(
-            len(await stream.read()),
-            len(b" ") + sum(len(f"{number}\n") for number in range(WAITING - 1)),
-        )
+        self.assertEqual(len(await stream.read()), WAITING)
         with self.assertRaises(BodyTruncated):
             await stream.read()

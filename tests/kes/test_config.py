@@ -10,8 +10,9 @@ from pathlib import Path
 from kypello.document import parse_duration
 from kypello.errors import ConfigurationError
 from kypello.http.tls import Clients, TLSFiles
+from kypello.kes.auditconfig import HookSettings, TrailSettings
 from kypello.kes.cache import Expiry
-from kypello.kes.config import KeyServerConfig, Safety, TrailSettings, parse_config
+from kypello.kes.config import KeyServerConfig, Safety, parse_config
 from kypello.kes.limits import Limits
 from kypello.kes.policy import Policy
 from kypello.kes.proxy import Proxies
@@ -198,10 +199,29 @@ class ParseTests(SyncCase):
             ('{file: ""}', 1),
             ('{file: /a, key_file: ""}', 1),
             ("{a: b}", 2),
+            ("{webhook: {url: 'https://a'}, key_file: /a}", 1),
+            ("{webhook: {token: a}}", 1),
+            ("{webhook: {url: 'ftp://a'}}", 1),
+            ("{webhook: {url: 'https://user:opensesame@a'}}", 1),
+            ('{webhook: {url: "https://a", ca: ""}}', 1),
         ):
             with self.assertRaises(ConfigurationError) as caught:
                 parsed(f"{_MINIMAL}kypello: {{audit: {audit}}}\n")
             self.assertEqual(len(caught.exception.mistakes), mistakes, caught.exception.mistakes)
+            self.assertNotIn("opensesame", repr(caught.exception.mistakes))
+
+    def test_webhook(self) -> None:
+        """
+        The audit log can go to a webhook, whose token is a secret.
+        """
+        text = f"{_MINIMAL}kypello: {{audit: {{webhook: {{url: 'http://a:1/b'}}}}}}\n"
+        self.assertEqual(parsed(text).safety.hook, HookSettings("http://a:1/b"))
+        self.assertIsNone(parsed(text).safety.trail)
+        more = text.replace("'http://a:1/b'", "'https://a', token: opensesame, ca: /a/ca")
+        config = parsed(more)
+        self.assertEqual(config.safety.hook, HookSettings("https://a", "opensesame", Path("/a/ca")))
+        self.assertNotIn("opensesame", repr(config))
+        self.assertTrue(config.secrets)
 
     def test_policy_for_nobody(self) -> None:
         """

@@ -73,3 +73,18 @@ class IdentityOfTests(SyncCase):
         with self.assertRaises(NoIdentity) as caught:
             identity_of([b"\x30\x00"])
         self.assertEqual(caught.exception.reason, "tls: invalid client certificate")
+
+    def test_strange(self) -> None:
+        """
+        A certificate that says something twice, or is of a version that there is not, is refused.
+        """
+        good = der(certificate(self.key, False))
+        names, constraints = b"\x06\x03\x55\x1d\x11", b"\x06\x03\x55\x1d\x13"
+        for bad in (
+            good.replace(names, constraints),
+            good.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1),
+        ):
+            self.assertNotEqual(bad, good)
+            with self.assertRaises(NoIdentity) as caught:
+                identity_of([bad])
+            self.assertEqual(caught.exception.reason, "tls: invalid client certificate")

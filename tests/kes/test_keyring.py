@@ -83,6 +83,8 @@ class Scripted:
         Answer or fail.
         """
         self._fail()
+        if self.gate is not None:
+            await self.gate
         return await self.store.status()
 
     async def close(self) -> None:
@@ -264,6 +266,29 @@ class KeyringTests(AsyncCase):
         await self.keys.look()
         await self.keys.get("k")
         self.assertEqual(self.store.reads, reads + 1)
+
+    async def test_silence(self) -> None:
+        """
+        After one has waited for the store in vain, others that ask how it is are told at once,
+        for a moment, and not when it has answered since.
+        """
+        await self.keys.create("k", "me")
+        self.store.gate = Deferred()
+        waiting = Deferred.fromCoroutine(self.keys.status())
+        self.clock.advance(9.0)
+        self.store.gate.errback(KeyStoreUnreachable("no answer"))
+        with self.assertRaises(KeyStoreUnreachable):
+            await waiting
+        self.store.gate = None
+        self.clock.advance(9.0)
+        with self.assertRaises(KeyStoreUnreachable):
+            await self.keys.status()
+        await self.keys.look()
+        await self.keys.status()
+        self.store.failure = KeyStoreUnreachable("refused")
+        await self.keys.look()
+        self.store.failure = None
+        await self.keys.status()
 
     async def test_looks_count(self) -> None:
         """

@@ -288,6 +288,15 @@ class KeyTests(FrontCase):
             status, told = await front.call("POST", "/v1/key/import/new", body)
             self.assertEqual((status, told["message"]), expected)
 
+    async def test_import_of_half_a_character(self) -> None:
+        """
+        A cipher that is no text is told as one that there is not.
+        """
+        front = await self.start()
+        answer = await front.send("POST", "/v1/key/import/k", b'{"cipher":"\\ud800"}')
+        self.assertEqual(answer.status, 406)
+        self.assertEqual(json.loads(answer.body), {"message": "algorithm '?' is not supported"})
+
     async def test_delete(self) -> None:
         """
         A deleted key does not exist.
