@@ -6,8 +6,12 @@ The AWS command line with versions, locks, tags, conditions and what buckets can
 
 import json
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tests.integration import test_clients
+from tests.integration.receiver import Receiver
+from tests.integration.test_faults import wait_until
 
 _RULE = {
     "ID": "old",
@@ -22,11 +26,46 @@ _LOCK = {
     "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}},
 }
 
+_EVENTS = json.dumps(
+    {
+        "QueueConfigurations": [
+            {"QueueArn": "arn:minio:sqs::HOOK:webhook", "Events": ["s3:ObjectCreated:*"]}
+        ]
+    }
+)
+_POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": "s3:GetObject",
+                "Resource": "arn:aws:s3:::bucket/*",
+            }
+        ],
+    }
+)
+
 
 class AwsTests(test_clients.AwsTests):
     """
     The AWS command line.
     """
+
+    def setUp(self) -> None:
+        """
+        Serve, with a target for events.
+        """
+        self.receiver = Receiver()
+        self.receiver.start()
+        self.addCleanup(self.receiver.stop)
+        self.environment = {
+            **self.environment,
+            "MINIO_NOTIFY_WEBHOOK_ENABLE_HOOK": "on",
+            "MINIO_NOTIFY_WEBHOOK_ENDPOINT_HOOK": self.receiver.url,
+        }
+        super().setUp()
 
     def api(self, command: str, *arguments: str) -> Any:
         """
@@ -89,3 +128,32 @@ class AwsTests(test_clients.AwsTests):
         self.api(*bypassing)
         self.api("delete-object", *where, "--version-id", marker["VersionId"])
         self.api("delete-bucket")
+
+    def test_rights_and_events(self) -> None:
+        """
+        A policy lets strangers read until public access is blocked, and what is stored is told.
+        """
+        self.api("create-bucket")
+        self.api("put-bucket-notification-configuration", "--notification-configuration", _EVENTS)
+        found = self.api("get-bucket-notification-configuration")["QueueConfigurations"]
+        self.assertEqual([one["Events"] for one in found], [["s3:ObjectCreated:*"]])
+        path = str(self.write("content", b"content"))
+        self.api("put-object", "--key", "k", "--body", path)
+        wait_until(lambda: self.receiver.keys() == ["bucket/k"])
+
+        self.api("put-bucket-policy", "--policy", _POLICY)
+        self.assertEqual(self.api("get-bucket-policy")["Policy"], _POLICY)
+        status = self.api("get-bucket-policy-status")["PolicyStatus"]
+        self.assertTrue(status["IsPublic"])
+        url = f"{self.server.endpoint}/bucket/k"
+        with urlopen(url, timeout=20) as answer:
+            self.assertEqual(answer.read(), b"content")
+        block = ("--public-access-block-configuration", "RestrictPublicBuckets=true")
+        self.api("put-public-access-block", *block)
+        with self.assertRaises(HTTPError) as refused:
+            urlopen(url, timeout=20)
+        self.assertEqual(refused.exception.code, 403)
+        refused.exception.close()
+        self.api("delete-public-access-block")
+        self.api("delete-bucket-policy")
+        self.refuse("NoSuchBucketPolicy", "get-bucket-policy")
