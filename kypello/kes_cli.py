@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from twisted.python.failure import Failure
 
 from kypello.errors import ConfigurationError
+from kypello.kes.config import KeyServerConfig
 from kypello.kes_service import make_key_server, read_config
 from kypello.kescli.arguments import Arguments
 from kypello.kescli.command import CommandError
+from kypello.kescli.development import development
 from kypello.process import on_hangup, ready_with_keys, run
 
 
@@ -53,9 +55,19 @@ def serve(options: Namespace) -> int:
 
     :raises ConfigurationError: The configuration is wrong.
     """
+    for old in ("key", "cert", "auth"):
+        if getattr(options, old) is not None:
+            print(f"Warning: --{old} has no effect: see tls in {options.config}", file=sys.stderr)
+    if not options.dev:
+        return _run(read_config(options.config, os.environ, options.addr))
+    with development(options.addr) as (config, words):
+        print(words, flush=True)
+        return _run(config)
+
+
+def _run(config: KeyServerConfig) -> int:
     from twisted.internet import reactor  # noqa: PLC0415  # installed when it is imported
 
-    config = read_config(options.config, os.environ)
     failures: list[Failure] = []
 
     def failed(failure: Failure) -> None:

@@ -52,11 +52,14 @@ _THREADS = 4
 _log = Logger()
 
 
-def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
+def read_config(
+    file: str, environment: Mapping[str, str], address: tuple[str, int] | None = None
+) -> KeyServerConfig:
     """
     Read a configuration file of KES; blocking.
 
     :param environment: What ``${NAME}`` in it stands for.
+    :param address: Where to listen instead of where it says.
     :raises ConfigurationError: It cannot be read, or holds mistakes.
     """
     try:
@@ -66,6 +69,8 @@ def read_config(file: str, environment: Mapping[str, str]) -> KeyServerConfig:
     except UnicodeDecodeError as error:
         raise ConfigurationError((f"{file}: is not UTF-8 text",)) from error
     config = evolve(parse_config(text, file, environment, read_keystore), file=Path(file))
+    if address is not None:
+        config = evolve(config, host=address[0], port=address[1], moved=True)
     wrong = [] if config.safety.readable_secrets else _readable(config)
     if wrong:
         raise ConfigurationError(tuple(wrong))
@@ -257,8 +262,10 @@ class KeyServer(Service):
         # It may have been moved away, whatever is wrong with the configuration.
         await self._trail.use(self._config.safety.trail)
         lane = self._lanes.lane()
-        config = await lane.run(read_config, str(file), os.environ)
-        if (config.host, config.port) != (self._config.host, self._config.port):
+        address = self._config.host, self._config.port
+        moved = address if self._config.moved else None
+        config = await lane.run(read_config, str(file), os.environ, moved)
+        if (config.host, config.port) != address:
             raise ConfigurationError((f"{file}: a new address needs a restart",))
         loaded = await lane.run(load, config.tls)
         serving = Serving.make(self._standing, config)

@@ -84,6 +84,7 @@ class KeyServerConfig:
     A key server.
 
     :ivar host: An address of this machine; empty for all.
+    :ivar moved: Whether it listens elsewhere than its file says.
     :ivar expiry: Of opened keys in memory.
     :ivar keys: Made at the start when they are missing.
     :ivar keystore: Where master keys are kept.
@@ -111,6 +112,7 @@ class KeyServerConfig:
     safety: Safety = field(factory=Safety)
     file: Path | None = None
     secrets: bool = False
+    moved: bool = False
 
 
 def parse_config(

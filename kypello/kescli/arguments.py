@@ -4,7 +4,7 @@
 The arguments of the commands of the key server.
 """
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -48,6 +48,18 @@ def _names(text: str) -> list[str]:
 
 def _ip(text: str) -> list[str]:
     return [str(ip_address(one)) for one in _names(text)]
+
+
+def _listening(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(text)
+    host = host.removeprefix("[").removesuffix("]")
+    return str(ip_address(host)) if host else "", int(port)
+
+
+# What the parser calls it in messages.
+_listening.__name__ = "address"
 
 
 class Arguments:
@@ -115,7 +127,19 @@ class Arguments:
 
     def _server(self, commands: Any) -> None:
         server = commands.add_parser("server", help="run a key server")
-        server.add_argument("--config", required=True, metavar="FILE", help="KES's configuration")
+        made = server.add_mutually_exclusive_group(required=True)
+        made.add_argument("--config", metavar="FILE", help="KES's configuration")
+        made.add_argument(
+            "--dev", action="store_true", help="try things: keys in memory, everything made now"
+        )
+        server.add_argument(
+            "--addr",
+            type=_listening,
+            metavar="IP:PORT",
+            help="where to listen, whatever the configuration says",
+        )
+        for old in ("--key", "--cert", "--auth"):
+            server.add_argument(old, help=SUPPRESS)
         server.set_defaults(run=self._serve)
 
         setup = commands.add_parser(

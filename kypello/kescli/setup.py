@@ -139,25 +139,34 @@ def _certificates(plan: _Plan) -> _Files:
         leaf = make_certificate(
             server, server, plan.hosts, now=now, lifetime=lifetime, random=os.urandom
         )
-        return {"server.key": (_pem(server), _PRIVATE), "server.crt": (_public(leaf), _PUBLIC)}
+        return {
+            "server.key": (private_pem(server), _PRIVATE),
+            "server.crt": (public_pem(leaf), _PUBLIC),
+        }
     authority = Signer("Kypello key server CA", ec.generate_private_key(ec.SECP256R1()))
     root = make_authority(authority, now=now, lifetime=lifetime, random=os.urandom)
     leaf = make_certificate(
         server, authority, plan.hosts, now=now, lifetime=lifetime, random=os.urandom
     )
     return {
-        "ca.key": (_pem(authority), _PRIVATE),
-        "ca.crt": (_public(root), _PUBLIC),
-        "server.key": (_pem(server), _PRIVATE),
-        "server.crt": (_public(leaf), _PUBLIC),
+        "ca.key": (private_pem(authority), _PRIVATE),
+        "ca.crt": (public_pem(root), _PUBLIC),
+        "server.key": (private_pem(server), _PRIVATE),
+        "server.crt": (public_pem(leaf), _PUBLIC),
     }
 
 
-def _pem(signer: Signer) -> bytes:
+def private_pem(signer: Signer) -> bytes:
+    """
+    A private key as a file has it.
+    """
     return signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _public(certificate: x509.Certificate) -> bytes:
+def public_pem(certificate: x509.Certificate) -> bytes:
+    """
+    A certificate as a file has it.
+    """
     return certificate.public_bytes(Encoding.PEM)
 
 

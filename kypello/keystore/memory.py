@@ -5,12 +5,26 @@ A key store that forgets everything when the process ends.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from attrs import define, field
+from attrs import define, field, frozen
 from zope.interface import implementer
 
 from kypello.errors import KeyExists, KeyNotFound
 from kypello.interfaces import IKeyStore
+
+
+@frozen
+class MemorySettings:
+    """
+    There is nothing to set.
+
+    :ivar where: Where the keys are, for people.
+    :ivar secret_files: Files that nobody else may read.
+    """
+
+    where: str = "memory"
+    secret_files: tuple[Path, ...] = ()
 
 
 @implementer(IKeyStore)

@@ -20,6 +20,7 @@ from kypello.keystore.gcp import GCPKeyStore
 from kypello.keystore.gcpconfig import GCPSettings, read_gcp
 from kypello.keystore.gemalto import GemaltoKeyStore
 from kypello.keystore.gemaltoconfig import GemaltoSettings, read_gemalto
+from kypello.keystore.memory import MemoryKeyStore, MemorySettings
 from kypello.keystore.sealedfs import SealedFSKeyStore
 from kypello.keystore.vault import make_vault
 from kypello.keystore.vaultconfig import VaultSettings, read_vault
@@ -121,8 +122,10 @@ def make_keystore(settings: object, parts: Parts) -> IKeyStore:
     """
     Make the key store that a configuration names.
 
-    :param settings: What :func:`read_keystore` gave.
+    :param settings: What :func:`read_keystore` gave, or :class:`MemorySettings`.
     """
+    if isinstance(settings, MemorySettings):
+        return MemoryKeyStore()
     kind = next(kind for kind in KINDS.values() if type(settings) is kind.settings)
     return kind.make(settings, parts)
 

@@ -552,3 +552,64 @@ class InitTests(CommandCase):
         ):
             self.assertIn(words, self.run_with(environment, "init", "made", *options, code=1))
         self.assertFalse((self.folder / "made").exists())
+
+
+class ServerOptionTests(CommandCase):
+    """
+    Options of ``server``.
+    """
+
+    def test_development(self) -> None:
+        """
+        ``--dev`` runs a server that the original client can use with what is printed, and leaves
+        nothing behind.
+        """
+        port = tools.free_port()
+        temporary = self.folder / "temporary"
+        temporary.mkdir()
+        command = (*OURS, "--dev", "--addr", f"127.0.0.1:{port}")
+        running = self.run_server(("env", f"TMPDIR={temporary}", *command), port)
+        running.wait()
+        told = dict(re.findall(r"export (\w+)=(\S+)$", running.log.read_text(), re.MULTILINE))
+        self.assertEqual(told["KES_SERVER"], f"127.0.0.1:{port}")
+        environment = {**base_environment(), **told, "HOME": str(self.folder)}
+        self.kes_with(environment, "key", "create", "my-key", "-k")
+        self.assertIn("my-key", self.kes_with(environment, "ls", "-k"))
+        self.assertEqual(len(list(temporary.iterdir())), 1)
+        self.assertEqual(running.end(), 0)
+        self.assertEqual(list(temporary.iterdir()), [])
+
+    def test_address(self) -> None:
+        """
+        ``--addr`` counts instead of the address in the configuration, also when that is read again.
+        """
+        port, other = tools.free_port(), tools.free_port()
+        config = self.folder / "kes.yml"
+        config.write_text(
+            f"address: 127.0.0.1:{other}\nadmin: {{identity: {self.admin.identity}}}\n"
+            "tls: {key: server.key, cert: server.crt}\n"
+            f"keystore: {{fs: {{path: {self.keys}}}}}\n"
+        )
+        running = self.run_server(
+            (*OURS, "--config", str(config), "--addr", f":{port}", "--auth=off"), port
+        )
+        running.wait()
+        self.assertIn("--auth has no effect", running.log.read_text())
+        with config.open("a") as file:
+            file.write("keys: [{name: later}]\n")
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "is in use" in running.log.read_text())
+        self.assertIn("later", self.ours(running, "ls"))
+
+    def test_mistakes(self) -> None:
+        """
+        What makes no server exits with 2.
+        """
+        environment = {**base_environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
+        for options, words in (
+            ((), "one of the arguments --config --dev is required"),
+            (("--dev", "--config", "kes.yml"), "not allowed with argument"),
+            (("--dev", "--addr", "localhost:7373"), "invalid address value"),
+            (("--dev", "--addr", "127.0.0.1"), "invalid address value"),
+        ):
+            self.assertIn(words, self.run_with(environment, "server", *options, code=2))
