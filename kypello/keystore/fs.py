@@ -7,6 +7,7 @@ The values are as they are given, which is not encrypted (``sealedfs.py`` seals 
 whoever reads the directory has the keys.  Any number of processes may share one.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -33,6 +34,11 @@ T = TypeVar("T")
 
 #: The longest value, in bytes.
 MAX_VALUE = 1024 * 1024
+
+#: What the system says when the disk, or who serves it, does not answer.
+_AWAY = frozenset(
+    {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
+)
 
 
 @implementer(IKeyStore)
@@ -155,7 +161,8 @@ class FSKeyStore:
         try:
             result: T = await self._lanes.lane().run(call, *arguments)
         except OSError as error:
-            raise KeyStoreFailed(f"{error.strerror}: {self._path}") from error
+            kind = KeyStoreUnreachable if error.errno in _AWAY else KeyStoreFailed
+            raise kind(f"{error.strerror}: {self._path}") from error
         return result
 
     # From here on in a thread.

@@ -142,6 +142,17 @@ class FSKeyStoreTests(KeyStoreContract, AsyncCase):
             await store.get(NAME)
         self.assertIn(str(self.path), caught.exception.reason)
 
+    async def test_away(self) -> None:
+        """
+        A disk that does not answer is out of reach, so that keys in memory go on to serve.
+        """
+        store = self.make_store()
+        # Nothing can be read at its beginning: EIO.
+        (self.path / NAME).symlink_to("/proc/self/mem")
+        with self.assertRaises(KeyStoreUnreachable) as caught:
+            await store.get(NAME)
+        self.assertIn("Input/output error", str(caught.exception))
+
     async def test_too_long(self) -> None:
         """
         A file that is longer than any key is refused.
