@@ -38,7 +38,14 @@ _PAGES = 10000
 
 _SERVICE = "secretsmanager"
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException")
-_OVERLOADED = ("InternalServiceError", "InternalFailure", "ServiceUnavailable")
+_OVERLOADED = (
+    "InternalServiceError",
+    "InternalFailure",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+)
 
 
 @define(eq=False)
@@ -251,7 +258,7 @@ def _understood(endpoint: str, answer: Answer) -> dict[str, Any]:
     # The first line only: behind it AWS shows the request, with the token of the session.
     said = str(found.get("Message") or found.get("message") or "").partition("\n")[0][:300]
     reason = f"{endpoint}: {code} {said}".rstrip()
-    if answer.status >= 500 or code in _OVERLOADED:
+    if answer.unwell or code in _OVERLOADED:
         raise KeyStoreUnreachable(reason)
     raise AWSRefused(reason, code)
 
