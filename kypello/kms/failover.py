@@ -25,6 +25,9 @@ from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
 from kypello.kms.wire import key_of, repeatable, trouble_of
 
+#: The status of who is asked too often.
+TOO_MANY = 429
+
 #: Raises when a server must not get a request: gets the path of the request.
 Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
 
@@ -75,7 +78,7 @@ class FailoverAgent:
                 method, path, headers, bodyProducer, seconds=seconds
             )
             if self._admit is not None:
-                if 400 <= response.code < 500:
+                if 400 <= response.code < 500 and response.code != TOO_MANY:
                     endpoint.proved.pop(key_of(path), None)
                 await self._admit(endpoint, path)
             return response
@@ -195,6 +198,10 @@ class _Call:
             trouble = trouble_of(self._path, response.code, response.body)
             if not trouble:
                 endpoint.works(self._clock.seconds() - began)
+                if response.code == TOO_MANY:
+                    # It is well, and has not done it; another one may.
+                    self._troubles[endpoint.url] = "it is asked too often"
+                    return None
                 answer: IResponse = response
                 return answer
         endpoint.failed(trouble)

@@ -132,15 +132,34 @@ class FailoverTests(SyncCase):
         self.assertEqual(self.counts(), [3, 0, 0])
         self.assertEqual(self.agents[0].asked[0][0], b"https://s0/v1/status")
 
+    def test_too_many(self) -> None:
+        """
+        When a server is asked too often, the next one is asked, also what must not be done twice;
+        and the server is not put aside.
+        """
+        for uri in (_STATUS, _CREATE):
+            before = self.counts()
+            asking = self.ask(uri)
+            self.agents[0].answer(429)
+            self.agents[1].answer(200)
+            self.assertEqual(self.successResultOf(asking).code, 200)
+            self.assertEqual(self.counts(), [before[0] + 1, before[1] + 1, 0])
+            self.assertEqual(self.endpoints[0].trouble, "")
+        asking = self.ask(_CREATE)
+        for agent in self.agents:
+            agent.answer(429)
+        failure = self.failureResultOf(asking, KMSUnavailable)
+        self.assertIn("https://s2: it is asked too often", failure.value.reason)
+
     def test_client_errors(self) -> None:
         """
         An answer that tells of a mistake of ours, or of what is not there, is an answer.
         """
-        for status in (400, 403, 404, 409, 429, 501):
+        for status in (400, 403, 404, 409, 501):
             asking = self.ask()
             self.agents[0].answer(status)
             self.assertEqual(self.successResultOf(asking).code, status)
-        self.assertEqual(self.counts(), [6, 0, 0])
+        self.assertEqual(self.counts(), [5, 0, 0])
 
     def test_hanging(self) -> None:
         """
