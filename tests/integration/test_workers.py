@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,17 @@ class WorkersCase(SyncCase):
             fields = line.split()
             if fields[1].endswith(f":{self.server.port:04X}") and fields[3] == "01":
                 inodes.add(f"socket:[{fields[9]}]")
-        return [
-            sum(os.readlink(each) in inodes for each in Path(f"/proc/{pid}/fd").iterdir())
-            for pid in self.server.workers()
-        ]
+        return [sum(link in inodes for link in _links(pid)) for pid in self.server.workers()]
+
+
+def _links(pid: int) -> Iterator[str]:
+    """
+    What a process holds open.
+    """
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # It may be closed just now.
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(each)
 
 
 class SharingTests(WorkersCase):
