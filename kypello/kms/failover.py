@@ -23,7 +23,7 @@ from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.handshake import NotConnected
 from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
-from kypello.kms.wire import key_of, repeatable, trouble_of
+from kypello.kms.wire import key_of, repeatable, told, trouble_of
 
 #: The status of who is asked too often.
 TOO_MANY = 429
@@ -200,7 +200,8 @@ class _Call:
                 endpoint.works(self._clock.seconds() - began)
                 if response.code == TOO_MANY:
                     # It is well, and has not done it; another one may.
-                    self._troubles[endpoint.url] = "it is asked too often"
+                    answered = told(response.code, response.body)
+                    self._troubles[endpoint.url] = f"it answers {answered}"
                     return None
                 answer: IResponse = response
                 return answer

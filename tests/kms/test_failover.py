@@ -149,7 +149,7 @@ class FailoverTests(SyncCase):
         for agent in self.agents:
             agent.answer(429)
         failure = self.failureResultOf(asking, KMSUnavailable)
-        self.assertIn("https://s2: it is asked too often", failure.value.reason)
+        self.assertIn("https://s2: it answers 429", failure.value.reason)
 
     def test_client_errors(self) -> None:
         """
