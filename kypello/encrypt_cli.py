@@ -25,7 +25,7 @@ from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.objectkeys import ObjectKeys
 from kypello.objects.verifying import Verifier, Wanted
-from kypello.process import react
+from kypello.process import INTERRUPTED, react, run_command
 from kypello.service import THREADS
 from kypello.store.files import FileBlobs
 from kypello.store.lanes import Lanes
@@ -35,7 +35,7 @@ from kypello.store.sqlite import SQLiteIndex
 from kypello.storekeys import Keys, find_keys, make_kms
 from kypello.verifyreport import Resumption, VerifyReport, target_of
 
-_UNSOUND, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
+_UNSOUND = 1
 
 #: How often the progress is shown, and how often it is kept, in seconds.
 _SHOWN, _KEPT = 0.5, 5.0
@@ -65,17 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     :return: The exit code.
     :raises SystemExit: The arguments make no command; the usage is printed.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        command: Callable[[Namespace], int] = options.command
-        return command(options)
-    except ConfigurationError as error:
-        for mistake in error.mistakes:
-            print(f"Error: {mistake}", file=sys.stderr)
-        return _IMPOSSIBLE
-    except KeyboardInterrupt:
-        # Before there was anything to end.
-        return _INTERRUPTED
+    return run_command(_parser(), arguments)
 
 
 def verify(options: Namespace) -> int:
@@ -122,7 +112,7 @@ def _exit_code(outcome: Failure | None, report: VerifyReport, directory: Path) -
         return _UNSOUND
     if outcome.check(CancelledError):
         print("Interrupted: not everything was looked at.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     if outcome.check(ConfigurationError) or not outcome.check(KypelloError):
         outcome.raiseException()
     error = outcome.value

@@ -13,7 +13,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
+from kypello.errors import ConfigurationError
 from kypello.textlog import TextLog
 
 #: How many more objects are made than dropped before Python looks for cycles among the young
@@ -49,7 +51,31 @@ _CAP_IPC_LOCK = 1 << 14
 #: either (core(5)).
 _NO_CORE = 1
 
+#: Exit codes of a command that could not do its work, and of one that was interrupted.
+IMPOSSIBLE, INTERRUPTED = 2, 130
+
 _log = Logger()
+
+
+def run_command(parser: ArgumentParser, arguments: Sequence[str]) -> int:
+    """
+    Run the command that arguments name, and print why it cannot be.
+
+    :param parser: Leaves what runs the command in ``command``.
+    :return: The exit code: that of the command, :data:`IMPOSSIBLE` or :data:`INTERRUPTED`.
+    :raises SystemExit: The arguments make no command; the usage is printed.
+    """
+    options = parser.parse_args(arguments)
+    try:
+        command: Callable[[Namespace], int] = options.command
+        return command(options)
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            print(f"Error: {mistake}", file=sys.stderr)
+        return IMPOSSIBLE
+    except KeyboardInterrupt:
+        # Before there was anything to end.
+        return INTERRUPTED
 
 
 def notify(state: str) -> None:

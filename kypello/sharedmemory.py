@@ -4,7 +4,10 @@
 Memory that the processes of a server share.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def make_shared_memory(name: str, size: int, content: bytes = b"") -> int:
@@ -25,3 +28,20 @@ def make_shared_memory(name: str, size: int, content: bytes = b"") -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """
+    Keep the other processes out of some, for a short while.
+
+    :param descriptor: Of it; negative when no other process has it.
+    """
+    if descriptor < 0:
+        yield
+        return
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)

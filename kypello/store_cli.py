@@ -7,7 +7,7 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from kypello.interfaces import IObjectStore
 from kypello.kms.connect import KESClient
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
-from kypello.process import react
+from kypello.process import INTERRUPTED, react, run_command
 from kypello.service import THREADS
 from kypello.store.check import Checker
 from kypello.store.files import FileBlobs
@@ -33,7 +33,7 @@ from kypello.storekeys import Keys, find_keys, make_kms
 from kypello.storerebuild import rebuild_directory
 from kypello.storereport import Report
 
-_UNSOUND, _IMPOSSIBLE, _INTERRUPTED = 1, 2, 130
+_UNSOUND = 1
 
 #: How often the progress is shown, in seconds.
 _SHOWN = 0.5
@@ -67,17 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     :return: The exit code.
     :raises SystemExit: The arguments make no command; the usage is printed.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        command: Callable[[Namespace], int] = options.command
-        return command(options)
-    except ConfigurationError as error:
-        for mistake in error.mistakes:
-            print(f"Error: {mistake}", file=sys.stderr)
-        return _IMPOSSIBLE
-    except KeyboardInterrupt:
-        # Before there was anything to end.
-        return _INTERRUPTED
+    return run_command(_parser(), arguments)
 
 
 def check(options: Namespace) -> int:
@@ -126,7 +116,7 @@ def _exit_code(
         return _UNSOUND
     if outcome.check(CancelledError):
         print(f"Interrupted: {interrupted}.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     if not outcome.check(KypelloError):
         outcome.raiseException()
     raise ConfigurationError((f"{directory} cannot be {done}: {outcome.value}",))

@@ -4,17 +4,14 @@
 How often somebody may try in a while, counted in memory that all processes of a server share.
 """
 
-import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 
 from attrs import define, field
 
-from kypello.sharedmemory import make_shared_memory
+from kypello.sharedmemory import locked, make_shared_memory
 
 #: How many names are remembered; among those that may lie in the same place, who has not tried
 #: for longest is forgotten first.
@@ -75,7 +72,7 @@ class Attempts:
         content = name.encode(errors="surrogatepass")
         digest = blake2b(content, digest_size=16, key=self._secret).digest()
         known, first = digest[:8], int.from_bytes(digest[8:], "big")
-        with self._locked():
+        with locked(self._descriptor):
             places = [_SECRET + (first + step) % ROWS * _ROW.size for step in range(_REACH)]
             rows = {place: _ROW.unpack_from(self._memory, place) for place in places}
             found = (place for place, (identity, *_rest) in rows.items() if identity == known)
@@ -90,20 +87,6 @@ class Attempts:
             if attempts:
                 _ROW.pack_into(self._memory, place, *((known, level, now) if level else _FREE))
         return level
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """
-        Keep the other processes out, for some microseconds.
-        """
-        if self._descriptor < 0:
-            yield
-            return
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 @define(eq=False)

@@ -7,11 +7,9 @@ There is room for some hundred buckets.  Which bucket has which place is decided
 who counts it first; whoever is asked for the numbers frees the places of buckets that are gone.
 """
 
-import fcntl
 import mmap
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 from attrs import define, field
 
@@ -26,7 +24,7 @@ from kypello.monitor.tally import (
     WIDTH,
     Layout,
 )
-from kypello.sharedmemory import make_shared_memory
+from kypello.sharedmemory import locked, make_shared_memory
 
 #: How many buckets are counted.
 PLACES = 512
@@ -182,7 +180,7 @@ class BucketTally:
             if self._memory[place] == told:
                 return start
         told = _told(bucket)
-        with self._locked():
+        with locked(self._descriptor):
             names = self._names()
             wanted = bucket if bucket in names else ""
             if wanted not in names:
@@ -196,7 +194,7 @@ class BucketTally:
         return start
 
     def _forget(self, place: int, name: str) -> None:
-        with self._locked():
+        with locked(self._descriptor):
             if self._name(place) == name:
                 for worker in range(self._workers):
                     self._clear(self._start(place, worker))
@@ -221,20 +219,6 @@ class BucketTally:
 
     def _names(self) -> list[str]:
         return [self._name(place) for place in range(PLACES)]
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """
-        Keep the other processes out, for some hundred microseconds.
-        """
-        if self._descriptor < 0:
-            yield
-            return
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 def _told(bucket: str) -> bytes:

@@ -11,15 +11,12 @@ What is told here is never less than what is stored: of what happens while a buc
 all that was written is added to the count, and nothing that was removed is taken from it.
 """
 
-import fcntl
 import mmap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 
 from attrs import define, field, frozen
 
-from kypello.sharedmemory import make_shared_memory
+from kypello.sharedmemory import locked, make_shared_memory
 
 #: How many buckets with quotas can be known at once; those that others take the place of are
 #: counted anew.
@@ -92,7 +89,7 @@ class Ledger:
         self._width = _HELD + self._workers
         memory = mmap.mmap(self._descriptor, ROWS * self._width * _SIZE)
         self._numbers = memoryview(memory).cast("Q")
-        with self._locked():
+        with locked(self._descriptor):
             for row in range(0, ROWS * self._width, self._width):
                 held = self._numbers[row + _HELD + self._worker]
                 if held:
@@ -105,7 +102,7 @@ class Ledger:
 
         :param bucket: Tells it, with its quota, from all others that there ever were.
         """
-        with self._locked():
+        with locked(self._descriptor):
             row = self._row(bucket)
             known, counted, when, written, unsure = (
                 self._numbers[row + place] for place in (_ID, _COUNTED, _WHEN, _WRITTEN, _UNSURE)
@@ -121,7 +118,7 @@ class Ledger:
         :param took: How long that took, in seconds.
         """
         numbers, row = self._numbers, mark.row
-        with self._locked():
+        with locked(self._descriptor):
             if numbers[row + _ID] != mark.bucket:
                 return
             numbers[row + _COUNTED] += 1
@@ -134,7 +131,7 @@ class Ledger:
         """
         How many bytes a bucket holds at most, with those for which room is held.
         """
-        with self._locked():
+        with locked(self._descriptor):
             return self._used(mark.row)
 
     def doubt(self, mark: Mark, now: float) -> bool:
@@ -144,7 +141,7 @@ class Ledger:
         :param now: In seconds.
         """
         numbers, row = self._numbers, mark.row
-        with self._locked():
+        with locked(self._descriptor):
             # That takes a twentieth of the time at most.
             pause = max(1000, 20 * numbers[row + _TOOK])
             return bool(numbers[row + _UNSURE] and now * 1000 - numbers[row + _WHEN] >= pause)
@@ -155,7 +152,7 @@ class Ledger:
 
         :return: Whether it is held; nothing is otherwise.
         """
-        with self._locked():
+        with locked(self._descriptor):
             if self._used(mark.row) + size > quota:
                 return False
             self._numbers[mark.row + _HELD + self._worker] += size
@@ -171,7 +168,7 @@ class Ledger:
         :param removed: What is stored no more.
         """
         numbers, row = self._numbers, mark.row
-        with self._locked():
+        with locked(self._descriptor):
             numbers[row + _WRITTEN] += written
             numbers[row + _HELD + self._worker] -= held
             # What was removed while the bucket was counted may not have been counted.
@@ -184,7 +181,7 @@ class Ledger:
         """
         Tell that something was removed, and nobody knows how much.
         """
-        with self._locked():
+        with locked(self._descriptor):
             self._numbers[mark.row + _UNSURE] += 1
 
     def _used(self, row: int) -> int:
@@ -208,17 +205,3 @@ class Ledger:
         for place in (_WHEN, _TOOK, _BASE, _REMOVED, _UNSURE):
             numbers[row + place] = 0
         return row
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """
-        Keep the other processes out, for some microseconds.
-        """
-        if self._descriptor < 0:
-            yield
-            return
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
