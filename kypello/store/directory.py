@@ -23,10 +23,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from attrs import define
+from twisted.logger import Logger
 
 from kypello.crypto.randomness import Random
 from kypello.errors import ConfigurationError
 from kypello.model import Identity
+
+_log = Logger()
 
 _FORMAT = b"kypello 1\n"
 _CREDENTIALS = "credentials"
@@ -36,6 +39,10 @@ _FOREIGN = ".minio.sys"
 
 #: How long a server that was killed may hold its directory, and how often to look, in seconds.
 _PATIENCE, _MOMENT = 5.0, 0.05
+
+#: SQLite maps what processes share in pages of this size, in bytes, and makes room for each by
+#: writing its last byte.
+_PAGE = 4096
 
 #: What may lie in a directory that is used for the first time.
 _UNIMPORTANT = frozenset({"lost+found", "lock", "kes"})
@@ -72,6 +79,7 @@ class DataDirectory:
             raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
         try:
             self._complete()
+            self._warn_of_small_blocks()
         except OSError as error:
             self.close()
             raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
@@ -168,6 +176,18 @@ class DataDirectory:
         if not marker.exists():
             write_private(marker, _FORMAT, os.urandom)
         _sync(self.path)
+
+    def _warn_of_small_blocks(self) -> None:
+        blocks = os.statvfs(self.path).f_bsize
+        if blocks < _PAGE:
+            _log.warn(
+                "{path} is on a file system with blocks of {blocks} bytes: when it is full, the"
+                " system may kill this server (SIGBUS). Use one with blocks of {page} bytes, as"
+                " mkfs.ext4 -b {page} makes.",
+                path=str(self.path),
+                blocks=blocks,
+                page=_PAGE,
+            )
 
 
 def write_private(path: Path, content: bytes, random: Random) -> None:

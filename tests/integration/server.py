@@ -193,7 +193,8 @@ class ServerProcess:
         deadline = time.monotonic() + _START
         while not done():
             if self._process.poll() is not None:
-                raise AssertionError(f"the server ended at once:\n{self.log}")
+                code = self._process.returncode
+                raise AssertionError(f"the server ended at once with {code}:\n{self.log}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"the server does not answer:\n{self.log}")

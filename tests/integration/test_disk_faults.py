@@ -191,10 +191,13 @@ class TmpfsTests(FullDiskContract, DiskCase):
         return disk
 
 
-class Ext4Tests(FullDiskContract, DiskCase):
+class Ext4Case(DiskCase):
     """
     A file system with a journal and delayed allocation.
     """
+
+    #: Of its blocks, in bytes.
+    block = 4096
 
     def place(self) -> Path:
         """
@@ -206,13 +209,32 @@ class Ext4Tests(FullDiskContract, DiskCase):
             image = self.work / "image"
             with image.open("wb") as file:
                 file.truncate(64 << 20)
-            subprocess.run(
-                [tools.require("mkfs.ext4"), "-q", "-m", "0", image], check=True, timeout=60
-            )
+            make = [tools.require("mkfs.ext4"), "-q", "-m", "0", "-b", str(self.block)]
+            subprocess.run([*make, image], check=True, timeout=60)
             if not mount(self, "-o", "loop", str(image), str(disk)):
                 # A container may mount what is in memory and have no such device.
                 raise SkipTest("no loop device can be mounted")
         return disk
+
+
+class Ext4Tests(FullDiskContract, Ext4Case):
+    """
+    Its blocks are as large as pages of memory, as they are on disks of some size.
+    """
+
+
+class SmallBlocksTests(Ext4Case):
+    """
+    Its blocks are smaller, as those that ``mkfs`` makes for small ones.
+    """
+
+    block = 1024
+
+    def test_warning(self) -> None:
+        """
+        The start tells that they are a risk.
+        """
+        self.assertIn("with blocks of 1024 bytes", self.server.log)
 
 
 def mount(case: SyncCase, *arguments: str) -> bool:
