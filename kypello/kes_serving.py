@@ -24,7 +24,6 @@ from twisted.logger import (
     globalLogPublisher,
 )
 
-from kypello.http.tls import Loaded
 from kypello.interfaces import IKeyStore, ILanes
 from kypello.kes.audit import Audit
 from kypello.kes.cache import KeyCache
@@ -41,6 +40,7 @@ from kypello.kes_hook import Hook
 from kypello.kes_trail import Trail
 from kypello.keystore.table import Parts, make_keystore
 from kypello.monitor.text import CONTENT_TYPE, Family, render
+from kypello.pemfiles import Loaded
 
 #: How often it is looked whether the key store answers, where keys serve on without it; in seconds.
 LOOK = 10.0

@@ -15,12 +15,13 @@ from attrs import evolve, frozen
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.http.tls import Loaded, TLSFiles, load
+from kypello.http.tls import TLSFiles, load
 from kypello.iam.authorities import Authorities
 from kypello.identities import asked_of_clients, load_authorities
 from kypello.kms import tls as kms_tls
 from kypello.kmsconfig import KESSettings, StaticKeySettings
 from kypello.model import Identity
+from kypello.pemfiles import Loaded
 from kypello.place import ALONE, Place
 from kypello.store.directory import DataDirectory
 

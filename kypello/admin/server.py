@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from kypello.admin.call import AdminFront, Call
 from kypello.admin.errors import invalid_argument, not_offered, text_of
 from kypello.admin.kms import tell_status
 from kypello.admin.wire import json_response, tell_update
-from kypello.errors import KypelloError, StorageFailed
+from kypello.errors import KypelloError
+from kypello.filesystem import Space, read_space
 from kypello.http.response import Response
 from kypello.model import BucketInfo, Kind, Question
 from kypello.policy.canned import CANNED
@@ -36,31 +36,6 @@ _SERVICE_ACTIONS = {
     "freeze": "admin:ServiceFreeze",
     "unfreeze": "admin:ServiceFreeze",
 }
-
-
-@frozen
-class _Space:
-    """
-    The file system of the data directory, in bytes.
-    """
-
-    total: int
-    used: int
-    available: int
-
-
-def _space(path: str) -> _Space:
-    """
-    Ask the file system; blocking.
-
-    :raises StorageFailed:
-    """
-    try:
-        told = os.statvfs(path)
-    except OSError as error:
-        raise StorageFailed(f"{path}: {error.strerror}") from None
-    size = told.f_frsize
-    return _Space(told.f_blocks * size, (told.f_blocks - told.f_bfree) * size, told.f_bavail * size)
 
 
 async def info(call: Call) -> Response:
@@ -106,7 +81,7 @@ async def usage(call: Call) -> Response:
     front = call.front
     buckets = await front.store.buckets()
     total = await front.usage.total(buckets)
-    space: _Space = await front.lanes.lane().run(_space, str(front.directory))
+    space: Space = await front.lanes.lane().run(read_space, str(front.directory))
     sizes = {name: usage.size for name, usage in total.by_bucket.items()}
     return json_response(
         {
@@ -130,7 +105,7 @@ async def usage(call: Call) -> Response:
             },
             "bucketsSizes": sizes,
             "capacity": space.total,
-            "freeCapacity": space.available,
+            "freeCapacity": space.free,
             "usedCapacity": space.used,
         }
     )
@@ -237,14 +212,14 @@ async def _services(front: AdminFront) -> dict[str, Any]:
 
 async def _drive(front: AdminFront) -> dict[str, Any]:
     path = str(front.directory)
-    space: _Space = await front.lanes.lane().run(_space, path)
+    space: Space = await front.lanes.lane().run(read_space, path)
     return {
         "endpoint": path,
         "path": path,
         "state": "ok",
         "totalspace": space.total,
         "usedspace": space.used,
-        "availspace": space.available,
+        "availspace": space.free,
         "utilization": round(100 * space.used / space.total, 2) if space.total else 0,
         "pool_index": 0,
         "set_index": 0,

@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from kypello.errors import KypelloError
 from kypello.http.balance import Balance
 from kypello.http.site import StreamingSite
-from kypello.http.tls import Loaded, ServerTLS, TLSFiles, load
+from kypello.http.tls import ServerTLS, TLSFiles, load
 from kypello.http.transport import InheritedEndpoint, StreamingEndpoint
 from kypello.interfaces import ILanes
+from kypello.pemfiles import Loaded
 
 _log = Logger()
 

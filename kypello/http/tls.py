@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from kypello.errors import ConfigurationError
+from kypello.pemfiles import Loaded, UnusableFile, read_certificates, stamp_of, trust
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n.*?-----END \1-----", re.DOTALL)
 
@@ -72,18 +73,6 @@ class TLSFiles:
         return self.clients in (Clients.VERIFIED, Clients.WELCOME_VERIFIED)
 
 
-@frozen
-class Loaded:
-    """
-    What was read from files.
-
-    :ivar stamp: Tells whether the files have changed since.
-    """
-
-    stamp: tuple[object, ...]
-    context: SSL.Context
-
-
 @implementer(IOpenSSLServerConnectionCreator)
 @define(eq=False)
 class ServerTLS:
@@ -108,12 +97,12 @@ def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
     :raises ConfigurationError: They cannot be used.
     """
     try:
-        stamp = tuple(
-            _stamp(path) for path in (files.key, files.cert, files.ca) if path is not None
-        )
+        stamp = stamp_of(files.key, files.cert, files.ca)
         if old is not None and old.stamp == stamp:
             return old
         return Loaded(stamp, _context(files))
+    except UnusableFile as error:
+        raise ConfigurationError((str(error),)) from None
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}",)) from error
     except SSL.Error as error:
@@ -176,17 +165,12 @@ def _is_for_clients(certificate: x509.Certificate) -> bool:
     return any(one in either for one in usage)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 def _context(files: TLSFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_app_data(files)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)
-    first, *chain = _certificates(files.cert)
+    first, *chain = read_certificates(files.cert)
     if not _names_hosts(first):
         raise ConfigurationError(
             (f"{files.cert} has no subject alternative name, without which no client trusts it",)
@@ -212,7 +196,7 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
     needed = 0 if welcome else SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     context.set_verify(SSL.VERIFY_PEER | needed, _as_openssl_says if files.verify else _anybody)
     if files.verify:
-        _trust(context, files.ca)
+        trust(context, files.ca)
 
 
 def _names_hosts(certificate: x509.Certificate) -> bool:
@@ -231,25 +215,6 @@ def _as_openssl_says(
 
 def _anybody(_connection: Any, _certificate: Any, _error: int, _depth: int, _ok: int) -> bool:
     return True
-
-
-def _trust(context: SSL.Context, ca: Path | None) -> None:
-    if ca is None:
-        context.set_default_verify_paths()
-        return
-    store = context.get_cert_store()
-    assert store is not None
-    for path in sorted(ca.iterdir()) if ca.is_dir() else [ca]:
-        if path.is_file():
-            for certificate in _certificates(path):
-                store.add_cert(crypto.X509.from_cryptography(certificate))
-
-
-def _certificates(path: Path) -> list[Any]:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError:
-        raise ConfigurationError((f"{path} holds no certificate in PEM",)) from None
 
 
 def _private_key(files: TLSFiles) -> Any:

@@ -28,13 +28,11 @@ from kypello.interfaces import IKeyStore, ILanes
 from kypello.keystore.awsconfig import AWSSettings
 from kypello.keystore.awscredentials import AWSCredentials
 from kypello.keystore.names import check, is_name, text_of
+from kypello.keystore.paging import pages
 from kypello.keystore.web import Answer, WebClient
 
 #: The name that :meth:`AWSKeyStore.status` looks for.
 PROBE = "kypello-status"
-
-#: How many pages a listing has at most, of a hundred names each: AWS allows half a million secrets.
-_PAGES = 10000
 
 _SERVICE = "secretsmanager"
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException")
@@ -167,13 +165,8 @@ class AWSKeyStore:
         deletion.
         """
         prefix = self._settings.prefix
-        arguments: dict[str, Any] = {"MaxResults": 100}
-        if prefix:
-            arguments["Filters"] = [{"Key": "name", "Values": [prefix]}]
         names: set[str] = set()
-        tokens: set[str] = set()
-        while len(tokens) < _PAGES:
-            page = await self._call("ListSecrets", arguments)
+        async for page in pages("AWS", "NextToken", self._page):
             secrets = page.get("SecretList")
             for secret in secrets if isinstance(secrets, list) else ():
                 name = secret.get("Name") if isinstance(secret, dict) else None
@@ -182,14 +175,15 @@ class AWSKeyStore:
                 # The filter of AWS does not tell upper case from lower case.
                 if name.startswith(prefix) and is_name(name.removeprefix(prefix)):
                     names.add(name.removeprefix(prefix))
-            token = page.get("NextToken")
-            if not token:
-                return sorted(names)
-            if token in tokens:
-                break
-            tokens.add(token)
+        return sorted(names)
+
+    async def _page(self, token: str | None) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"MaxResults": 100}
+        if self._settings.prefix:
+            arguments["Filters"] = [{"Key": "name", "Values": [self._settings.prefix]}]
+        if token:
             arguments["NextToken"] = token
-        raise KeyStoreFailed("the listing of AWS has no end")
+        return await self._call("ListSecrets", arguments)
 
     async def status(self) -> float:
         """

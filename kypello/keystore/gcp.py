@@ -22,14 +22,15 @@ from kypello.keystore.bearer import BearerClient
 from kypello.keystore.gcpconfig import GCPSettings
 from kypello.keystore.gcptokens import GCPTokens
 from kypello.keystore.names import check, is_name
+from kypello.keystore.paging import pages
 from kypello.keystore.renewed import Renewed
 from kypello.keystore.web import Answer, WebClient
 
 #: The name that :meth:`GCPKeyStore.status` looks for.
 PROBE = "kypello-status"
 
-#: How many names a page of a listing has, and how many pages there are at most.
-_PAGE, _PAGES = 1000, 10000
+#: How many names a page of a listing has.
+_PAGE = 1000
 
 _log = Logger()
 
@@ -163,24 +164,20 @@ class GCPKeyStore:
         """
         prefix = self._settings.prefix
         names: set[str] = set()
-        tokens: set[str] = set()
-        query = {"pageSize": str(_PAGE)}
-        while len(tokens) < _PAGES:
-            page = await self._call("GET", f"{self._secrets}?{urlencode(query)}")
+        async for page in pages("Google", "nextPageToken", self._page):
             secrets = page.get("secrets") or ()
             for secret in secrets if isinstance(secrets, list) else ():
                 path = str(secret.get("name")) if isinstance(secret, dict) else ""
                 name = path.rpartition("/")[2]
                 if name.startswith(prefix) and is_name(name.removeprefix(prefix)):
                     names.add(name.removeprefix(prefix))
-            token = page.get("nextPageToken")
-            if not token:
-                return sorted(names)
-            if token in tokens:
-                break
-            tokens.add(token)
+        return sorted(names)
+
+    async def _page(self, token: str | None) -> dict[str, Any]:
+        query = {"pageSize": str(_PAGE)}
+        if token:
             query["pageToken"] = token
-        raise KeyStoreFailed("the listing of Google has no end")
+        return await self._call("GET", f"{self._secrets}?{urlencode(query)}")
 
     async def status(self) -> float:
         """

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, frozen
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -18,6 +17,7 @@ from zope.interface import implementer
 from kypello.document import Value
 from kypello.errors import KeyStoreFailed
 from kypello.kms.verification import VerifiedServer
+from kypello.pemfiles import Loaded, UnusableFile, read_certificates, stamp_of, trust
 
 #: What tells whom we trust.
 PLACE = "tls.ca of the key store"
@@ -37,18 +37,6 @@ class TLSFiles:
     key: Path | None = None
     cert: Path | None = None
     ca: Path | None = None
-
-
-@frozen
-class Loaded:
-    """
-    What was read from files.
-
-    :ivar stamp: Tells whether the files have changed since.
-    """
-
-    stamp: tuple[object, ...]
-    context: SSL.Context
 
 
 @implementer(IPolicyForHTTPS)
@@ -97,17 +85,14 @@ def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
     :raises KeyStoreFailed: They cannot be used.
     """
     try:
-        stamp = tuple(_stamp(path) for path in (files.key, files.cert, files.ca) if path)
+        stamp = stamp_of(files.key, files.cert, files.ca)
         if old is not None and old.stamp == stamp:
             return old
         return Loaded(stamp, _context(files))
+    except UnusableFile as error:
+        raise KeyStoreFailed(str(error)) from None
     except OSError as error:
         raise KeyStoreFailed(f"{error.filename}: {error.strerror}") from error
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _context(files: TLSFiles) -> SSL.Context:
@@ -116,28 +101,19 @@ def _context(files: TLSFiles) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     # Each connection brings its own callback; without one nobody is trusted.
     context.set_verify(SSL.VERIFY_PEER, _nobody)
-    _trust(context, files.ca)
+    if files.ca is not None:
+        # As Go does: whatever is trusted ends a chain, if it is not signed by itself too.
+        store = context.get_cert_store()
+        assert store is not None
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    trust(context, files.ca)
     if files.key is not None and files.cert is not None:
         _present(context, files.key, files.cert)
     return context
 
 
-def _trust(context: SSL.Context, ca: Path | None) -> None:
-    if ca is None:
-        context.set_default_verify_paths()
-        return
-    store = context.get_cert_store()
-    assert store is not None
-    # As Go does: whatever is trusted ends a chain, if it is not signed by itself too.
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    for path in sorted(ca.iterdir()) if ca.is_dir() else [ca]:
-        if path.is_file():
-            for certificate in _certificates(path):
-                store.add_cert(crypto.X509.from_cryptography(certificate))
-
-
 def _present(context: SSL.Context, key: Path, cert: Path) -> None:
-    first, *chain = _certificates(cert)
+    first, *chain = read_certificates(cert)
     try:
         private: Any = load_pem_private_key(key.read_bytes(), None)
     except (TypeError, ValueError):
@@ -151,13 +127,6 @@ def _present(context: SSL.Context, key: Path, cert: Path) -> None:
         context.check_privatekey()
     except SSL.Error:
         raise KeyStoreFailed(f"{key} is not the key of {cert}") from None
-
-
-def _certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError:
-        raise KeyStoreFailed(f"{path} holds no certificate in PEM") from None
 
 
 def _nobody(_connection: Any, _found: Any, _error: int, _depth: int, _ok: int) -> bool:

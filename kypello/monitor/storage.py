@@ -4,49 +4,18 @@
 The room that a server has, and what it holds, as series for Prometheus.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from attrs import define, frozen
+from attrs import define
 from twisted.internet.interfaces import IReactorTime
 
-from kypello.errors import StorageFailed
+from kypello.filesystem import Space, read_space
 from kypello.interfaces import ILanes, IObjectStore
 from kypello.model import BucketInfo
 from kypello.monitor.text import Family, by_label, gauge
 from kypello.scanner.usage import BucketUsage, Usage
-
-
-@frozen
-class Space:
-    """
-    A file system: bytes, and how many files there may still be.
-
-    :ivar free: What may be written.
-    """
-
-    total: int
-    free: int
-    used: int
-    inodes: int
-
-
-def read_space(path: str) -> Space:
-    """
-    Ask the file system; blocking.
-
-    :raises StorageFailed:
-    """
-    try:
-        told = os.statvfs(path)
-    except OSError as error:
-        raise StorageFailed(f"{path}: {error.strerror}") from None
-    size = told.f_frsize
-    used = (told.f_blocks - told.f_bfree) * size
-    return Space(told.f_blocks * size, told.f_bavail * size, used, told.f_favail)
-
 
 #: What is told of each bucket.
 _BUCKETS: Sequence[tuple[str, str, Callable[[BucketUsage], int]]] = (
