@@ -274,16 +274,20 @@ class PackageSource:
         self._package.close()
 
 
-def encrypting(body: IBodySource, key: bytes, nonce: bytes) -> IBodySource:
+def encrypting(body: IBodySource, key: StreamKey, nonce: bytes) -> IBodySource:
     """
-    The DARE stream of a body.
+    The DARE stream of a body; with a key of two layers, the DARE stream of that.
 
     :param key: Used for this stream alone, or with a random nonce.
-    :param nonce: Random.
+    :param nonce: Random.  The keys of layers are independent, so both can have the same one, and
+        what is known of it binds both.
     """
+    stream: IBodySource
     if body.size is not None and body.size <= PAYLOAD_SIZE:
-        return SealedSource(body, StreamKey(key), nonce)
-    return EncryptingSource(body, Encoder(key, nonce))
+        stream = SealedSource(body, key, nonce)
+    else:
+        stream = EncryptingSource(body, Encoder(key.secret, nonce))
+    return stream if key.outer is None else encrypting(stream, key.outer, nonce)
 
 
 def unmarked(nonce: bytes) -> bytes:
