@@ -236,9 +236,9 @@ to do with it. It is forgotten with the request.
 - **An encryption context** is sealed into the data key by the key server, whose log shows it.
 - **Two layers** (DSSE-KMS, `aws:kms:dsse`): the packages of the content are content again, and are
   cut into packages and encrypted once more, with AES-256-GCM, too. Each layer has an object key of
-  its own, sealed under a data key of its own from the key server; what both are bound to tells which
-  layer they are for, and with the one nobody gets past the other. Keys are never shared: asking for a
-  bucket key changes nothing, as in AWS. Metadata has one layer.
+  its own, sealed under a data key of its own from the key server; both are bound to the layer that
+  they are for, and who has those of one does not get past the other. They are never shared: to ask
+  for a bucket key changes nothing, as in AWS. Metadata has one layer.
 
 ## Which encryption applies
 
