@@ -102,8 +102,13 @@ class EncryptingSource:
         """
         if self._ended:
             return None
-        block = await self._body.read()
-        if len(block):
+        body = self._body
+        if isinstance(body, EncryptingSource):
+            # The layer within is made where this one is.
+            inner = await body.next_call()
+            if inner is not None:
+                return partial(_encrypt_again, self._encoder, inner)
+        elif len(block := await body.read()):
             return partial(self._encoder.feed, block)
         self._ended = True
         return self._encoder.finish
@@ -288,6 +293,10 @@ def encrypting(body: IBodySource, key: StreamKey, nonce: bytes) -> IBodySource:
     else:
         stream = EncryptingSource(body, Encoder(key.secret, nonce))
     return stream if key.outer is None else encrypting(stream, key.outer, nonce)
+
+
+def _encrypt_again(encoder: Encoder, inner: Callable[[], Buffer]) -> Buffer:
+    return encoder.feed(inner())
 
 
 def unmarked(nonce: bytes) -> bytes:

@@ -177,6 +177,21 @@ class LayersTests(BodyCase):
         self.assertEqual(source.size, len(expected) if sized else None)
         self.assertEqual(self.read(source), expected)
 
+    @given(st.integers(65505, len(DATA)), st.integers(1000, 300_000))
+    def test_calls(self, size: int, block: int) -> None:
+        """
+        The calls make both layers, also when they are made later.
+        """
+        source = encrypting(blocks_of(DATA[:size], block), DUAL_KEY, NONCE)
+        verifyObject(ILazySource, source)
+        calls = []
+        while (call := self.successResultOf(_deferred(source.next_call()))) is not None:
+            calls.append(call)
+        made = b"".join([bytes(call()) for call in calls])
+        expected = dare.encrypt(OUTER_KEY, NONCE, dare.encrypt(KEY, NONCE, DATA[:size]))
+        self.assertEqual(made, expected)
+        self.assertIsNone(self.successResultOf(_deferred(source.next_call())))
+
     def test_failure(self) -> None:
         """
         A body that fails has a final package in no layer.
