@@ -104,8 +104,10 @@ class EncryptedObject:
             return JoinedSource(await self._below.read(None), iter(()), 0)
         key, streams, below = await self._object_key(), self._opened.streams, self._below.read
         if key.outer is not None:
-            below = partial(_decrypted, below, key.outer, [_encrypted(each) for each in streams])
-        return await _decrypted(below, key, streams, wanted)
+            outer = [_encrypted(each) for each in streams]
+            whole = sum(each.size for each in outer)
+            below = partial(_decrypted, below, key.outer, outer, whole)
+        return await _decrypted(below, key, streams, size, wanted)
 
     def close(self) -> None:
         """
@@ -118,15 +120,16 @@ async def _decrypted(
     below: Callable[[ByteRange | None], Awaitable[IBodySource]],
     key: StreamKey,
     streams: Sequence[Stream],
+    size: int,
     wanted: ByteRange | None,
 ) -> IBodySource:
     """
     A range of what streams that follow each other are the encryption of, in one layer.
 
     :param below: Reads ranges of the streams.
+    :param size: Of all that they are the encryption of.
     :param wanted: ``None`` for all of it.
     """
-    size = sum(stream.size for stream in streams)
     if size <= PAYLOAD_SIZE and len(streams) == 1 and streams[0].number is None:
         return PackageSource(await below(None), key, size, wanted)
     plain = ByteRange(0, size) if wanted is None else wanted
