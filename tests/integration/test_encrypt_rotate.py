@@ -26,6 +26,7 @@ from tests.integration.test_kes_server import Running
 _S3 = {"ServerSideEncryption": "AES256"}
 _KMS = {"ServerSideEncryption": "aws:kms"}
 _CONTEXT = {**_KMS, "SSEKMSEncryptionContext": b64encode(b'{"team":"blue"}').decode()}
+_DUAL = {**_CONTEXT, "ServerSideEncryption": "aws:kms:dsse"}
 _CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}
 _PART = os.urandom(5 * 1024 * 1024)
 _WAIT = 120.0
@@ -152,7 +153,10 @@ class RetireTests(RotateCase):
         enabled = {"Status": "Enabled"}
         self.s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
         shared = {**_KMS, "BucketKeyEnabled": True}
-        kinds = {"s3": _S3, "kms": _KMS, "context": _CONTEXT, "shared": shared, "plain": {}}
+        kinds = {
+            **{"s3": _S3, "kms": _KMS, "context": _CONTEXT, "shared": shared},
+            **{"dual": _DUAL, "plain": {}},
+        }
         for name, kind in {**kinds, "own": _CUSTOMER}.items():
             for size in (0, 10, 300_000):
                 body = os.urandom(size)
@@ -167,7 +171,7 @@ class RetireTests(RotateCase):
             self.run_command("encrypt", "rotate", "--all", "--to", "new-key", "--json")
         )
         # Of either bucket: three sizes and the parts, three versions.
-        self.assertEqual((told["changed"], told["failed"]), (16 + 12, 0))
+        self.assertEqual((told["changed"], told["failed"]), (20 + 15, 0))
         self.assertEqual(self.everything(), before)
         self.retire()
         self.assertEqual(self.everything(), before)
@@ -186,7 +190,7 @@ class RetireTests(RotateCase):
         )
         summary = json.loads(verified.splitlines()[-1])["summary"]
         self.assertTrue(summary["sound"])
-        self.assertEqual(summary["opened"], 28 + 1)
+        self.assertEqual(summary["opened"], 35 + 1)
 
     def test_rebuilt(self) -> None:
         """
@@ -197,12 +201,12 @@ class RetireTests(RotateCase):
             self.s3.create_bucket(Bucket=bucket)
         enabled = {"Status": "Enabled"}
         self.s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
-        for name, kind in {"s3": _S3, "kms": _KMS, "context": _CONTEXT}.items():
+        for name, kind in {"s3": _S3, "kms": _KMS, "context": _CONTEXT, "dual": _DUAL}.items():
             for bucket in ("bucket", "versions", "versions"):
                 self.s3.put_object(Bucket=bucket, Key=name, Body=os.urandom(300_000), **kind)
             self.upload("bucket", f"{name}/parts", **kind)
         before = self.everything()
-        self.assertEqual(len(before), 12)
+        self.assertEqual(len(before), 16)
         self.run_command("encrypt", "rotate", "--all", "--to", "new-key")
         self.retire().stop()
         shutil.rmtree(self.object.directory / "index")

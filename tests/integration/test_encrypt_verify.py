@@ -38,6 +38,7 @@ _SETTINGS = {
 _OTHER_KEY = f"test-key:{b64encode(bytes(32)).decode()}"
 _S3 = {"ServerSideEncryption": "AES256"}
 _KMS = {"ServerSideEncryption": "aws:kms"}
+_DUAL = {"ServerSideEncryption": "aws:kms:dsse"}
 _CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
 
 
@@ -62,8 +63,8 @@ class VerifyCase(SyncCase):
 
     def fill(self, s3: Any) -> None:
         """
-        Seven encrypted versions, three of them with a key of their client; one in clear; and a
-        delete marker.
+        Ten encrypted versions, three of them with a key of their client, and two in two layers; one
+        in clear; and a delete marker.
         """
         for bucket in ("bucket", "other"):
             s3.create_bucket(Bucket=bucket)
@@ -71,6 +72,8 @@ class VerifyCase(SyncCase):
         s3.put_object(Bucket="bucket", Key="s3", Body=b"earlier", **_S3)
         s3.put_object(Bucket="bucket", Key="s3", Body=_BIG, ChecksumAlgorithm="SHA256", **_S3)
         s3.put_object(Bucket="bucket", Key="kms", Body=_BIG, **_KMS)
+        s3.put_object(Bucket="bucket", Key="two", Body=_BIG, ChecksumAlgorithm="SHA256", **_DUAL)
+        self.parts(s3, "two parts", {**_DUAL, "ChecksumAlgorithm": "CRC32C"})
         self.parts(s3, "parts", {**_S3, "ChecksumAlgorithm": "CRC32C"})
         s3.put_object(Bucket="bucket", Key="empty", Body=b"", **_CUSTOMER)
         s3.put_object(Bucket="bucket", Key="client's", Body=_BIG, **_CUSTOMER)
@@ -153,8 +156,8 @@ class SoundTests(VerifyCase):
         self.assertEqual((code, err), (0, ""))
         figures = told["summary"]
         names = ("buckets", "versions", "opened", "structure", "plain")
-        self.assertEqual([figures[name] for name in names], [2, 9, 5, 3, 1])
-        self.assertGreater(figures["bytes"], 2 * len(_PART) + 3 * len(_BIG))
+        self.assertEqual([figures[name] for name in names], [2, 11, 7, 3, 1])
+        self.assertGreater(figures["bytes"], 3 * len(_PART) + 4 * len(_BIG))
         for target, versions in (("bucket/client", 2), ("other", 1), ("bucket/no", 0)):
             code, (told,), _ = self.run_verify(target)
             self.assertEqual((code, told["summary"]["versions"]), (0, versions))
@@ -168,7 +171,7 @@ class SoundTests(VerifyCase):
         done = subprocess.run(
             self.command(), env=environment, capture_output=True, timeout=_WAIT, check=True
         )
-        self.assertIn("Opened        5 are encrypted, and sound to their end", done.stdout.decode())
+        self.assertIn("Opened        7 are encrypted, and sound to their end", done.stdout.decode())
         self.assertTrue(done.stdout.endswith(b"All is sound.\n"))
 
     def test_beside_a_server(self) -> None:
@@ -180,7 +183,7 @@ class SoundTests(VerifyCase):
             s3 = boto3_client(self.server)
             s3.put_object(Bucket="other", Key="new", Body=b"new", **_S3)
             code, (told,), err = self.run_verify()
-            self.assertEqual((code, err, told["summary"]["opened"]), (0, "", 6))
+            self.assertEqual((code, err, told["summary"]["opened"]), (0, "", 8))
             s3.put_object(Bucket="other", Key="newer", Body=b"newer", **_S3)
             self.assertEqual(s3.get_object(Bucket="other", Key="new")["Body"].read(), b"new")
         finally:
@@ -197,7 +200,7 @@ class SoundTests(VerifyCase):
         self.assertEqual(self.server.stop(), 0)
         code, (told,), err = self.run_verify()
         self.assertEqual((code, err), (0, ""))
-        self.assertEqual(told["summary"]["opened"], 5)
+        self.assertEqual(told["summary"]["opened"], 7)
 
     def test_impossible(self) -> None:
         """
@@ -243,28 +246,40 @@ class FoundTests(VerifyCase):
         self.change(self.blob("parts", 1), flip)
         self.blob("kms").unlink()
         self.change(self.blob("client's"), flip)
+        self.change(self.blob("two"), flip)
+        self.change(self.blob("two parts", 1), flip)
         found = self.found()
-        self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 4)
-        self.assertEqual([key for _, key, _ in found], ["client's", "kms", "parts", "s3"])
+        self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 6)
+        keys = ["client's", "kms", "parts", "s3", "two", "two parts"]
+        self.assertEqual([key for _, key, _ in found], keys)
 
     def test_records(self) -> None:
         """
         What is kept of an object and does not belong to it: another master key's name, a context,
-        the sealed metadata of another object.
+        the sealed metadata of another object, and a key of either layer.
         """
         self.server.start()
         s3 = boto3_client(self.server)
         for key in ("1 context", "2 name", "3 foreign", "4 metadata", "5 sound"):
             s3.put_object(Bucket="other", Key=key, Body=b"content", **_KMS)
+        # Of these nothing needs to be read to be told.
+        for key in ("6 inner", "7 outer", "8 sound"):
+            s3.put_object(Bucket="other", Key=key, Body=b"", **_DUAL)
         self.assertEqual(self.server.stop(), 0)
         sound = unpack(ObjectRecord, record_of(self.directory, "5 sound")[1])
         entry = "X-Minio-Internal-Server-Side-Encryption-"
         context, name = f"{entry}Context", f"{entry}S3-Kms-Key-Id"
+        own = "X-Kypello-Internal-Server-Side-Encryption-"
+        layers = unpack(ObjectRecord, record_of(self.directory, "8 sound")[1]).metadata.internal
+        names = (f"{own}{at}-Sealed-Key" for at in ("Inner", "Outer"))
+        inner, outer = ({each: layers[each]} for each in names)
         for key, changes, sealed in (
             ("1 context", {context: b64encode(b'{"a":"b"}').decode()}, b""),
             ("2 name", {name: "gone"}, b""),
             ("3 foreign", {name: "../gone"}, b""),
             ("4 metadata", {}, sound.metadata.sealed),
+            ("6 inner", inner, b""),
+            ("7 outer", outer, b""),
         ):
             path, raw = record_of(self.directory, key)
             record = unpack(ObjectRecord, raw)
@@ -285,6 +300,8 @@ class FoundTests(VerifyCase):
                 ("missing key", "2 name"),
                 ("missing key", "3 foreign"),
                 ("damaged", "4 metadata"),
+                ("damaged", "6 inner"),
+                ("damaged", "7 outer"),
             ],
         )
 
@@ -293,7 +310,7 @@ class FoundTests(VerifyCase):
         Without the master key, or with another one of its name, everything with a key of the KMS
         is told, and what is wrong with the key.
         """
-        keys = ["gone", "kms", "parts", "s3", "s3"]
+        keys = ["gone", "kms", "parts", "s3", "s3", "two", "two parts"]
         missing = f"other-key:{STATIC_KEY.partition(':')[2]}"
         for key, kind in ((missing, "missing key"), (_OTHER_KEY, "wrong key")):
             found = self.found(MINIO_KMS_SECRET_KEY=key)
@@ -356,7 +373,7 @@ class InterruptionTests(VerifyCase):
         self.assertEqual(seen["figures"]["damaged"], 1)
         code, (told,), _ = self.run_verify("--resume", str(file))
         figures = told["summary"]
-        self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 9, 1))
+        self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 11, 1))
         self.assertFalse(file.exists())
 
 

@@ -13,11 +13,19 @@ from attrs import define, evolve
 from kypello.crypto.checksums import encode
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import Damaged, KeyNotFound, KMSUnavailable, NotAuthentic
-from kypello.model import EncryptionRequest, Lock, ObjectInfo, ObjectMetadata, VersionQuery
+from kypello.model import (
+    DSSE,
+    EncryptionRequest,
+    Lock,
+    ObjectInfo,
+    ObjectMetadata,
+    Sealing,
+    VersionQuery,
+)
 from kypello.objects.rotation import Page, Plan, Rotation
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.versioning import SETTING, Versioning
-from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, SSE_S3, metadata
+from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, DUAL, KMS, SSE_S3, metadata
 from tests.objects.keyservice import MemoryKMS
 from tests.objects.test_rewrapping import RewrappingCase
 
@@ -231,6 +239,30 @@ class RotationTests(RotationCase):
                 if context is not None:
                     self.assertEqual(sealing.context, context)
                 self.assertEqual(await self.get(key, store=self.process()), DATA[:100])
+
+    async def test_layers(self) -> None:
+        """
+        What is in two layers gets other keys like all else, and what they are bound to may change,
+        but it stays in two layers whatever kind is asked for.
+        """
+        await self.prepare()
+        await self.put("k", DATA, DUAL)
+        for plan, changed, context in (
+            (Plan("new-key", algorithm="AES256"), 1, {}),
+            (Plan("new-key", algorithm="aws:kms", context={"x": "y"}), 1, {"x": "y"}),
+            (Plan("my-key"), 1, {"x": "y"}),
+            (Plan("my-key", again=True), 1, {"x": "y"}),
+            (Plan("my-key", "new-key"), 0, {"x": "y"}),
+        ):
+            self.assertEqual((await self.run_pages(plan)).changed, changed)
+            if not plan.again:
+                self.assertEqual((await self.run_pages(plan)).changed, 0)
+            sealing = (await self.store.head("b", "k")).metadata.sealing
+            assert sealing is not None
+            self.assertEqual(sealing, Sealing(DSSE, f"arn:aws:kms:{plan.key_name}", context))
+            self.assertEqual(await self.get("k", store=self.process()), DATA)
+        await self.run_pages(Plan("new-key"))
+        self.assertEqual(await self.get("k", store=await self.retire()), DATA)
 
     async def test_plain(self) -> None:
         """
