@@ -57,6 +57,7 @@ from awscrt.checksums import crc32c
 from msgspec.msgpack import Decoder, Encoder
 
 from kypello.errors import Damaged
+from kypello.interfaces import Outline
 from kypello.model import NO_LOCK, Lock, ObjectInfo, ObjectMetadata, PartInfo, UploadInfo
 
 #: The space of what does not belong to one bucket.
@@ -497,6 +498,29 @@ def unpack(kind: type[R], value: bytes) -> R:
     :raises Damaged: It is none, not what was written, or of a format that this release does not
         know.
     """
+    return _decoded(kind, _sound(kind, value))
+
+
+def listed(bucket: str, key: str, value: bytes, outline: Outline | None) -> tuple[ObjectInfo, bool]:
+    """
+    What a listing tells of a version, and whether it is a delete marker, which has no outline.
+
+    :param value: Its record.
+    :raises Damaged: As :func:`unpack`.
+    """
+    encoded = _sound(ObjectRecord, value)
+    if outline is not None:
+        outlined = outline(key, encoded)
+        if outlined is not None:
+            return outlined, False
+    record = _decoded(ObjectRecord, encoded)
+    return record.info(bucket, key), record.marker
+
+
+def _sound(kind: type, value: bytes) -> bytes:
+    """
+    A record without its format and its checksum, which is right.
+    """
     # To copy a record of usual size takes less time than to look at it through a memory view.
     if value[:1] == b"\x02":
         encoded = value[1:-_SUM]
@@ -505,6 +529,10 @@ def unpack(kind: type[R], value: bytes) -> R:
         encoded, sound = value[1:], value[:1] == b"\x01"
     if not sound:
         raise Damaged(f"{kind.__name__} in the index")
+    return encoded
+
+
+def _decoded(kind: type[R], encoded: bytes) -> R:
     try:
         record: R = _DECODE[kind](encoded)
     except ValueError as error:
