@@ -8,6 +8,8 @@ at.  So no more is read of a record than is shown.  What is not as it is with ne
 left to those who know all cases.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 from attrs import define
 
@@ -17,6 +19,8 @@ from kypello.errors import NotAuthentic
 from kypello.model import ObjectInfo, ObjectMetadata
 from kypello.objects.metadata import MetadataKey
 from kypello.store.outlines import OutlineRecord
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class _Entries(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +57,7 @@ class Outlines:
             stored = _decode(record)
             metadata = stored.metadata
             entries = metadata.internal
-            if entries.customers_key is not None or not entries.iv:
+            if not entries.iv or entries.customers_key is not None:
                 return None
             opened = self._key.unseal(key, entries.iv, metadata.sealed)
         except (NotAuthentic, msgspec.ValidationError):
@@ -73,11 +77,11 @@ class Outlines:
             stored.modified,
             ObjectMetadata(
                 opened.etag,
-                {},
-                {},
+                _NOTHING,
+                _NOTHING,
                 opened.checksums,
                 opened.checksum_type,
-                {},
+                _NOTHING,
                 None,
                 metadata.storage_class,
             ),

@@ -227,14 +227,23 @@ def _rows(
     lengths, keys, sizes, values = connection.execute(_PACKED + where, parameters).fetchone()
     if lengths is None:
         return []
-    return list(zip(_unpacked(lengths, keys), _unpacked(sizes, values), strict=True))
+    try:
+        return list(zip(_pieces(lengths, keys), _pieces(sizes, values), strict=True))
+    except (TypeError, ValueError) as error:
+        # A column has lost some of what it had.
+        raise Damaged("rows of the index") from error
 
 
-def _unpacked(lengths: bytes, packed: bytes) -> list[bytes]:
+def _pieces(lengths: bytes, packed: bytes) -> list[bytes]:
+    """
+    Cut what is packed.
+
+    :raises ValueError: It has another length.
+    """
     end = 0
     pieces = [packed[end : (end := end + length)] for length in _read_lengths(b"[%b]" % lengths)]
     if end != len(packed):
-        raise Damaged("rows of the index")
+        raise ValueError("lengths do not add up")
     return pieces
 
 
