@@ -524,7 +524,7 @@ def _sound(kind: type, value: bytes) -> bytes:
     # To copy a record of usual size takes less time than to look at it through a memory view.
     if value[:1] == b"\x02":
         encoded = value[1:-_SUM]
-        sound = crc32c(encoded) == int.from_bytes(value[-_SUM:], "big")
+        sound = value.endswith(crc32c(encoded).to_bytes(_SUM, "big"))
     else:
         encoded, sound = value[1:], value[:1] == b"\x01"
     if not sound:
