@@ -346,6 +346,15 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
         )
 
 
+class SequenceRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    The first field of an :class:`ObjectRecord`, for those who need nothing else: the others are
+    skipped.
+    """
+
+    sequence: int
+
+
 class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     An unfinished upload in parts.  It never changes.
@@ -464,6 +473,7 @@ R = TypeVar(
     PartRecord,
     PartsRecord,
     ObjectRecord,
+    SequenceRecord,
     BlobRecord,
     UploadRecord,
     DoneRecord,

@@ -20,6 +20,7 @@ from kypello.store.records import (
     VERSIONS,
     ObjectRecord,
     PlaceRecord,
+    SequenceRecord,
     listed,
     object_key,
     place_key,
@@ -118,7 +119,7 @@ async def _read(
     rows = [row for row in versions if _lies(row[0], end)]
     for name, raw in objects:
         if name not in told and _lies(name, end):
-            sequence = unpack(ObjectRecord, raw).sequence
+            sequence = unpack(SequenceRecord, raw).sequence
             rows.append((version_key(name.decode(), sequence)[1:], raw))
     rows.sort(key=_key)
     entries: list[tuple[bytes, _Entry]] = []
