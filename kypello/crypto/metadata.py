@@ -29,9 +29,6 @@ MULTIPART = "X-Minio-Internal-Encrypted-Multipart"
 #: Plain bytes of content in decimal digits, of an object that was encrypted part by part.
 ACTUAL_SIZE = "X-Minio-Internal-actual-size"
 
-#: The key of an object, sealed by one of its client.
-CUSTOMERS_KEY = f"{_PREFIX}Sealed-Key"
-
 #: The name of the master key.
 KEY_NAME = f"{_PREFIX}S3-Kms-Key-Id"
 
@@ -45,7 +42,7 @@ _OPAQUE = "X-Kypello-Internal-Server-Side-Encryption-Opaque-Etag"
 _SEALED_KEYS = {
     Domain.SSE_KMS: f"{_PREFIX}Kms-Sealed-Key",
     Domain.SSE_S3: f"{_PREFIX}S3-Sealed-Key",
-    Domain.SSE_C: CUSTOMERS_KEY,
+    Domain.SSE_C: f"{_PREFIX}Sealed-Key",
 }
 _NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY, _OPAQUE} | set(
     _SEALED_KEYS.values()
@@ -74,6 +71,10 @@ class KeyRecord:
     bucket_key: bool = False
     multipart: bool = False
     opaque: bool = False
+
+
+#: The key of an object, sealed by one of its client.
+CUSTOMERS_KEY = _SEALED_KEYS[Domain.SSE_C]
 
 
 def is_encrypted(entries: Mapping[str, str]) -> bool:
