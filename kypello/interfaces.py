@@ -70,6 +70,10 @@ Choose: TypeAlias = Callable[[ObjectInfo], EncryptionRequest | None]
 #: object is made of, or raises to refuse.  May be called more than once.
 Assemble: TypeAlias = Callable[[UploadInfo, Sequence[PartInfo]], Assembly]
 
+#: Called with a key and the record that a store keeps under it; tells an object at once as far as
+#: a brief listing does, or gives ``None``: then it is told as in other listings.
+Outline: TypeAlias = Callable[[str, bytes], ObjectInfo | None]
+
 
 class ILane(Interface):
     """
@@ -302,18 +306,22 @@ class IObjectStore(Interface):
         :raises KypelloError: As :meth:`head`, and whatever *change* raises.
         """
 
-    async def list(bucket: str, query: ListQuery) -> Listing:
+    async def list(bucket: str, query: ListQuery, outline: Outline | None = None) -> Listing:
         """
         One page of the current objects, in byte order of their keys.
 
+        :param outline: Of the encryption, to a store below.
         :raises NoSuchBucket:
         """
 
-    async def list_versions(bucket: str, query: VersionQuery) -> VersionListing:
+    async def list_versions(
+        bucket: str, query: VersionQuery, outline: Outline | None = None
+    ) -> VersionListing:
         """
         One page of all versions and delete markers: by key in byte order, the newest of each key
         first.
 
+        :param outline: As in :meth:`list`.
         :raises NoSuchBucket:
         """
 

@@ -326,12 +326,15 @@ class ListQuery:
     :ivar start_after: Only keys, and groups, that come after this one in byte order.  A value
         that lies inside a group hides that group.
     :ivar limit: How many keys and groups together, 0 to 1000.
+    :ivar brief: Whether no more matters of an object than names, size, time, ETag, storage class
+        and its checksums: what takes time to tell beside may be left out.
     """
 
     prefix: str = ""
     delimiter: str = ""
     start_after: str = ""
     limit: int = 1000
+    brief: bool = False
 
 
 @frozen
@@ -359,6 +362,7 @@ class VersionQuery:
     :ivar after_version: Also those of *after_key* itself that are older than this version, which
         need not be there any more.
     :ivar limit: How many versions and groups together, 0 to 1000.
+    :ivar brief: As in :class:`ListQuery`.
     """
 
     prefix: str = ""
@@ -366,6 +370,7 @@ class VersionQuery:
     after_key: str = ""
     after_version: str = ""
     limit: int = 1000
+    brief: bool = False
 
 
 @define

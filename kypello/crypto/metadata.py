@@ -98,6 +98,10 @@ class KeyRecord:
     outer: OuterKey | None = None
 
 
+#: The key of an object, sealed by one of its client.
+CUSTOMERS_KEY = _SEALED_KEYS[Domain.SSE_C]
+
+
 def is_encrypted(entries: Mapping[str, str]) -> bool:
     """
     Whether any entry claims that the object is encrypted, be they complete or not.

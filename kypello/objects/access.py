@@ -17,7 +17,7 @@ from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import domain_of, is_encrypted, write_entries
 from kypello.crypto.randomness import Random
 from kypello.errors import KMSNotConfigured, KypelloError, NoSuchBucket, NotAuthentic
-from kypello.interfaces import IObjectStore
+from kypello.interfaces import IObjectStore, Outline
 from kypello.model import (
     BucketInfo,
     CustomerKey,
@@ -30,6 +30,7 @@ from kypello.model import (
 from kypello.objects.bucketkeys import SETTING, BucketKeys
 from kypello.objects.metadata import CustomerMetadataKey, MetadataKey
 from kypello.objects.objectkeys import ObjectKeys, Refusals, open_with_customer_key
+from kypello.objects.outlines import Outlines
 
 S = TypeVar("S", ObjectInfo, UploadInfo)
 R = TypeVar("R")
@@ -191,6 +192,13 @@ class Access:
         except KypelloError as error:
             return None, error
 
+    def outlines(self, bucket: str) -> Outline | None:
+        """
+        Tells most of what a brief listing tells, when the metadata key of a bucket is open.
+        """
+        key = None if self._bucket_keys is None else self._bucket_keys.at_hand(bucket)
+        return None if key is None else Outlines(bucket, key).tell
+
     async def listed(
         self,
         bucket: str,
@@ -204,6 +212,9 @@ class Access:
         :param without_key: Shows what the others tell without.
         :raises NoSuchBucket:
         """
+        if not any(each.metadata.internal for each in stored):
+            # All of it is plain, or was opened already.
+            return tuple(stored)
         metadata_key = None
         if any(_is_by_kms(each.metadata.internal) for each in stored):
             try:

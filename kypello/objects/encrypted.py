@@ -26,6 +26,7 @@ from kypello.interfaces import (
     IBodySource,
     IObjectStore,
     IOpenObject,
+    Outline,
 )
 from kypello.model import (
     BucketInfo,
@@ -227,21 +228,27 @@ class EncryptedStore:
         stored = await self._store.change_version(bucket, key, version_id, changing)
         return known_object(stored, *bucket_key)
 
-    async def list(self, bucket: str, query: ListQuery) -> Listing:
+    async def list(self, bucket: str, query: ListQuery, outline: Outline | None = None) -> Listing:
         """
         One page of the current objects, with at most one call of the KMS.
         """
-        listing = await self._store.list(bucket, query)
+        if query.brief:
+            outline = self._access.outlines(bucket)
+        listing = await self._store.list(bucket, query, outline)
         objects = await self._access.listed(
             bucket, listing.objects, listed_object, object_without_key
         )
         return evolve(listing, objects=objects)
 
-    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+    async def list_versions(
+        self, bucket: str, query: VersionQuery, outline: Outline | None = None
+    ) -> VersionListing:
         """
         One page of all versions, with at most one call of the KMS.
         """
-        listing = await self._store.list_versions(bucket, query)
+        if query.brief:
+            outline = self._access.outlines(bucket)
+        listing = await self._store.list_versions(bucket, query, outline)
         infos = await self._access.listed(
             bucket, [each.info for each in listing.versions], listed_object, object_without_key
         )

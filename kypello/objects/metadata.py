@@ -38,7 +38,7 @@ _START = 1 + _NONCE_SIZE
 _OBJECT, _UPLOAD, _PART = b"\x01", b"\x02", b"\x03"
 
 
-class _Record(msgspec.Struct, array_like=True):
+class SealedRecord(msgspec.Struct, array_like=True):
     """
     The plaintext for an object or upload.  Fields are only ever added at the end, with a
     default.
@@ -75,7 +75,7 @@ class _PartRecord(msgspec.Struct, array_like=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_Record)
+_DECODER = msgspec.msgpack.Decoder(SealedRecord)
 _PART_DECODER = msgspec.msgpack.Decoder(_PartRecord)
 
 
@@ -193,6 +193,15 @@ class MetadataKey:
         """
         return self._open(_OBJECT, key, metadata)
 
+    def unseal(self, key: str, iv: str, sealed: bytes) -> SealedRecord:
+        """
+        What :meth:`seal` has sealed, for those who need no more than that.
+
+        :param iv: The entry of the encryption; empty when there is none.
+        :raises NotAuthentic: As :meth:`open`.
+        """
+        return _DECODER.decode(self._decrypt(_OBJECT, key, iv, sealed))
+
     def open_upload(self, key: str, metadata: ObjectMetadata) -> OpenedMetadata:
         """
         The inverse of :meth:`seal_upload`.
@@ -226,7 +235,7 @@ class MetadataKey:
         random: Random,
         parts: bytes,
     ) -> ObjectMetadata:
-        record = _Record(
+        record = SealedRecord(
             size,
             metadata.etag,
             metadata.headers,

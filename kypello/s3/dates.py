@@ -12,6 +12,9 @@ from twisted.web.http import datetimeToString
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 
+# A page of a listing has a thousand of these: to look one up takes half as long as to write it.
+_FRACTIONS = [f".{milliseconds:03d}Z" for milliseconds in range(1000)]
+
 
 def http_date(nanoseconds: int) -> str:
     """
@@ -25,7 +28,7 @@ def xml_date(nanoseconds: int) -> str:
     The form of documents, with milliseconds.
     """
     second, rest = divmod(nanoseconds, _SECOND)
-    return f"{_iso_second(second)}.{rest // _MILLISECOND:03d}Z"
+    return _iso_second(second) + _FRACTIONS[rest // _MILLISECOND]
 
 
 @lru_cache(maxsize=4096)

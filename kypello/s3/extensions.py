@@ -85,9 +85,16 @@ async def metadata_elements(call: Call, objects: Sequence[ObjectInfo]) -> Sequen
     The metadata of listed objects, if the request wants that: as much of it as whoever sent it
     may read.
     """
-    if (call.head.parameter("metadata") or "").lower() != "true":
+    if not wants_metadata(call.head):
         return [""] * len(objects)
     return [await _shown(call, info) for info in objects]
+
+
+def wants_metadata(head: RequestHead) -> bool:
+    """
+    Whether a listing is to tell metadata, too.
+    """
+    return (head.parameter("metadata") or "").lower() == "true"
 
 
 async def _shown(call: Call, info: ObjectInfo) -> str:

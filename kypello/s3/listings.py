@@ -15,7 +15,7 @@ from kypello.http.response import Response
 from kypello.model import Listing, ListQuery, ObjectInfo
 from kypello.s3.call import Call
 from kypello.s3.dates import xml_date
-from kypello.s3.extensions import metadata_elements
+from kypello.s3.extensions import metadata_elements, wants_metadata
 from kypello.s3.owner import OWNER
 from kypello.s3.paging import name_writer, read_limit
 from kypello.s3.tokens import read_token, write_token
@@ -136,6 +136,7 @@ def read_page(bucket: str, head: RequestHead, start_after: str) -> Page:
         head.parameter("delimiter") or "",
         start_after,
         read_limit(head, "max-keys"),
+        not wants_metadata(head),
     )
     return Page(bucket, query, write, encoding)
 

@@ -28,7 +28,14 @@ async def list_versions(call: Call) -> Response:
     query, write = page.query, page.write
     listing = await call.front.store.list_versions(
         call.bucket,
-        VersionQuery(query.prefix, query.delimiter, query.start_after, version_marker, query.limit),
+        VersionQuery(
+            query.prefix,
+            query.delimiter,
+            query.start_after,
+            version_marker,
+            query.limit,
+            query.brief,
+        ),
     )
     following = ""
     if listing.next is not None:

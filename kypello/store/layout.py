@@ -31,6 +31,7 @@ from kypello.interfaces import (
     IIndex,
     IObjectStore,
     IOpenObject,
+    Outline,
 )
 from kypello.model import (
     BucketInfo,
@@ -58,11 +59,10 @@ from kypello.store.records import (
     META,
     OBJECTS,
     BlobRecord,
-    ObjectRecord,
     PartRecord,
+    listed,
     metadata_record,
     pack,
-    unpack,
 )
 from kypello.store.removals import Removals
 from kypello.store.sources import ResumedSource, begin
@@ -287,7 +287,7 @@ class LayoutStore:
         """
         return self._reading.open(bucket, key, customer_key, version_id)
 
-    async def list(self, bucket: str, query: ListQuery) -> Listing:
+    async def list(self, bucket: str, query: ListQuery, outline: Outline | None = None) -> Listing:
         """
         One page of the current objects.
         """
@@ -295,21 +295,20 @@ class LayoutStore:
         found = await page(scanning(self._index, space, OBJECTS), query)
         return Listing(
             tuple(
-                [
-                    unpack(ObjectRecord, value).info(bucket, key.decode())
-                    for key, value in found.entries
-                ]
+                [listed(bucket, key.decode(), value, outline)[0] for key, value in found.entries]
             ),
             tuple(group.decode() for group in found.groups),
             None if found.next is None else found.next.decode(),
         )
 
-    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+    async def list_versions(
+        self, bucket: str, query: VersionQuery, outline: Outline | None = None
+    ) -> VersionListing:
         """
         One page of all versions.
         """
         space = (await self._buckets.see(bucket, ())).space
-        return await list_versions(self._index, bucket, space, query)
+        return await list_versions(self._index, bucket, space, query, outline)
 
     async def create_upload(
         self,

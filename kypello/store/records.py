@@ -57,6 +57,7 @@ from awscrt.checksums import crc32c
 from msgspec.msgpack import Decoder, Encoder
 
 from kypello.errors import Damaged
+from kypello.interfaces import Outline
 from kypello.model import NO_LOCK, Lock, ObjectInfo, ObjectMetadata, PartInfo, UploadInfo
 
 #: The space of what does not belong to one bucket.
@@ -345,6 +346,15 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
         )
 
 
+class SequenceRecord(msgspec.Struct, array_like=True, frozen=True):
+    """
+    The first field of an :class:`ObjectRecord`, for those who need nothing else: the others are
+    skipped.
+    """
+
+    sequence: int
+
+
 class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
     """
     An unfinished upload in parts.  It never changes.
@@ -463,6 +473,7 @@ R = TypeVar(
     PartRecord,
     PartsRecord,
     ObjectRecord,
+    SequenceRecord,
     BlobRecord,
     UploadRecord,
     DoneRecord,
@@ -497,14 +508,41 @@ def unpack(kind: type[R], value: bytes) -> R:
     :raises Damaged: It is none, not what was written, or of a format that this release does not
         know.
     """
+    return _decoded(kind, _sound(kind, value))
+
+
+def listed(bucket: str, key: str, value: bytes, outline: Outline | None) -> tuple[ObjectInfo, bool]:
+    """
+    What a listing tells of a version, and whether it is a delete marker, which has no outline.
+
+    :param value: Its record.
+    :raises Damaged: As :func:`unpack`.
+    """
+    encoded = _sound(ObjectRecord, value)
+    if outline is not None:
+        outlined = outline(key, encoded)
+        if outlined is not None:
+            return outlined, False
+    record = _decoded(ObjectRecord, encoded)
+    return record.info(bucket, key), record.marker
+
+
+def _sound(kind: type, value: bytes) -> bytes:
+    """
+    A record without its format and its checksum, which is right.
+    """
     # To copy a record of usual size takes less time than to look at it through a memory view.
     if value[:1] == b"\x02":
         encoded = value[1:-_SUM]
-        sound = crc32c(encoded) == int.from_bytes(value[-_SUM:], "big")
+        sound = value.endswith(crc32c(encoded).to_bytes(_SUM, "big"))
     else:
         encoded, sound = value[1:], value[:1] == b"\x01"
     if not sound:
         raise Damaged(f"{kind.__name__} in the index")
+    return encoded
+
+
+def _decoded(kind: type[R], encoded: bytes) -> R:
     try:
         record: R = _DECODE[kind](encoded)
     except ValueError as error:

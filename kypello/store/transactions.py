@@ -10,10 +10,10 @@ one, and all changes of a batch are made by one statement for each kind.
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import TypeVar
 
 from attrs import define
+from msgspec.json import Decoder
 
 from kypello.errors import Conflict, Damaged, StorageFailed, StorageFull
 from kypello.model import Write
@@ -27,10 +27,14 @@ _STEPS = ("CREATE TABLE records (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT N
 #: How many parameters one statement has at most.
 _PARAMETERS = 900
 
+#: Lengths with commas between them, and what has them.
 _PACKED = (
-    "SELECT group_concat(length(key) || ' ' || length(value), ' '), "
-    "group_concat(key || value, '') FROM (SELECT key, value FROM records WHERE "
+    "SELECT group_concat(length(key)), group_concat(key, ''), "
+    "group_concat(length(value)), group_concat(value, '') "
+    "FROM (SELECT key, value FROM records WHERE "
 )
+
+_read_lengths = Decoder(list[int]).decode
 
 
 @define
@@ -220,14 +224,27 @@ def _scan(connection: sqlite3.Connection, request: Scan) -> list[tuple[bytes, by
 def _rows(
     connection: sqlite3.Connection, where: str, parameters: Sequence[object]
 ) -> list[tuple[bytes, bytes]]:
-    lengths, packed = connection.execute(_PACKED + where, parameters).fetchone()
+    lengths, keys, sizes, values = connection.execute(_PACKED + where, parameters).fetchone()
     if lengths is None:
         return []
-    ends = list(accumulate(map(int, lengths.split())))
-    if ends[-1] != len(packed):
-        raise Damaged("rows of the index")
-    items = [packed[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return list(zip(items[::2], items[1::2], strict=True))
+    try:
+        return list(zip(_pieces(lengths, keys), _pieces(sizes, values), strict=True))
+    except (TypeError, ValueError) as error:
+        # A column has lost some of what it had.
+        raise Damaged("rows of the index") from error
+
+
+def _pieces(lengths: bytes, packed: bytes) -> list[bytes]:
+    """
+    Cut what is packed.
+
+    :raises ValueError: It has another length.
+    """
+    end = 0
+    pieces = [packed[end : (end := end + length)] for length in _read_lengths(b"[%b]" % lengths)]
+    if end != len(packed):
+        raise ValueError("lengths do not add up")
+    return pieces
 
 
 def _cut(items: list[T], size: int) -> Iterator[list[T]]:

@@ -12,7 +12,7 @@ stays that, or is found among the versions.
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from kypello.interfaces import IIndex
+from kypello.interfaces import IIndex, Outline
 from kypello.model import ListedVersion, ListQuery, VersionListing, VersionQuery
 from kypello.store.listing import Scan, page, scanning
 from kypello.store.records import (
@@ -20,6 +20,8 @@ from kypello.store.records import (
     VERSIONS,
     ObjectRecord,
     PlaceRecord,
+    SequenceRecord,
+    listed,
     object_key,
     place_key,
     unpack,
@@ -27,12 +29,12 @@ from kypello.store.records import (
 )
 from kypello.versioning import told_sequence
 
-#: A version, and whether it is the newest of its key.
-_Entry: TypeAlias = tuple[ObjectRecord, bool]
+#: The record of a version, and whether it is the newest of its key.
+_Entry: TypeAlias = tuple[bytes, bool]
 
 
 async def list_versions(
-    index: IIndex, bucket: str, space: str, query: VersionQuery
+    index: IIndex, bucket: str, space: str, query: VersionQuery, outline: Outline | None
 ) -> VersionListing:
     """
     The first versions and groups that *query* wants.
@@ -46,15 +48,17 @@ async def list_versions(
         start = await _following(index, space, after, query.after_version)
     wanted = ListQuery(query.prefix, query.delimiter, after, query.limit)
     found = await page(_scanning(index, space), wanted, start, _name)
-    versions = tuple(
-        ListedVersion(record.info(bucket, _name(key).decode()), latest, record.marker)
-        for key, (record, latest) in found.entries
-    )
+    versions = []
+    for key, (raw, latest) in found.entries:
+        info, marker = listed(bucket, _name(key).decode(), raw, outline)
+        versions.append(ListedVersion(info, latest, marker))
     following = None
     if found.next is not None:
         name, nul_byte, _ = found.next.partition(b"\x00")
         following = name.decode(), versions[-1].info.version_id if nul_byte else ""
-    return VersionListing(versions, tuple(group.decode() for group in found.groups), following)
+    return VersionListing(
+        tuple(versions), tuple(group.decode() for group in found.groups), following
+    )
 
 
 async def _following(index: IIndex, space: str, key: str, version_id: str) -> bytes:
@@ -111,18 +115,18 @@ async def _read(
     if len(versions) == limit:
         ends.append(versions[-1][0] + b"\x00")
     end = min(ends, default=None)
-    listed = {_name(key) for key, _ in versions}
-    rows = [(key, unpack(ObjectRecord, raw)) for key, raw in versions if _lies(key, end)]
+    told = {_name(key) for key, _ in versions}
+    rows = [row for row in versions if _lies(row[0], end)]
     for name, raw in objects:
-        if name not in listed and _lies(name, end):
-            record = unpack(ObjectRecord, raw)
-            rows.append((version_key(name.decode(), record.sequence)[1:], record))
+        if name not in told and _lies(name, end):
+            sequence = unpack(SequenceRecord, raw).sequence
+            rows.append((version_key(name.decode(), sequence)[1:], raw))
     rows.sort(key=_key)
     entries: list[tuple[bytes, _Entry]] = []
     last = before if inside else None
-    for key, record in rows:
+    for key, raw in rows:
         name = _name(key)
-        entries.append((key, (record, name != last)))
+        entries.append((key, (raw, name != last)))
         last = name
     return entries, end
 
@@ -131,7 +135,7 @@ def _lies(key: bytes, end: bytes | None) -> bool:
     return end is None or key < end
 
 
-def _key(row: tuple[bytes, ObjectRecord]) -> bytes:
+def _key(row: tuple[bytes, bytes]) -> bytes:
     return row[0]
 
 

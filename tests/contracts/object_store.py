@@ -486,6 +486,11 @@ class ObjectStoreContract(ObjectStoreCase):
             self.assertEqual(
                 (info.size, info.modified, info.etag), (head.size, head.modified, head.etag)
             )
+        brief = await store.list("b", ListQuery(brief=True))
+        self.assertEqual(
+            [(info.key, info.size, info.modified) for info in brief.objects],
+            [(info.key, info.size, info.modified) for info in listing.objects],
+        )
 
     async def test_pinned(self) -> None:
         """

@@ -513,7 +513,9 @@ class VersionsContract(VersionsCase):
         grouped[-6:-6] = [("b/", "")]
         grouped.insert(grouped.index(("a", NULL_VERSION)) + 1, ("a/", ""))
         for limit in (1, 2, 3, 5, 1000):
-            self.assertEqual(await self.pages(store, VersionQuery(limit=limit)), expected)
+            for brief in (False, True):
+                query = VersionQuery(limit=limit, brief=brief)
+                self.assertEqual(await self.pages(store, query), expected)
             query = VersionQuery(delimiter="/", limit=limit)
             self.assertEqual(sorted(await self.pages(store, query)), sorted(grouped))
             query = VersionQuery(prefix="a/", limit=limit)

@@ -21,6 +21,7 @@ from kypello.interfaces import (
     IBodySource,
     IObjectStore,
     IOpenObject,
+    Outline,
 )
 from kypello.model import (
     DSSE,
@@ -208,18 +209,20 @@ class Client:
         self._known.pop((made.key, made.modified), None)
         return self._shown(await self._store.head(bucket, key, brought, version_id))
 
-    async def list(self, bucket: str, query: ListQuery) -> Listing:
+    async def list(self, bucket: str, query: ListQuery, outline: Outline | None = None) -> Listing:
         """
         List objects.
         """
-        listing = await self._store.list(bucket, query)
+        listing = await self._store.list(bucket, query, outline)
         return evolve(listing, objects=tuple(map(self._shown, listing.objects)))
 
-    async def list_versions(self, bucket: str, query: VersionQuery) -> VersionListing:
+    async def list_versions(
+        self, bucket: str, query: VersionQuery, outline: Outline | None = None
+    ) -> VersionListing:
         """
         List versions.
         """
-        listing = await self._store.list_versions(bucket, query)
+        listing = await self._store.list_versions(bucket, query, outline)
         versions = tuple(
             each if each.marker else evolve(each, info=self._shown(each.info))
             for each in listing.versions

@@ -16,8 +16,10 @@ from kypello.store.records import (
     Intent,
     ObjectRecord,
     PartRecord,
+    SequenceRecord,
     SpaceRecord,
     content_key,
+    listed,
     metadata_record,
     object_key,
     pack,
@@ -160,3 +162,37 @@ class RecordsTests(SyncCase):
         self.assertEqual(keys, sorted(keys))
         self.assertTrue(all(content_key(key, "null") < keys[0] for key in ("a", "é")))
         self.assertNotEqual(content_key("a", "bnull"), content_key("ab", "null"))
+
+    def test_listed(self) -> None:
+        """
+        Who outlines objects is given nothing but sound records, and what is not outlined is told
+        whole.
+        """
+        record = ObjectRecord(1, "v", 9, 12, metadata_record(METADATA), marker=True)
+        raw, before = pack(record), b"\x01" + pack(record)[1:-4]
+        outlined = ObjectInfo("b", "k", "v", 1, 12, ObjectMetadata("short"))
+        seen: list[tuple[str, bytes]] = []
+
+        def outline(key: str, encoded: bytes) -> ObjectInfo | None:
+            """
+            Outline every second object.
+            """
+            seen.append((key, encoded))
+            return outlined if len(seen) % 2 else None
+
+        for value in (raw, before):
+            self.assertEqual(listed("b", "k", value, outline), (outlined, False))
+            self.assertEqual(listed("b", "k", value, outline), (record.info("b", "k"), True))
+        self.assertEqual(listed("b", "k", raw, None), (record.info("b", "k"), True))
+        self.assertEqual(seen, [("k", raw[1:-4])] * 4)
+        for damaged in (raw[:-1], raw[:9] + bytes([raw[9] ^ 1]) + raw[10:], raw[1:], b""):
+            with self.assertRaisesRegex(Damaged, "ObjectRecord"):
+                listed("b", "k", damaged, outline)
+        self.assertEqual(len(seen), 4)
+
+    def test_sequence(self) -> None:
+        """
+        The place of a version is known without all else.
+        """
+        record = ObjectRecord(7, "v", 9, 12, metadata_record(METADATA))
+        self.assertEqual(unpack(SequenceRecord, pack(record)), SequenceRecord(7))
