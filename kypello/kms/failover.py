@@ -86,6 +86,8 @@ class FailoverAgent:
         return Deferred.fromCoroutine(self._request(path, send))
 
     async def _request(self, path: bytes, send: "_Send") -> IResponse:
+        for endpoint in self._endpoints:
+            endpoint.heed()
         call = _Call(self._clock, self._endpoints, self._patience, path, send)
         hopeful = any(not endpoint.trouble for endpoint in self._endpoints)
         response = await call.round()

@@ -4,24 +4,29 @@
 Data keys for objects, with as few calls of the KMS as its user allows.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import context_bytes, object_path
-from kypello.errors import KMSUnavailable
+from kypello.errors import (
+    KeyMismatch,
+    KeyNotFound,
+    KMSForbidden,
+    KMSUnavailable,
+    KypelloError,
+)
 from kypello.interfaces import IKMS
 from kypello.kmsconfig import Reuse
 from kypello.model import DataKey
+from kypello.objects.openedkeys import OpenedKeys, Opening
 from kypello.objects.sharing import SharedCalls
 
 V = TypeVar("V")
-
-#: Key name, sealed data key and context: what decides what a call of the KMS gives.
-_Opening: TypeAlias = tuple[str, bytes, bytes]
 
 #: Key name and bucket: whose objects share a data key.
 _Sharing: TypeAlias = tuple[str, str]
@@ -98,13 +103,6 @@ class _Recent(Generic[V]):
         found = self._values.get(key)
         return None if found is None or found[0] <= now else found[1]
 
-    def until(self, key: object) -> float:
-        """
-        When what came under *key* is forgotten; the beginning of time if it is already.
-        """
-        found = self._values.get(key)
-        return 0.0 if found is None else found[0]
-
     def put(self, key: object, value: V, until: float | None = None) -> None:
         """
         Keep *value* in place of what was there.
@@ -117,11 +115,18 @@ class _Recent(Generic[V]):
             self._values[key] = (latest if until is None else min(until, latest), value)
         self._expire()
 
-    def drop(self, key: object) -> None:
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
         """
-        Forget what came under *key*.
+        Forget what came under keys of some kind.
         """
-        self._values.pop(key, None)
+        for key in [key for key in self._values if unwanted(key)]:
+            del self._values[key]
+
+    def expire(self) -> None:
+        """
+        Drop what has expired.
+        """
+        self._expire()
 
     def _expire(self) -> float:
         """
@@ -146,36 +151,41 @@ class DataKeys:
 
     Failures are not remembered.  All methods raise what the KMS raises.
 
-    While the KMS does not answer, what was opened lately serves for longer, as far as *reuse*
-    says; what the KMS refuses is refused.
+    While the KMS does not answer, what was opened lately, by whichever process, serves for
+    longer, as far as *reuse* says; what the KMS refuses is refused.  When it refuses a master key,
+    nothing that this has opened is used any more, nor a data key under it.
 
     :ivar _hit: Called when a key that is needed has been opened already.
+    :ivar _descriptor: Of the opened keys that all processes share; ``-1`` when this one is alone.
+    :ivar _revocations: How often keys have been revoked, as far as this process has heeded it.
     """
 
     _kms: IKMS
     _clock: IReactorTime
     _reuse: Reuse = field(factory=Reuse)
     _hit: Callable[[], object] | None = None
+    _descriptor: int = -1
+    _longest: float = field(init=False)
+    _opened: OpenedKeys = field(init=False)
     _bucket_keys: _Recent[_BucketKey] = field(init=False)
-    _opened: _Recent[bytes] = field(init=False)
-    _spare: _Recent[bytes] = field(init=False)
     _object_keys: _Recent[StreamKey] = field(init=False)
+    _revocations: int = field(init=False)
     _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
-    _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
+    _opening: SharedCalls[Opening, bytes] = field(init=False, factory=SharedCalls)
 
     def __attrs_post_init__(self) -> None:
         """
-        Start without keys.
+        Start without keys of its own.
         """
         reuse = self._reuse
         self.renew()
-        self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
         # Who wants no opened key kept has none in an outage, either.
-        longer = reuse.opened_seconds + reuse.outage_seconds
-        kept = bool(reuse.opened_seconds and reuse.outage_seconds)
-        self._spare = _Recent(self._clock, longer * kept, reuse.opened_keys)
+        limit = reuse.opened_keys if reuse.opened_seconds else 0
+        self._longest = reuse.opened_seconds + reuse.outage_seconds
+        self._opened = OpenedKeys(self._clock, limit, self._longest, self._descriptor)
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
         self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
+        self._revocations = self._opened.revocations
 
     async def for_object(
         self,
@@ -194,6 +204,7 @@ class DataKeys:
             is bound to its context cannot serve those that have another.
         :param share: Whether other objects of the bucket may use it too.
         """
+        self._heed()
         key_name = key_name or self._kms.default_key
         if share and not context and self._reuse.by_bucket:
             return ObjectDataKey(await self._for_bucket((key_name, bucket)), bucket_key=True)
@@ -206,7 +217,13 @@ class DataKeys:
 
         :param key_name: The master key; empty for the default one.
         """
-        key = await self._kms.generate_key(key_name or self._kms.default_key, context)
+        key_name = key_name or self._kms.default_key
+        try:
+            key = await self._kms.generate_key(key_name, context)
+        except (KeyNotFound, KeyMismatch):
+            # Who may not make keys may still be allowed to open what was sealed.
+            self._revoke(key_name)
+            raise
         self._keep((key.key_name, key.sealed, context), key.plaintext)
         return key
 
@@ -218,22 +235,50 @@ class DataKeys:
             self._clock, self._reuse.bucket_seconds, max(self._reuse.opened_keys, 1)
         )
 
-    async def open(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
+    async def open(
+        self, key_name: str, sealed: bytes, context: bytes, *, lasting: bool = False
+    ) -> bytes:
         """
         Open a sealed data key.
+
+        :param lasting: Whether the caller keeps what it opens for as long as it runs: then the
+            other processes may have it for as long, too.
         """
         opening = (key_name, sealed, context)
-        plaintext = self._opened.get(opening)
-        if plaintext is not None:
+        opened = self._opened.get(opening)
+        if opened is None or opened.fresh <= self._clock.seconds():
+            plaintext = await self._opening.run(opening, lambda: self._open(opening))
+        else:
+            plaintext = opened.plaintext
             if self._hit is not None:
                 self._hit()
-            return plaintext
-        return await self._opening.run(opening, lambda: self._open(opening))
+        if lasting and (opened is None or opened.until < math.inf):
+            self._opened.put(opening, plaintext, math.inf, math.inf)
+        return plaintext
+
+    def forget(self, key_name: str, sealed: bytes, context: bytes) -> None:
+        """
+        Keep a data key no longer that was opened.
+        """
+        self._opened.drop((key_name, sealed, context))
+
+    def expire(self, *, shared: bool) -> None:
+        """
+        Forget keys that have expired, also those that nobody asks for.  To be called again and
+        again.
+
+        :param shared: Whether to wipe them from what all processes share, too, a part at a time.
+        """
+        self._bucket_keys.expire()
+        self._object_keys.expire()
+        if shared:
+            self._opened.wipe()
 
     def object_key(self, owner: Hashable) -> StreamKey | None:
         """
         The object key that was opened for *owner*, as long as its data key would be kept.
         """
+        self._heed()
         key = self._object_keys.get(owner)
         if key is not None and self._hit is not None:
             self._hit()
@@ -253,28 +298,49 @@ class DataKeys:
         :param sealed: The data key that *unseal* needs, and *key_name* and *context* open.
         """
         key = StreamKey(unseal(await self.open(key_name, sealed, context)))
-        self._object_keys.put(owner, key, self._opened.until((key_name, sealed, context)))
+        opened = self._opened.get((key_name, sealed, context))
+        if opened is not None:
+            self._object_keys.put(owner, key, opened.fresh)
         return key
 
-    async def _open(self, opening: _Opening) -> bytes:
+    async def _open(self, opening: Opening) -> bytes:
         try:
             plaintext = await self._kms.decrypt_key(*opening)
         except KMSUnavailable:
-            spare = self._spare.get(opening)
+            spare = self._opened.get(opening)
             if spare is None:
                 raise
-            until = min(self._spare.until(opening), self._clock.seconds() + _AGAIN)
-            self._opened.put(opening, spare, until)
-            return spare
-        except BaseException:
-            self._spare.drop(opening)
+            again = self._clock.seconds() + _AGAIN
+            self._opened.put(opening, spare.plaintext, min(spare.until, again), spare.until)
+            return spare.plaintext
+        except (KeyNotFound, KeyMismatch, KMSForbidden):
+            self._revoke(opening[0])
+            raise
+        except KypelloError:
+            self._opened.drop(opening)
             raise
         self._keep(opening, plaintext)
         return plaintext
 
-    def _keep(self, opening: _Opening, plaintext: bytes) -> None:
-        self._opened.put(opening, plaintext)
-        self._spare.put(opening, plaintext)
+    def _keep(self, opening: Opening, plaintext: bytes) -> None:
+        now = self._clock.seconds()
+        fresh = now + self._reuse.opened_seconds
+        self._opened.put(opening, plaintext, fresh, now + self._longest)
+
+    def _revoke(self, key_name: str) -> None:
+        self._bucket_keys.drop(lambda sharing: sharing[0] == key_name)
+        self._opened.revoke(key_name)
+        self._heed()
+
+    def _heed(self) -> None:
+        """
+        Use nothing that comes from a key that some process has found to be revoked.
+        """
+        revocations = self._opened.revocations
+        if revocations != self._revocations:
+            self._revocations = revocations
+            self._object_keys.drop(lambda _owner: True)
+            self.renew()
 
     async def _for_bucket(self, sharing: _Sharing) -> DataKey:
         # Those who wait for one new key may be more than it may serve: they look again.
