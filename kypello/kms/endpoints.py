@@ -145,8 +145,10 @@ class Endpoint:
         if news and not self.trouble:
             _log.debug("others have put {url} aside: {trouble}", url=self.url, trouble=news)
             self._put_aside(news)
-        elif news == "" and self._waiting is not None:
-            self._waiting.cancel()
+        elif news == "" and self.trouble:
+            # What a probe waits for may never come: it asks over a connection of before.
+            self._rest()
+            self._let_go()
             self._begin_probe()
 
     def works(self, took: float) -> None:
