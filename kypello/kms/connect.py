@@ -21,7 +21,7 @@ from kypello.kms.agent import KESAgent
 from kypello.kms.connections import PooledAgent
 from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.failover import Admit, FailoverAgent
-from kypello.kms.proofs import FRESH, Proofs, Prove
+from kypello.kms.proofs import Proofs, Prove
 from kypello.kms.tls import ClientTLS, Loaded, expired, load
 from kypello.kms.troubles import Troubles
 from kypello.kms.wire import key_path, repeatable
@@ -81,7 +81,6 @@ class KESClient(Service):
         reload_time: float = RELOAD,
         survey_time: float = SURVEY,
         proof_time: float = PROOF,
-        fresh_time: float = FRESH,
         troubles: int = -1,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -94,7 +93,6 @@ class KESClient(Service):
         :param survey_time: How often servers that have not proved to hold the default master key
             are asked to, in seconds.
         :param proof_time: How long the proof of a server is good for at most, in seconds.
-        :param fresh_time: How long it is good for to make data keys, in seconds.
         :param troubles: As for :func:`connect`.
         :param now: Seconds since the epoch.
         """
@@ -129,7 +127,7 @@ class KESClient(Service):
             self._endpoints.append(endpoint)
         first = int.from_bytes(random(4), "big") % len(self._endpoints)
         ordered = self._endpoints[first:] + self._endpoints[:first]
-        self._proofs = Proofs(lambda endpoint: self._service([endpoint]), reactor, fresh_time)
+        self._proofs = Proofs(lambda endpoint: self._service([endpoint]), reactor)
         self.kms = self._service(ordered, self._proofs.admit)
 
     def require(self, prove: Prove) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -58,6 +58,7 @@ class Endpoint:
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
     :ivar slow: Whether its last answer took long.
     :ivar proved: The master keys that it has proved to hold since it was last away, and when.
+    :ivar proving: Held by who asks it for such a proof.
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
@@ -77,6 +78,7 @@ class Endpoint:
     trouble: str = field(init=False, default="")
     slow: bool = field(init=False, default=False)
     proved: dict[str, float] = field(init=False, factory=dict)
+    proving: DeferredLock = field(init=False, factory=DeferredLock)
     refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
     _pause: float = field(init=False, default=0.0)
