@@ -16,13 +16,13 @@ from kypello.iam.pace import shared_attempts
 from kypello.kms.troubles import shared_troubles
 from kypello.monitor.buckettally import shared_bucket_tally
 from kypello.monitor.tally import shared_tally
-from kypello.objects.openedkeys import shared_opened_keys
+from kypello.objects.keytable import shared_bucket_keys, shared_opened_keys
 from kypello.store.changes import shared_table
 from kypello.store.quotaledger import shared_ledger
 
 #: What workers inherit: as these descriptors, the last one being the first of many.
 _LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _QUOTAS, _BUCKETS, _BRAKE = range(3, 11)
-_ATTEMPTS, _OPENED, _TROUBLES, _LISTENERS, _RECEIVE, _SEND = range(11, 17)
+_ATTEMPTS, _OPENED, _MADE, _TROUBLES, _LISTENERS, _RECEIVE, _SEND = range(11, 18)
 
 
 @frozen
@@ -42,7 +42,8 @@ class Place:
     :ivar buckets: What each has counted of single buckets; see ``monitor/buckettally.py``.
     :ivar brake: Whether requests wait; see ``http/brake.py``.
     :ivar attempts: Who has failed to authenticate; see ``iam/pace.py``.
-    :ivar opened: What has been opened; see ``objects/openedkeys.py``.
+    :ivar opened: Data keys that have been opened; see ``objects/keytable.py``.
+    :ivar made: Data keys for new objects; see the same.
     :ivar troubles: What is wrong with key servers; see ``kms/troubles.py``.
     :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
@@ -59,6 +60,7 @@ class Place:
     brake: int = -1
     attempts: int = -1
     opened: int = -1
+    made: int = -1
     troubles: int = -1
     inboxes: Inboxes = field(factory=Inboxes)
 
@@ -73,6 +75,7 @@ _TABLES = (
     shared_brake,
     shared_attempts,
     shared_opened_keys,
+    shared_bucket_keys,
     shared_troubles,
 )
 
@@ -99,6 +102,7 @@ class Shared:
     _brake: int
     _attempts: int
     _opened: int
+    _made: int
     _troubles: int
     _listeners: int
     _inboxes: list[tuple[int, int]]
@@ -112,16 +116,16 @@ class Shared:
         :param lock: Of the data directory.
         :raises OSError: The system has no room for it.
         """
-        made: list[int] = []
+        tables: list[int] = []
         try:
             for make in _TABLES:
-                made.append(make(workers))
+                tables.append(make(workers))
             listeners, inboxes = shared_inboxes(workers)
         except BaseException:
-            for descriptor in made:
+            for descriptor in tables:
                 os.close(descriptor)
             raise
-        counts, changes, tally, quotas, buckets, brake, attempts, opened, troubles = made
+        counts, changes, tally, quotas, buckets, brake, attempts, opened, made, troubles = tables
         return cls(
             workers,
             listening,
@@ -134,6 +138,7 @@ class Shared:
             brake,
             attempts,
             opened,
+            made,
             troubles,
             listeners,
             inboxes,
@@ -156,6 +161,7 @@ class Shared:
             _BRAKE,
             _ATTEMPTS,
             _OPENED,
+            _MADE,
             _TROUBLES,
             Inboxes(_LISTENERS, _RECEIVE, tuple(range(_SEND, _SEND + self._workers))),
         )
@@ -175,6 +181,7 @@ class Shared:
             _BRAKE: self._brake,
             _ATTEMPTS: self._attempts,
             _OPENED: self._opened,
+            _MADE: self._made,
             _TROUBLES: self._troubles,
             _LISTENERS: self._listeners,
             _RECEIVE: self._inboxes[number][0],
@@ -186,7 +193,7 @@ class Shared:
         Give up what was made.
         """
         tables = (self._changes, self.counts, self._tally, self._quotas, self._buckets)
-        more = (self._brake, self._attempts, self._opened, self._troubles, self._listeners)
+        keys = (self._opened, self._made, self._troubles)
         ends = (end for pair in self._inboxes for end in pair)
-        for descriptor in (*tables, *more, *ends):
+        for descriptor in (*tables, self._brake, self._attempts, *keys, self._listeners, *ends):
             os.close(descriptor)

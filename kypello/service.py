@@ -39,7 +39,7 @@ from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.keycalls import CountedKMS
 from kypello.notifying import make_notifying, node_name, numbers
 from kypello.objects.canary import GuardedKMS
-from kypello.objects.datakeys import DataKeys
+from kypello.objects.datakeys import DataKeys, Workers
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.keyexpiry import KeyExpiry
 from kypello.objects.keyusage import KeyUsage
@@ -147,7 +147,11 @@ class Server(MultiService):
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
         keys = DataKeys(
-            kms, reactor, prepared.config.reuse, partial(tally.add, "key_hits"), place.opened
+            kms,
+            reactor,
+            prepared.config.reuse,
+            partial(tally.add, "key_hits"),
+            Workers(place.worker, place.workers, place.opened, place.made),
         )
         KeyExpiry(keys, reactor, shared=not place.worker).setServiceParent(self)
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)

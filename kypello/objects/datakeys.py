@@ -6,9 +6,9 @@ Data keys for objects, with as few calls of the KMS as its user allows.
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.dare import StreamKey
@@ -23,10 +23,12 @@ from kypello.errors import (
 from kypello.interfaces import IKMS
 from kypello.kmsconfig import Reuse
 from kypello.model import DataKey
-from kypello.objects.openedkeys import OpenedKeys, Opening
+from kypello.objects.expiring import Expiring
+from kypello.objects.keytable import BUCKET_SIZE, BUCKETS, OPENED, OPENED_SIZE, KeyTable
 from kypello.objects.sharing import SharedCalls
 
-V = TypeVar("V")
+#: Key name, sealed data key and context: what decides what a call of the KMS gives.
+_Opening: TypeAlias = tuple[str, bytes, bytes]
 
 #: Key name and bucket: whose objects share a data key.
 _Sharing: TypeAlias = tuple[str, str]
@@ -39,6 +41,23 @@ _AGAIN = 10.0
 _OBJECT_KEYS = 4096
 
 _NOTHING: Mapping[str, str] = {}
+
+
+@frozen
+class Workers:
+    """
+    The processes that share data keys.
+
+    :ivar number: Of this one, from 0.
+    :ivar count: How many there are.
+    :ivar opened: Of the keys that they have opened, the descriptor; ``-1`` for none that is shared.
+    :ivar made: Of the keys for new objects.
+    """
+
+    number: int = 0
+    count: int = 1
+    opened: int = -1
+    made: int = -1
 
 
 @define
@@ -83,68 +102,6 @@ def object_context(bucket: str, key: str, context: Mapping[str, str] = _NOTHING)
 
 
 @define(eq=False)
-class _Recent(Generic[V]):
-    """
-    Secrets that are forgotten some time after they came, or when there are too many.
-
-    What has expired is dropped at the next use of any of them.
-    """
-
-    _clock: IReactorTime
-    _seconds: float
-    _limit: int
-    _values: dict[object, tuple[float, V]] = field(factory=dict, repr=False)
-
-    def get(self, key: object) -> V | None:
-        """
-        What came under *key*, unless it is forgotten.
-        """
-        now = self._expire()
-        found = self._values.get(key)
-        return None if found is None or found[0] <= now else found[1]
-
-    def put(self, key: object, value: V, until: float | None = None) -> None:
-        """
-        Keep *value* in place of what was there.
-
-        :param until: Not longer than this.
-        """
-        self._values.pop(key, None)
-        if self._seconds > 0 and self._limit > 0:
-            latest = self._clock.seconds() + self._seconds
-            self._values[key] = (latest if until is None else min(until, latest), value)
-        self._expire()
-
-    def drop(self, unwanted: Callable[[Any], bool]) -> None:
-        """
-        Forget what came under keys of some kind.
-        """
-        for key in [key for key in self._values if unwanted(key)]:
-            del self._values[key]
-
-    def expire(self) -> None:
-        """
-        Drop what has expired.
-        """
-        self._expire()
-
-    def _expire(self) -> float:
-        """
-        Drop what has expired; give the time.
-        """
-        # All are kept for about the same time, so the order of arrival is nearly that of expiry,
-        # and nothing stays for longer than that time.
-        now = self._clock.seconds()
-        values = self._values
-        while values:
-            oldest = next(iter(values))
-            if values[oldest][0] > now and len(values) <= self._limit:
-                break
-            del values[oldest]
-        return now
-
-
-@define(eq=False)
 class DataKeys:
     """
     Makes and opens data keys, sharing calls and, as far as *reuse* says, results.
@@ -156,36 +113,40 @@ class DataKeys:
     nothing that this has opened is used any more, nor a data key under it.
 
     :ivar _hit: Called when a key that is needed has been opened already.
-    :ivar _descriptor: Of the opened keys that all processes share; ``-1`` when this one is alone.
     :ivar _revocations: How often keys have been revoked, as far as this process has heeded it.
+    :ivar _renewed: From when on keys for new objects must be.
     """
 
     _kms: IKMS
     _clock: IReactorTime
     _reuse: Reuse = field(factory=Reuse)
     _hit: Callable[[], object] | None = None
-    _descriptor: int = -1
+    _workers: Workers = field(factory=Workers)
     _longest: float = field(init=False)
-    _opened: OpenedKeys = field(init=False)
-    _bucket_keys: _Recent[_BucketKey] = field(init=False)
-    _object_keys: _Recent[StreamKey] = field(init=False)
+    _opened: KeyTable = field(init=False)
+    _made: KeyTable = field(init=False)
+    _bucket_keys: Expiring[_BucketKey] = field(init=False)
+    _object_keys: Expiring[StreamKey] = field(init=False)
     _revocations: int = field(init=False)
+    _renewed: float = field(init=False, default=-math.inf)
     _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
-    _opening: SharedCalls[Opening, bytes] = field(init=False, factory=SharedCalls)
+    _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
 
     def __attrs_post_init__(self) -> None:
         """
         Start without keys of its own.
         """
-        reuse = self._reuse
-        self.renew()
+        reuse, workers, clock = self._reuse, self._workers, self._clock
         # Who wants no opened key kept has none in an outage, either.
-        limit = reuse.opened_keys if reuse.opened_seconds else 0
+        limit = min(reuse.opened_keys, OPENED) if reuse.opened_seconds else 0
         self._longest = reuse.opened_seconds + reuse.outage_seconds
-        self._opened = OpenedKeys(self._clock, limit, self._longest, self._descriptor)
+        self._opened = KeyTable(clock, limit, OPENED_SIZE, self._longest, workers.opened)
+        limit = BUCKETS if workers.count > 1 and reuse.by_bucket else 0
+        self._made = KeyTable(clock, limit, BUCKET_SIZE, reuse.bucket_seconds, workers.made)
+        self._bucket_keys = Expiring(clock, reuse.bucket_seconds, max(reuse.opened_keys, 1))
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
-        self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
-        self._revocations = self._opened.revocations
+        self._object_keys = Expiring(clock, reuse.opened_seconds, object_keys)
+        self._revocations = self._opened.revocations + self._made.revocations
 
     async def for_object(
         self,
@@ -231,9 +192,8 @@ class DataKeys:
         """
         Use no data key for new objects that was used for others before.
         """
-        self._bucket_keys = _Recent(
-            self._clock, self._reuse.bucket_seconds, max(self._reuse.opened_keys, 1)
-        )
+        self._renewed = self._clock.seconds()
+        self._bucket_keys.drop(lambda _sharing: True)
 
     async def open(
         self, key_name: str, sealed: bytes, context: bytes, *, lasting: bool = False
@@ -249,7 +209,7 @@ class DataKeys:
         if opened is None or opened.fresh <= self._clock.seconds():
             plaintext = await self._opening.run(opening, lambda: self._open(opening))
         else:
-            plaintext = opened.plaintext
+            plaintext = opened.value
             if self._hit is not None:
                 self._hit()
         if lasting and (opened is None or opened.until < math.inf):
@@ -273,6 +233,7 @@ class DataKeys:
         self._object_keys.expire()
         if shared:
             self._opened.wipe()
+            self._made.wipe()
 
     def object_key(self, owner: Hashable) -> StreamKey | None:
         """
@@ -303,7 +264,7 @@ class DataKeys:
             self._object_keys.put(owner, key, opened.fresh)
         return key
 
-    async def _open(self, opening: Opening) -> bytes:
+    async def _open(self, opening: _Opening) -> bytes:
         try:
             plaintext = await self._kms.decrypt_key(*opening)
         except KMSUnavailable:
@@ -311,8 +272,8 @@ class DataKeys:
             if spare is None:
                 raise
             again = self._clock.seconds() + _AGAIN
-            self._opened.put(opening, spare.plaintext, min(spare.until, again), spare.until)
-            return spare.plaintext
+            self._opened.put(opening, spare.value, min(spare.until, again), spare.until)
+            return spare.value
         except (KeyNotFound, KeyMismatch, KMSForbidden):
             self._revoke(opening[0])
             raise
@@ -322,7 +283,7 @@ class DataKeys:
         self._keep(opening, plaintext)
         return plaintext
 
-    def _keep(self, opening: Opening, plaintext: bytes) -> None:
+    def _keep(self, opening: _Opening, plaintext: bytes) -> None:
         now = self._clock.seconds()
         fresh = now + self._reuse.opened_seconds
         self._opened.put(opening, plaintext, fresh, now + self._longest)
@@ -330,13 +291,14 @@ class DataKeys:
     def _revoke(self, key_name: str) -> None:
         self._bucket_keys.drop(lambda sharing: sharing[0] == key_name)
         self._opened.revoke(key_name)
+        self._made.revoke(key_name)
         self._heed()
 
     def _heed(self) -> None:
         """
         Use nothing that comes from a key that some process has found to be revoked.
         """
-        revocations = self._opened.revocations
+        revocations = self._opened.revocations + self._made.revocations
         if revocations != self._revocations:
             self._revocations = revocations
             self._object_keys.drop(lambda _owner: True)
@@ -352,9 +314,31 @@ class DataKeys:
         return current.key
 
     async def _make(self, sharing: _Sharing) -> _BucketKey:
+        """
+        A key for new objects of a bucket: of another worker, unless this one has had it before, or
+        a new one.  Each worker uses it for its share of the objects.
+        """
         key_name, bucket = sharing
-        made = _BucketKey(
-            await self.generate(bucket_context(bucket), key_name), self._reuse.bucket_objects
-        )
-        self._bucket_keys.put(sharing, made)
+        name = key_name, bucket.encode()
+        seconds, objects = self._reuse.bucket_seconds, self._reuse.bucket_objects
+        share = objects // self._workers.count
+        kept = self._made.claim(name, self._workers.number) if share else None
+        if kept is not None and kept.until - seconds > self._renewed:
+            made, until = _BucketKey(_unpacked(key_name, kept.value), share), kept.until
+        else:
+            until = self._clock.seconds() + seconds
+            key = await self.generate(bucket_context(bucket), key_name)
+            made = _BucketKey(key, share or objects)
+            if share:
+                self._made.put(name, _packed(key), until, until, self._workers.number)
+        self._bucket_keys.put(sharing, made, until)
         return made
+
+
+def _packed(key: DataKey) -> bytes:
+    return bytes([len(key.plaintext)]) + key.plaintext + key.sealed
+
+
+def _unpacked(key_name: str, packed: bytes) -> DataKey:
+    end = 1 + packed[0]
+    return DataKey(key_name, packed[1:end], packed[end:])

@@ -98,6 +98,21 @@ class WorkerOutageTests(KeyServerCase):
             head = client.head_object(Bucket="bucket", Key="cold")
             self.assertEqual(head["ContentLength"], 4)
 
+    def test_writing(self) -> None:
+        """
+        What one worker has written makes both of them write on while no key server answers, and
+        both read that.
+        """
+        _server, first, second, kes = self.begin()
+        target = {"Bucket": "bucket", "ServerSideEncryption": "AES256"}
+        first.put_object(Key="before", Body=b"before", **target)
+        os.kill(kes.process.pid, signal.SIGKILL)
+        second.put_object(Key="second", Body=b"second", **target)
+        first.put_object(Key="first", Body=b"first", **target)
+        for client in (first, second):
+            for key in ("before", "second", "first"):
+                self.assertEqual(answer(client, key), (200, ""))
+
     def test_never(self) -> None:
         """
         With no time to keep keys, nothing is read in an outage, by no worker.

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 
 from kypello.errors import KeyNotFound, KMSUnavailable, NotAuthentic
 from kypello.kmsconfig import Reuse
-from kypello.objects.datakeys import DataKeys, bucket_context
-from kypello.objects.openedkeys import PARTS, shared_opened_keys
+from kypello.objects.datakeys import DataKeys, Workers, bucket_context
+from kypello.objects.keytable import PARTS, shared_bucket_keys, shared_opened_keys
 from tests.cases import AsyncCase
 from tests.objects.keyservice import MemoryKMS
 
@@ -298,18 +298,23 @@ class SharedKeysTests(AsyncCase):
         """
         self.kms = MemoryKMS.with_default_key()
         self.clock = Clock()
-        self.descriptor = shared_opened_keys()
-        self.addCleanup(os.close, self.descriptor)
+        self.descriptors = shared_opened_keys(), shared_bucket_keys()
+        for descriptor in self.descriptors:
+            self.addCleanup(os.close, descriptor)
         self.one, self.two = self.two_of(opened_seconds=10, outage_seconds=100)
 
     def two_of(self, **reuse: float) -> list[DataKeys]:
         """
         The data keys of two processes.
         """
-        descriptor = self.descriptor
-        return [
-            DataKeys(self.kms, self.clock, Reuse(**reuse), descriptor=descriptor) for _ in range(2)
-        ]
+        return [self.worker(number, **reuse) for number in range(2)]
+
+    def worker(self, number: int, **reuse: float) -> DataKeys:
+        """
+        Those of one of them.
+        """
+        workers = Workers(number, 2, *self.descriptors)
+        return DataKeys(self.kms, self.clock, Reuse(**reuse), workers=workers)
 
     async def test_outage(self) -> None:
         """
@@ -381,6 +386,50 @@ class SharedKeysTests(AsyncCase):
             self.assertEqual(await self.two.open("other", other.sealed, b""), other.plaintext)
             self.assertEqual(self.kms.calls, [])
             self.kms.keys["my-key"] = kept
+
+    async def test_bucket_key(self) -> None:
+        """
+        A key for new objects serves both for their share of the objects, and no worker gets it
+        twice, not even one that was started anew; nor is it used longer than by who made it.
+        """
+        self.one, self.two = self.two_of(bucket_objects=4, bucket_seconds=10)
+        made = [await keys.for_object("b", "k") for keys in (self.one, self.two) for _ in range(2)]
+        self.assertEqual([made.index(each) for each in made], [0] * 4)
+        self.assertEqual(self.kms.calls, ["generate"])
+        again = await self.worker(1, bucket_objects=4, bucket_seconds=10).for_object("b", "k")
+        self.assertNotEqual(again, made[0])
+        self.clock.advance(9)
+        self.assertEqual(await self.one.for_object("b", "k"), again)
+        self.clock.advance(1)
+        self.assertNotEqual(await self.one.for_object("b", "k"), again)
+
+    async def test_bucket_key_alone(self) -> None:
+        """
+        What is for fewer objects than there are workers is not shared, and nothing is where no
+        objects share data keys.
+        """
+        for reuse in ({"bucket_objects": 1}, {"bucket_objects": 0}, {"bucket_seconds": 0}):
+            one, two = self.two_of(**reuse)
+            made = [await keys.for_object("b", "k") for keys in (one, two, one, two)]
+            self.assertEqual([made.index(each) for each in made], [0, 1, 2, 3])
+
+    async def test_bucket_key_renewed(self) -> None:
+        """
+        Who is to use no key of before takes none of before from the other one, but one that came
+        since.
+        """
+        first = await self.one.for_object("b", "k")
+        self.clock.advance(1)
+        self.two.renew()
+        self.clock.advance(1)
+        second = await self.two.for_object("b", "k")
+        self.assertNotEqual(second, first)
+        self.one.renew()
+        self.clock.advance(1)
+        third = await self.one.for_object("b", "k")
+        self.assertNotIn(third, (first, second))
+        self.two._bucket_keys.drop(lambda _sharing: True)
+        self.assertEqual(await self.two.for_object("b", "k"), third)
 
     async def refuse_opening(self) -> None:
         """

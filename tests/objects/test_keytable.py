@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.objects.openedkeys``.
+Tests for ``kypello.objects.keytable``.
 """
 
 import math
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
-from kypello.objects.openedkeys import PARTS, SLOTS, OpenedKeys, Opening, shared_opened_keys
+from kypello.objects.keytable import OPENED, OPENED_SIZE, PARTS, KeyTable, Name, shared_opened_keys
 from tests.cases import SyncCase
 
 _KEY, _OTHER = b"k" * 32, b"o" * 32
@@ -23,10 +23,10 @@ _KEY, _OTHER = b"k" * 32, b"o" * 32
 _WRITER = """
 import itertools, sys
 from twisted.internet.task import Clock
-from kypello.objects.openedkeys import OpenedKeys
+from kypello.objects.keytable import KeyTable
 clock = Clock()
 clock.advance(1000)
-keys = OpenedKeys(clock, 64, 100, int(sys.argv[1]))
+keys = KeyTable(clock, 64, 32, 100, int(sys.argv[1]))
 print("begun", flush=True)
 for number in itertools.count():
     value = bytes([number % 256])
@@ -35,14 +35,14 @@ for number in itertools.count():
 """
 
 
-def opening(number: int = 0, key_name: str = "master") -> Opening:
+def opening(number: int = 0, key_name: str = "master") -> Name:
     """
     One of many.
     """
     return key_name, b"sealed %d" % number, b"context"
 
 
-class OpenedKeysTests(SyncCase):
+class KeyTableTests(SyncCase):
     """
     Keys that are kept for 100 seconds at most, as two processes see them.
     """
@@ -57,11 +57,11 @@ class OpenedKeysTests(SyncCase):
         self.addCleanup(os.close, self.descriptor)
         self.one, self.two = self.view(), self.view()
 
-    def view(self, limit: int = 1000) -> OpenedKeys:
+    def view(self, limit: int = 1000) -> KeyTable:
         """
         What one process sees.
         """
-        return OpenedKeys(self.clock, limit, 100.0, self.descriptor)
+        return KeyTable(self.clock, limit, OPENED_SIZE, 100.0, self.descriptor)
 
     def memory(self) -> bytes:
         """
@@ -69,7 +69,7 @@ class OpenedKeysTests(SyncCase):
         """
         return os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 96)
 
-    def wipe(self, keys: OpenedKeys) -> None:
+    def wipe(self, keys: KeyTable) -> None:
         """
         Wipe all parts.
         """
@@ -83,11 +83,11 @@ class OpenedKeysTests(SyncCase):
         self.one.put(opening(), _KEY, 1010, 1020)
         found = self.two.get(opening())
         assert found is not None
-        self.assertEqual((found.plaintext, found.fresh, found.until), (_KEY, 1010, 1020))
+        self.assertEqual((found.value, found.fresh, found.until), (_KEY, 1010, 1020))
         self.two.put(opening(), _OTHER, 1011, 1021)
         found = self.one.get(opening())
         assert found is not None
-        self.assertEqual((found.plaintext, found.fresh, found.until), (_OTHER, 1011, 1021))
+        self.assertEqual((found.value, found.fresh, found.until), (_OTHER, 1011, 1021))
         self.one.drop(opening())
         self.assertIsNone(self.two.get(opening()))
         self.assertEqual(self.memory().strip(b"\0"), b"")
@@ -140,10 +140,10 @@ class OpenedKeysTests(SyncCase):
         """
         A slot of which any byte is not as it was written counts as nothing, and is wiped.
         """
-        for at in range(96):
+        for at in range(112):
             self.one.put(opening(), _KEY, 1010, 1020)
             memory = self.memory()
-            place = memory.index(_KEY) - 48
+            place = memory.index(_KEY) - 64
             broken = bytes([memory[place + at] ^ 1])
             os.pwrite(self.descriptor, broken, 96 + place + at)
             self.assertIsNone(self.two.get(opening()))
@@ -164,12 +164,31 @@ class OpenedKeysTests(SyncCase):
         self.assertFalse(self.one.revoke("master"))
         self.assertEqual(self.one.revocations, 1)
 
+    def test_claimed(self) -> None:
+        """
+        Each process can claim a key once, but not the one that made it, nor what is not there or
+        has expired; a key that takes its place can be claimed anew.
+        """
+        self.assertIsNone(self.one.claim(opening(), 0))
+        for value in (_KEY, _OTHER):
+            self.one.put(opening(), value, 1010, 1020, 3)
+            claimed = [
+                keys.claim(opening(), number)
+                for number in (3, 67, 0, 63, 0)
+                for keys in (self.one, self.two)
+            ]
+            got = [None if each is None else each.value for each in claimed]
+            self.assertEqual(got, [None] * 4 + [value, None, value, None, None, None])
+        self.clock.advance(20)
+        self.assertIsNone(self.one.claim(opening(), 5))
+        self.assertIsNone(self.view(0).claim(opening(), 5))
+
     def test_full(self) -> None:
         """
         When there is no room, the key that was kept first goes, and those that are kept for ever
         go last.
         """
-        keys = OpenedKeys(self.clock, 4, 100.0)
+        keys = KeyTable(self.clock, 4, OPENED_SIZE, 100.0)
         keys.put(opening(0), _KEY, math.inf, math.inf)
         for number in range(1, 10):
             keys.put(opening(number), _KEY, 1010, 1020)
@@ -190,11 +209,11 @@ class OpenedKeysTests(SyncCase):
         none.drop(opening())
         none.wipe()
         self.assertEqual((none.get(opening()), none.revoke("master")), (None, False))
-        many = self.view(10**9)
+        many = self.view(OPENED)
         many.put(opening(), _KEY, 1010, 1020)
         self.assertIsNotNone(many.get(opening()))
-        self.assertEqual(len(many._memory), 96 + 96 * SLOTS)
-        many.put(opening(1), b"short", 1010, 1020)
+        self.assertEqual(len(many._memory), 96 + 112 * OPENED)
+        many.put(opening(1), bytes(33), 1010, 1020)
         self.assertIsNone(many.get(opening(1)))
 
     def test_secrets(self) -> None:
@@ -228,8 +247,8 @@ class OpenedKeysTests(SyncCase):
             for _ in range(20_000):
                 found = keys.get(("master", b"sealed", b""))
                 if found is not None:
-                    self.assertEqual(found.plaintext, 32 * found.plaintext[:1])
-                    seen.add(found.plaintext)
+                    self.assertEqual(found.value, 32 * found.value[:1])
+                    seen.add(found.value)
             self.assertGreater(len(seen), 1)
             for writer in writers:
                 writer.send_signal(signal.SIGKILL)
