@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The metadata keys of buckets: made at the first encrypted write, opened once per process.
+The metadata keys of buckets: made at the first encrypted write, opened once.
 """
 
 from collections.abc import Mapping
@@ -125,7 +125,10 @@ class BucketKeys:
         """
         Drop the key of a bucket that is no more.
         """
-        self._opened.pop(bucket, None)
+        opened = self._opened.pop(bucket, None)
+        if opened is not None:
+            sealed = _decoded(bucket, opened.stored)
+            self._keys.forget(sealed.key_name, sealed.sealed, _context(bucket))
 
     async def _make(self, bucket: str) -> MetadataKey:
         # It may have got one since it was looked at.
@@ -145,7 +148,9 @@ class BucketKeys:
     async def _plaintext(self, bucket: str, stored: bytes) -> bytes:
         sealed = _decoded(bucket, stored)
         try:
-            opened = await self._keys.open(sealed.key_name, sealed.sealed, _context(bucket))
+            opened = await self._keys.open(
+                sealed.key_name, sealed.sealed, _context(bucket), lasting=True
+            )
             return unwrap_key(opened, sealed.wrapped) if sealed.wrapped else opened
         except NotAuthentic:
             raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None
