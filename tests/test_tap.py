@@ -81,18 +81,26 @@ class TapTests(TapCase):
         names = [type(service).__name__ for service in server]
         self.assertEqual(
             names,
-            ["LogFeed", "DiskStore", "LossReport", "KeyWatch", "SessionSweeper", "Scanner"],
+            [
+                "ClockWatch",
+                "LogFeed",
+                "DiskStore",
+                "LossReport",
+                "KeyWatch",
+                "SessionSweeper",
+                "Scanner",
+            ],
         )
 
     def test_supervisor(self) -> None:
         """
-        With several workers there is nothing in this process but the key server, if any.
+        With several workers there is little in this process but the key server, if any.
         """
         del os.environ["MINIO_KMS_SECRET_KEY"]
         service = makeService(self.options("--workers", "3", str(self.directory)))
         assert isinstance(service, Supervisor)
         self.addCleanup(service.prepared.directory.close)
-        self.assertEqual([type(each).__name__ for each in service], ["KeyServer"])
+        self.assertEqual([type(each).__name__ for each in service], ["ClockWatch", "KeyServer"])
 
     def test_embedded(self) -> None:
         """
@@ -104,6 +112,7 @@ class TapTests(TapCase):
         self.assertEqual(
             names,
             [
+                "ClockWatch",
                 "LogFeed",
                 "DiskStore",
                 "KeyServer",

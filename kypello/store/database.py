@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from attrs import define, field
+from twisted.logger import Logger
 
 from kypello.errors import Conflict, KypelloError, StorageFailed, StorageFull
 from kypello.store.failures import storage_error
@@ -28,11 +29,11 @@ from kypello.store.transactions import (
     read_all,
     refused,
 )
+from kypello.store.trimming import loose_pages, make_trimmable, removes, shorten, trim
 
 #: Opens a database: ``sqlite3.connect`` outside of tests.
 Connect: TypeAlias = Callable[..., sqlite3.Connection]
 
-R = TypeVar("R")
 T = TypeVar("T")
 
 #: Codes of SQLite that do not tell whether the disk is full.  Nothing was changed when they are
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _UNTOLD = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 )
+
+_log = Logger()
 
 
 @define(eq=False)
@@ -52,6 +55,7 @@ class Database:
     :ivar _reserve: Room for what frees some.
     :ivar _inode: Of the file that is open: another one may have taken its place.
     :ivar _durable: Whether what can be read is known to be durable.
+    :ivar loose: How many pages :meth:`trim` can give back to the disk, as far as is known.
     """
 
     _root: Path
@@ -62,6 +66,7 @@ class Database:
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _inode: int = field(init=False, default=0)
     _durable: bool = field(init=False, default=False)
+    loose: int = field(init=False, default=0)
 
     def read(self, requests: Sequence[Get | Scan]) -> list[object]:
         """
@@ -74,7 +79,7 @@ class Database:
             return self._try_read(requests)
         except StorageFull:
             # To open a database takes room, too.
-            return self._with_room(self._try_read, requests)
+            return self._with_room(lambda: self._try_read(requests))
 
     def _try_read(self, requests: Sequence[Get | Scan]) -> list[object]:
         with self._reporting():
@@ -102,15 +107,49 @@ class Database:
         except StorageFull as full:
             if not freeing:
                 raise
-            done = iter(self._with_room(self._try_commit, freeing))
+            done = iter(self._with_room(lambda: self._try_commit(freeing)))
             return [next(done) if each.frees else full for each in requests]
 
-    def _with_room(self, work: Callable[[Sequence[R]], list[T]], requests: Sequence[R]) -> list[T]:
+    def trim(self) -> None:
+        """
+        Give some of the room back to the disk that records have left which were removed; a short
+        transaction.
+
+        What fails is not tried again before something is removed, or the database is opened.
+        """
+        pages, self.loose = self.loose, 0
+        try:
+            try:
+                self._try_trim(pages)
+            except StorageFull:
+                self._with_room(lambda: self._try_trim(pages))
+        except StorageFull:
+            # Who wants to store something is told.
+            return
+        except KypelloError as error:
+            _log.warn("{path} keeps room: {error}", path=str(self._path), error=error)
+
+    def _try_trim(self, pages: int) -> None:
+        with self._reporting():
+            if self._opened() is None:
+                return
+            with _locked(self._path.parent / "lock"):
+                connection = self._opened()
+                if connection is None:
+                    return
+                if not self._durable:
+                    self._make_durable(connection)
+                trim(connection, pages)
+                self.loose = loose_pages(connection)
+                if not self.loose:
+                    shorten(connection)
+
+    def _with_room(self, work: Callable[[], T]) -> T:
         while True:
             with self._reporting():
                 given = self._reserve.give()
             try:
-                return work(requests)
+                return work()
             except StorageFull:
                 if not given:
                     raise
@@ -131,7 +170,12 @@ class Database:
                     connection = self._create()
                 if not self._durable:
                     self._make_durable(connection)
-                return commit_all(connection, requests)
+                outcomes = commit_all(connection, requests)
+                if any(removes(each.writes) for each in requests):
+                    # What was committed is so, whatever comes of the question.
+                    with suppress(sqlite3.Error):
+                        self.loose = loose_pages(connection)
+                return outcomes
 
     def drop(self) -> None:
         """
@@ -211,7 +255,13 @@ class Database:
             connection.text_factory = bytes
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 16777216")
+            # Some systems have SQLite write zeros over all that is removed, which takes as much
+            # room as to write it: on a full disk nothing large could be deleted.
+            connection.execute("PRAGMA secure_delete = FAST")
+            if fresh:
+                make_trimmable(connection)
             migrate(connection, fresh=fresh)
+            self.loose = loose_pages(connection)
         except BaseException:
             connection.close()
             raise

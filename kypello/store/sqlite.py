@@ -32,6 +32,10 @@ from kypello.store.transactions import Commit, Get, Scan
 #: The most calls that are done together.
 _TOGETHER = 256
 
+#: With so many free pages in a database, who writes waits until there are fewer: the more there
+#: are, the longer it takes to give back each of them.
+_LOOSE = 8192
+
 _SUFFIX = ".sqlite"
 _NAME = re.compile("[0-9a-z-]{2,64}")
 
@@ -44,12 +48,16 @@ class _Batches(Generic[R]):
     Calls of one kind for one space, in order.
 
     :ivar _work: Does several; gives what each of them gets, an error being raised.
+    :ivar _left: How much there is to tidy up afterwards.
+    :ivar _tidy: Tidies up some of it.
     :ivar busy: Whether any are being done or wait.
     :ivar _idle: Who waits until none are.
     """
 
     _lane: ILane
     _work: Callable[[Sequence[R]], Sequence[object]]
+    _left: Callable[[], int]
+    _tidy: Callable[[], None]
     busy: bool = field(init=False, default=False)
     _idle: "list[Deferred[None]]" = field(init=False, factory=list)
     _waiting: "deque[tuple[R, Deferred[Any]]]" = field(init=False, factory=deque)
@@ -73,6 +81,13 @@ class _Batches(Generic[R]):
             self._idle.append(waiting)
             await waiting
 
+    def tidy(self) -> None:
+        """
+        Tidy up, if there is anything to do and nobody waits.
+        """
+        if not self.busy:
+            self._go_on()
+
     def _begin(self) -> None:
         self.busy = True
         Deferred.fromCoroutine(self._lane.run(self._batch)).addCallbacks(self._end, self._fail)
@@ -91,7 +106,7 @@ class _Batches(Generic[R]):
     def _end(self, results: list[tuple["Deferred[Any]", object]]) -> None:
         more = bool(self._waiting)
         if more:
-            self._begin()
+            self._go_on()
         for outcome, result in results:
             if isinstance(result, KypelloError):
                 outcome.errback(result)
@@ -108,7 +123,12 @@ class _Batches(Generic[R]):
 
     def _go_on(self) -> None:
         # Who got an outcome may have asked for more.
-        if self._waiting:
+        left = self._left()
+        if left and not self._idle and (left > _LOOSE or not self._waiting):
+            self.busy = True
+            tidying = Deferred.fromCoroutine(self._lane.run(self._tidy))
+            tidying.addCallbacks(lambda _: self._go_on(), self._fail)
+        elif self._waiting:
             self._begin()
         else:
             self._rest()
@@ -142,8 +162,10 @@ class _Space:
         """
         reading = self._lanes.lane(), self._database()
         writing = self._lanes.lane(), self._database()
-        self.reader = _Batches(reading[0], reading[1].read)
-        self.writer = _Batches(writing[0], writing[1].commit)
+        self.reader = _Batches(reading[0], reading[1].read, lambda: 0, reading[1].trim)
+        self.writer = _Batches(
+            writing[0], writing[1].commit, lambda: writing[1].loose, writing[1].trim
+        )
         self._connections = reading, writing
 
     def _database(self) -> Database:
@@ -155,6 +177,15 @@ class _Space:
         Whether any call is not answered yet.
         """
         return self.reader.busy or self.writer.busy
+
+    def tidy(self) -> None:
+        """
+        Give back room that was found to be free when the database was opened for reading.
+        """
+        (_, reading), (_, writing) = self._connections
+        if reading.loose:
+            writing.loose, reading.loose = reading.loose, 0
+            self.writer.tidy()
 
     async def close(self) -> None:
         """
@@ -220,8 +251,10 @@ class SQLiteIndex:
 
         :raises Damaged: The database is not what was written.
         """
-        request = Scan(start, stop, limit)
-        rows: Sequence[tuple[bytes, bytes]] = await self._space(space).reader.submit(request)
+        opened = self._space(space)
+        rows: Sequence[tuple[bytes, bytes]] = await opened.reader.submit(Scan(start, stop, limit))
+        # The first sweep of a process scans all spaces: that is when it is known.
+        opened.tidy()
         return rows
 
     async def commit(

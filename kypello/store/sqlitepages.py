@@ -19,8 +19,9 @@ from attrs import define, field
 
 from kypello.store.sqlitelog import Log, read_log
 
-#: Where the root of the table is: ``store/database.py`` makes it first.
-_ROOT = 2
+#: Where the root of the table is: ``store/database.py`` makes it first.  In a database whose pages
+#: can be moved, page 2 tells where others belong.
+_ROOT, _MOVABLE_ROOT = 2, 3
 
 #: The pages of a table, by their first byte, and how long their headers are.
 _INNER, _LEAF = 5, 13
@@ -29,6 +30,9 @@ _INNER_HEADER, _LEAF_HEADER = 12, 8
 #: Where a database tells the size of its pages, and where the list of free ones begins.
 _MAGIC = b"SQLite format 3\x00"
 _SIZE_AT, _FREE_AT = 16, 32
+
+#: Where it tells whether its pages can be moved.
+_MOVABLE_AT = 52
 _USUAL_SIZE = 4096
 
 # What a page that is no such page makes of the code that reads it.
@@ -108,7 +112,7 @@ class Pages:
         The pages with rows that hang on the root.
         """
         leaves = []
-        hanging = [_ROOT]
+        hanging = [self._root()]
         while hanging:
             number = hanging.pop()
             page = self._page(number)
@@ -123,6 +127,16 @@ class Pages:
                 hanging.append(_number(page, 8))
                 hanging += [_number(page, at) for at in _cells(page, _INNER_HEADER)]
         return leaves
+
+    def _root(self) -> int:
+        first = self._page(1)
+        if first.startswith(_MAGIC):
+            return _MOVABLE_ROOT if _number(first, _MOVABLE_AT) else _ROOT
+        # What begins the page that tells where others belong is no kind of a page of a table: it
+        # is that of the root.
+        return (
+            _ROOT if self._page(_ROOT)[:1] in (bytes([_INNER]), bytes([_LEAF])) else _MOVABLE_ROOT
+        )
 
     def _strays(self) -> list[int]:
         """

@@ -4,7 +4,7 @@
 A server whose processes are killed at random, one or all, under writes of all kinds: whatever
 it has acknowledged is there afterwards, and nothing else.
 
-``KYPELLO_CRASH_CYCLES`` says how often.
+``KYPELLO_CRASH_CYCLES`` says how often, and ``KYPELLO_CRASH_SEED`` what is drawn.
 """
 
 import os
@@ -24,6 +24,7 @@ from tests.integration.test_faults import wait_until
 
 _ENVIRONMENT = {"MINIO_KMS_SECRET_KEY": STATIC_KEY}
 _CYCLES = int(os.environ.get("KYPELLO_CRASH_CYCLES", "30"))
+_SEED = int(os.environ.get("KYPELLO_CRASH_SEED", "5"))
 _WRITERS = 6
 
 
@@ -48,12 +49,12 @@ class CrashTests(SyncCase):
         Nothing acknowledged is lost, nothing is half there, every completion can be repeated;
         in the end nothing is left on the disk but what lives.
         """
-        chance = random.Random(5)
+        chance = random.Random(_SEED)
         writers = [
             Writer(
                 f"w{number}",
                 boto3_client(self.server, max_pool_connections=1),
-                random.Random(number),
+                random.Random(_SEED * _WRITERS + number),
             )
             for number in range(_WRITERS)
         ]

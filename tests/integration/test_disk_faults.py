@@ -12,6 +12,7 @@ from unittest import SkipTest
 
 from botocore.exceptions import ClientError
 
+from kypello.store.checkednames import HEX
 from tests.cases import SyncCase
 from tests.integration import tools
 from tests.integration.server import STATIC_KEY, ServerProcess
@@ -174,10 +175,14 @@ class FullDiskContract:
         self.assertEqual(self.s3.list_objects_v2(Bucket="bucket")["KeyCount"], 0)
 
 
-class TmpfsTests(FullDiskContract, DiskCase):
+class TmpfsCase(DiskCase):
     """
     A file system in memory.
+
+    :cvar size: In MiB.
     """
+
+    size = 48
 
     def place(self) -> Path:
         """
@@ -186,9 +191,49 @@ class TmpfsTests(FullDiskContract, DiskCase):
         disk = self.work / "disk"
         if not disk.exists():
             disk.mkdir()
-            if not mount(self, "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)):
+            if not mount(self, "-t", "tmpfs", "-o", f"size={self.size}m", "tmpfs", str(disk)):
                 tools.missing("the right to mount")
         return disk
+
+
+class TmpfsTests(FullDiskContract, TmpfsCase):
+    """
+    What the disk is does not matter.
+    """
+
+
+class SmallObjectsTests(TmpfsCase):
+    """
+    What lies in the index fills the disk.
+    """
+
+    size = 256
+
+    def test_small_objects(self) -> None:
+        """
+        A disk that was filled by small objects has room for everything again when they are
+        deleted, in other buckets, too.
+        """
+        self.s3.create_bucket(Bucket="other")
+        # All but some 40 MiB belongs to somebody else.
+        (self.place() / "filler").write_bytes(bytes(210 << 20))
+        content, keys = os.urandom(60_000), []
+        for number in range(2000):
+            try:
+                self.put(f"{number:04}", content)
+            except ClientError:
+                break
+            keys.append(f"{number:04}")
+        self.assertLess(len(keys), 2000)
+        self.assertEqual(self.refused("large", _LARGE, "other"), _FULL)
+        wanted = [{"Key": key} for key in keys[:-10]]
+        answer = self.s3.delete_objects(Bucket="bucket", Delete={"Objects": wanted})
+        self.assertNotIn("Errors", answer)
+        wait_until(lambda: os.statvfs(self.place()).f_bavail > 25 << 20 >> 12)
+        for number in range(20):
+            self.put(f"large-{number}", _LARGE, "other")
+        for key in keys[-10:]:
+            self.assertEqual(self.content(key), content)
 
 
 class Ext4Case(DiskCase):
@@ -317,7 +362,8 @@ class DamagedIndexTests(DiskCase):
         """
         Those of all buckets.
         """
-        return set((self.server.directory / "index").glob("??/*.sqlite"))
+        found = (self.server.directory / "index").glob("??/*.sqlite")
+        return {path for path in found if HEX.fullmatch(path.stem)}
 
     def not_wrong(self) -> None:
         """

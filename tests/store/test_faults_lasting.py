@@ -56,9 +56,8 @@ FAULTS = (
     Fault(
         "cannot read",
         errno.EIO,
+        # To change something, free pages of the index are read, which need not be in memory.
         ("read",),
-        put=_OK,
-        delete=_GONE,
         get=_FAILED,
         healthy=(200, 200, 200),
     ),

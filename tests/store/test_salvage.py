@@ -14,6 +14,7 @@ from kypello.store.readonly import ReadOnly
 from kypello.store.salvage import Salvage, found_databases
 from kypello.store.sqlitelog import read_log
 from kypello.store.sqlitepages import opened_pages
+from kypello.store.trimming import make_trimmable
 from tests.cases import SyncCase
 
 PAGE = 4096
@@ -27,7 +28,13 @@ UPSERT = "INSERT INTO records VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET valu
 class SalvageCase(SyncCase):
     """
     A test with a database and its log, as a process leaves them that is killed.
+
+    :cvar movable: Whether its pages can be moved.
+    :cvar root: Which page is the root of the table, from 0.
     """
+
+    movable = True
+    root = 2
 
     def make(self, seed: int, changes: int, checkpoint: int = 200) -> dict[bytes, bytes]:
         """
@@ -42,6 +49,8 @@ class SalvageCase(SyncCase):
         self.path, self.log = folder / "a.sqlite", folder / "a.sqlite-wal"
         made = folder / "made"
         with closing(sqlite3.connect(made, isolation_level=None)) as connection:
+            if self.movable:
+                make_trimmable(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
@@ -128,7 +137,7 @@ class PagesTests(SalvageCase):
         rows = self.make(2, 3000, 1)
         self.log.unlink()
         content = self.path.read_bytes()
-        for number in (0, 1):
+        for number in (0, self.root):
             self.path.write_bytes(content)
             self.change(self.path, number * PAGE, bytes(PAGE))
             self.assertEqual(self.salvaged(), (rows, True))
@@ -143,7 +152,7 @@ class PagesTests(SalvageCase):
             rows = dict(connection.execute("SELECT key, value FROM records"))
             (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         self.assertGreater(free, 100)
-        self.change(self.path, PAGE, bytes(PAGE))
+        self.change(self.path, self.root * PAGE, bytes(PAGE))
         self.assertEqual(self.salvaged(), (rows, True))
 
     def test_cut_short(self) -> None:
@@ -203,6 +212,15 @@ class PagesTests(SalvageCase):
                 "system": folder / "system.sqlite",
             },
         )
+
+
+class OldPagesTests(PagesTests):
+    """
+    Databases that were made before their pages could be moved.
+    """
+
+    movable = False
+    root = 1
 
 
 class LogTests(SalvageCase):

@@ -7,6 +7,7 @@ Tests for ``kypello.store.sqlite``, and the contract of the index in memory.
 import sqlite3
 from pathlib import Path
 from threading import Event
+from time import sleep
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -15,6 +16,7 @@ from kypello.errors import Damaged, StorageFailed, StorageFull
 from kypello.model import Write
 from kypello.store.memory import MemoryIndex
 from kypello.store.sqlite import SQLiteIndex
+from kypello.store.trimming import KEPT, PIECE
 from tests.cases import AsyncCase
 from tests.contracts.index import IndexContract
 from tests.store.disk import DiskCase, held_open
@@ -120,6 +122,78 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         for outcome in (first, later):
             self.assertEqual(list(self.successResultOf(outcome)), [b"a"])
         self.assertEqual(held_open(self.path), [])
+
+    async def trimmed(self, index: SQLiteIndex, most: int) -> None:
+        """
+        Wait until the file of a space that is read now and then has no more bytes than that.
+        """
+        lane = self.lanes.lane()
+        for _ in range(3000):
+            await index.scan("here", b"", None, 1)
+            if self.database().stat().st_size <= most:
+                return
+            await lane.run(sleep, 0.01)
+        self.fail(f"{self.database()} keeps {self.database().stat().st_size} bytes")
+
+    async def test_room_given_back(self) -> None:
+        """
+        The room of records that were removed goes back to the disk, whichever they were, and the
+        others stay as they are.
+        """
+        index = await self.make_index()
+        content = {b"%03d" % number: bytes([number]) * 60_000 for number in range(250)}
+        await index.commit("here", [Write(*each) for each in content.items()], {}, ())
+        (await self.closed(index)).close()
+        full = self.database().stat().st_size
+        index = self.open()
+        for key in [key for key in content if int(key) % 5]:
+            await index.commit("here", [Write(key, None)], {key: content.pop(key)}, ())
+        await self.trimmed(index, full // 5 + (KEPT + PIECE) * 4096)
+        self.assertEqual(dict(await index.scan("here", b"", None, 1000)), content)
+        connection = await self.closed(index)
+        self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+        connection.close()
+
+    async def test_room_found(self) -> None:
+        """
+        What a process did not give back before it was killed, the next one does that reads there.
+        """
+        index = await self.make_index()
+        writes = [Write(b"%03d" % number, bytes(60_000)) for number in range(100)]
+        await index.commit("here", writes, {}, ())
+        connection = await self.closed(index)
+        connection.execute("DELETE FROM records WHERE key > '001'")
+        connection.commit()
+        connection.close()
+        self.assertGreater(self.database().stat().st_size, 6_000_000)
+        await self.trimmed(self.open(), 2_000_000)
+
+    async def test_room_of_old(self) -> None:
+        """
+        A database whose pages cannot be moved keeps its room, and is used as any other.
+        """
+        index = await self.make_index()
+        writes = [Write(b"%03d" % number, bytes(60_000)) for number in range(100)]
+        await index.commit("here", writes, {}, ())
+        connection = await self.closed(index)
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        index = self.open()
+        removed = [Write(write.key, None) for write in writes]
+        await index.commit("here", removed, {}, ())
+        self.assertEqual(list(await index.scan("here", b"", None, 1)), [])
+        await index.commit("here", writes, {}, ())
+        self.assertEqual(len(await index.scan("here", b"", None, 1000)), 100)
+
+    async def closed(self, index: SQLiteIndex) -> sqlite3.Connection:
+        """
+        Close an index; a connection to its database.
+        """
+        await index.close()
+        return sqlite3.connect(self.database())
 
     async def test_private(self) -> None:
         """
