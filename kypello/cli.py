@@ -4,6 +4,7 @@
 ``kypello``: the command.
 """
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -74,6 +75,31 @@ And some of its own:
 """
 
 
+_COMMANDS = """\
+Examples:
+  kypello server ./export
+      Serve objects, with credentials and a key server that are made at the first start.
+  kypello user add --generate alice
+      Make a user on that server; kypello policy attach readwrite --user alice lets her work.
+  kypello encrypt verify ./export
+      Prove that everything that is encrypted can be opened.
+
+Each command tells more, with examples: kypello server --help, kypello user add --help, ...
+"""
+
+#: Words that say nothing without another one behind them.
+_FAMILIES = [[name] for name in ("kes", "store", *GROUPS)]
+
+#: What to do about a port that cannot be had, by the error.
+_ADVICE = {
+    errno.EADDRINUSE: "Is another server running there? Choose another address with --address.",
+    errno.EADDRNOTAVAIL: "This machine has no such address: name one of its own with --address, or"
+    " none for all, as in --address :9000.",
+    errno.EACCES: "Ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE: give that"
+    " to the server, or choose another port with --address.",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run one command.
@@ -83,6 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :raises SystemExit: The arguments make no command; the usage is printed.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given or given in _FAMILIES:
+        # Who does not know what there is to say is told.
+        with suppress(SystemExit):
+            main([*given, "--help"])
+        return 2
     if given[:1] == ["kes"]:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
@@ -143,16 +174,17 @@ def _reason(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, CannotListenError):
         host, port, why = error.interface or "*", error.port, error.socketError
-        return (
-            f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. Is another server"
-            " running there? Choose an address with --address."
-        )
+        advice = _ADVICE.get(getattr(why, "errno", 0), "Choose another address with --address.")
+        return f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. {advice}"
     return str(error)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="kypello", description="An S3-compatible object server whose encryption can be proved."
+        prog="kypello",
+        description="An S3-compatible object server whose encryption can be proved.",
+        epilog=_COMMANDS,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kypello {version('kypello')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -73,6 +73,10 @@ def prepare(config: Config, place: Place = ALONE) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
+    if not certs_dir.is_dir() and config.certs_dir is not None:
+        # The unit for systemd names one that many do not make.
+        told = f"The folder of certificates {certs_dir} is not there, so this is HTTP without TLS."
+        config = evolve(config, warnings=(*config.warnings, told))
     tls_files = _tls_files(certs_dir, config)
     authorities = attempt(
         load_authorities, config.identity, certs_dir / "CAs", bool(config.events.webhooks)
