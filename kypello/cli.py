@@ -4,7 +4,6 @@
 ``kypello``: the command.
 """
 
-import errno
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -21,7 +20,7 @@ from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.prepared import prepare
-from kypello.process import notify, on_hangup, run
+from kypello.process import notify, on_hangup, run, why_not_listening
 from kypello.service import Running
 from kypello.supervisor import make_server
 from kypello.tap import read_config
@@ -89,15 +88,6 @@ Each command tells more, with examples: kypello server --help, kypello user add 
 
 #: Words that say nothing without another one behind them.
 _FAMILIES = [[name] for name in ("kes", "store", *GROUPS)]
-
-#: What to do about a port that cannot be had, by the error.
-_ADVICE = {
-    errno.EADDRINUSE: "Is another server running there? Choose another address with --address.",
-    errno.EADDRNOTAVAIL: "This machine has no such address: name one of its own with --address, or"
-    " none for all, as in --address :9000.",
-    errno.EACCES: "Ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE: give that"
-    " to the server, or choose another port with --address.",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,9 +163,7 @@ def serve(options: Namespace) -> int:
 def _reason(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, CannotListenError):
-        host, port, why = error.interface or "*", error.port, error.socketError
-        advice = _ADVICE.get(getattr(why, "errno", 0), "Choose another address with --address.")
-        return f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. {advice}"
+        return why_not_listening(error, "--address")
     return str(error)
 
 
