@@ -118,7 +118,18 @@ class PrepareTests(SyncCase):
         may expect TLS.
         """
         (warning,) = self.prepared(certs_dir=self.folder / "none").config.warnings
-        self.assertIn("HTTP without TLS", warning)
+        self.assertIn("is not there: this is HTTP without TLS", warning)
+
+    def test_certificates_of_hosts(self) -> None:
+        """
+        Certificates for single hosts, as MinIO has them, are warned of: nobody would get them.
+        """
+        certs = self.folder / "certs"
+        (certs / "CAs").mkdir(parents=True)
+        (certs / "s3.example").mkdir()
+        (certs / "s3.example" / "public.crt").write_bytes(b"junk")
+        (warning,) = self.prepared(certs_dir=certs).config.warnings
+        self.assertIn("The certificates of s3.example in", warning)
 
     def test_no_certificates_by_default(self) -> None:
         """
