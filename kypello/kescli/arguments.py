@@ -34,8 +34,8 @@ Examples:
       Make a key server of one's own: certificates, API keys and a configuration.
   kypello kes server --config ./kes/kes.yml
       Run it.
-  kypello kes key create my-key
-      Make a master key on it.
+  kypello kes key create another-key
+      Make a master key on it, beside the one that init has named.
   kypello kes migrate --from old.yml --to new.yml
       Copy all keys to another keystore, from KES or from Kypello.
 """
