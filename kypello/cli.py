@@ -20,7 +20,7 @@ from kypello.banner import banner
 from kypello.config import Arguments
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.prepared import prepare
-from kypello.process import notify, on_hangup, run
+from kypello.process import notify, on_hangup, run, why_not_listening
 from kypello.service import Running
 from kypello.supervisor import make_server
 from kypello.tap import read_config
@@ -74,6 +74,22 @@ And some of its own:
 """
 
 
+_COMMANDS = """\
+Examples:
+  kypello server ./export
+      Serve objects, with credentials and a key server that are made at the first start.
+  kypello user add --generate alice
+      Make a user on that server; kypello policy attach readwrite --user alice lets her work.
+  kypello encrypt verify ./export
+      Prove that everything that is encrypted can be opened.
+
+Each command tells more, with examples: kypello server --help, kypello user add --help, ...
+"""
+
+#: Words that say nothing without another one behind them.
+_FAMILIES = [[name] for name in ("kes", "store", *GROUPS)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run one command.
@@ -83,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :raises SystemExit: The arguments make no command; the usage is printed.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given or given in _FAMILIES:
+        # Who does not know what there is to say is told.
+        with suppress(SystemExit):
+            main([*given, "--help"])
+        return 2
     if given[:1] == ["kes"]:
         return kes_cli.main(given[1:])
     if given[:1] == ["store"]:
@@ -142,17 +163,16 @@ def serve(options: Namespace) -> int:
 def _reason(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, CannotListenError):
-        host, port, why = error.interface or "*", error.port, error.socketError
-        return (
-            f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. Is another server"
-            " running there? Choose an address with --address."
-        )
+        return why_not_listening(error, "--address")
     return str(error)
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="kypello", description="An S3-compatible object server whose encryption can be proved."
+        prog="kypello",
+        description="An S3-compatible object server whose encryption can be proved.",
+        epilog=_COMMANDS,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kypello {version('kypello')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -37,6 +37,17 @@ DEFAULT_ADDRESS = ":9000"
 #: How many processes may share a data directory.
 MOST_WORKERS = 256
 
+#: What is no stranger, although it is not always asked for: arguments count more, as do newer
+#: names, and some are for the unit of systemd and for commands that ask a server.
+_ELSEWHERE = (
+    "MINIO_VOLUMES",
+    "MINIO_ADDRESS",
+    "MINIO_WORKERS",
+    "MINIO_OPTS",
+    "MINIO_ENDPOINT",
+    "MINIO_ACCESS_KEY",
+    "MINIO_SECRET_KEY",
+)
 _REGIONS = ("MINIO_SITE_REGION", "MINIO_REGION", "MINIO_REGION_NAME")
 _REGION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]*")
 _DOMAIN = "MINIO_DOMAIN"
@@ -141,6 +152,7 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
     :raises ConfigurationError: With every mistake in it.
     """
     environment = Environment.load(variables, read)
+    environment.given(*_ELSEWHERE, *_REGIONS)
     directory = _directory(arguments.directories, environment)
     host, port = _address(arguments.address, environment)
     identity = read_identity(environment)
@@ -158,7 +170,6 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         _region(environment),
         kms,
         environment.flag(AUTO_ENCRYPTION),
-        tuple(environment.warnings),
         domains=_domains(environment),
         signature_v2=not environment.text(_SIGNATURE_V2) or environment.flag(_SIGNATURE_V2),
         loopback_customer_keys=environment.flag(_LOOPBACK_KEYS),
@@ -173,9 +184,12 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         events=events,
         blocks_customer_keys=_blocks_customer_keys(environment),
         reuse=read_reuse(environment),
+        # The last, since what nobody has asked for is known when all have asked.
+        warnings=(*environment.warnings, *environment.misspelt(), *environment.unused()),
     )
     if environment.mistakes:
-        raise ConfigurationError(tuple(environment.mistakes))
+        # What is misspelt may be what is missing.
+        raise ConfigurationError((*environment.mistakes, *environment.misspelt()))
     return config
 
 

@@ -4,7 +4,8 @@
 Settings as variables: MinIO's names, ours, and values kept in files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from attrs import define, field
@@ -19,6 +20,9 @@ _SECRETS = "/run/secrets/"
 _ON = frozenset({"on", "true", "1", "t", "y", "yes", "enabled"})
 _OFF = frozenset({"off", "false", "0", "f", "n", "no", "disabled", ""})
 
+#: How much a name is like the one that may be meant, at least: 1 is the same.
+_LIKENESS = 0.85
+
 
 @define(eq=False)
 class Environment:
@@ -29,12 +33,16 @@ class Environment:
 
     :ivar mistakes: Each a sentence that says what to change.
     :ivar warnings: What is ignored, or should be changed one day.
+    :ivar _spelt: The name by which each variable was set, by MinIO's.
+    :ivar _asked: What somebody has asked for, set or not.
     """
 
     _variables: dict[str, str] = field(repr=False)
     _read: ReadText
     mistakes: list[str] = field(factory=list)
     warnings: list[str] = field(factory=list)
+    _spelt: dict[str, str] = field(init=False, factory=dict)
+    _asked: set[str] = field(init=False, factory=set)
 
     @classmethod
     def load(cls, variables: Mapping[str, str], read: ReadText) -> "Environment":
@@ -53,19 +61,47 @@ class Environment:
         """
         The value of a variable; ``None`` when it is not set.
         """
+        self._asked.add(name)
         return self._variables.get(name)
 
     def given(self, *names: str) -> list[str]:
         """
         Those of several variables that are set, if only to nothing.
         """
+        self._asked.update(names)
         return [name for name in names if name in self._variables]
 
     def named(self, prefix: str) -> list[str]:
         """
         All variables that begin so, sorted.
         """
-        return sorted(name for name in self._variables if name.startswith(prefix))
+        found = sorted(name for name in self._variables if name.startswith(prefix))
+        self._asked.update(found)
+        return found
+
+    def misspelt(self) -> list[str]:
+        """
+        Sentences about variables that nobody has asked for, and whose names are like one that
+        somebody did.
+
+        Called when all is read.
+        """
+        told = []
+        for name, meant in self._strangers():
+            if meant is not None:
+                told.append(f"{name} is unknown, so it is ignored: is {meant} meant?")
+        return told
+
+    def unused(self) -> list[str]:
+        """
+        A sentence about all other variables that nobody has asked for, if there are any.
+
+        Called when all is read.
+        """
+        names = [name for name, meant in self._strangers() if meant is None]
+        if not names:
+            return []
+        return [f"{', '.join(names)}: no effect here."]
 
     def secret(self, name: str) -> str | None:
         """
@@ -76,6 +112,7 @@ class Environment:
         first, and a file that does not exist is not given.
         """
         path = self.text(f"{name}_FILE")
+        self._asked.add(name)
         if path:
             for place in (_SECRETS + path, path):
                 text = self._file(f"{name}_FILE", place)
@@ -105,6 +142,17 @@ class Environment:
             self.mistakes.append(f"{name} must be on or off.")
         return value in _ON
 
+    def _strangers(self) -> Iterator[tuple[str, str | None]]:
+        """
+        What nobody has asked for: the name as it was set, and the one that may be meant.
+        """
+        words = sorted(name.removeprefix(_MINIO) for name in self._asked)
+        for name in sorted(self._variables.keys() - self._asked):
+            spelt = self._spelt[name]
+            close = get_close_matches(name.removeprefix(_MINIO), words, 1, _LIKENESS)
+            prefix = _KYPELLO if spelt.startswith(_KYPELLO) else _MINIO
+            yield spelt, prefix + close[0] if close else None
+
     def _merge(self, variables: Mapping[str, str]) -> None:
         found: dict[str, tuple[str, str]] = {}
         for name in sorted(variables):
@@ -118,6 +166,7 @@ class Environment:
                 )
             found[known] = name, variables[name]
         self._variables.update({known: value for known, (_, value) in found.items()})
+        self._spelt.update({known: name for known, (name, _) in found.items()})
 
     def _parse_file(self, path: str) -> dict[str, str]:
         text = self._file(_ENV_FILE, path)

@@ -11,15 +11,16 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
+from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
-from kypello.errors import ConfigurationError
+from kypello.errors import ConfigurationError, KeyStoreFailed, KeyStoreUnreachable
 from kypello.kes.config import KeyServerConfig
 from kypello.kes_service import make_key_server, read_config
 from kypello.kescli.arguments import Arguments
 from kypello.kescli.command import CommandError
 from kypello.kescli.development import development
-from kypello.process import on_hangup, ready_with_keys, run
+from kypello.process import on_hangup, ready_with_keys, run, why_not_listening
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,5 +81,10 @@ def _run(config: KeyServerConfig) -> int:
     for failure in failures:
         if failure.check(ConfigurationError):
             failure.raiseException()
+        error = failure.value
+        if isinstance(error, CannotListenError):
+            raise CommandError(why_not_listening(error, "--addr"))
+        if isinstance(error, KeyStoreFailed | KeyStoreUnreachable):
+            raise CommandError(f"the keystore cannot be used: {error.reason}")
         raise CommandError(failure.getErrorMessage())
     return 0

@@ -185,10 +185,7 @@ def read_passphrase_file(
 
 
 def read_kms(environment: Environment) -> KESSettings | StaticKeySettings | None:
-    known = {*_KMS_KES, *_KMS_OTHERS}
-    for name in environment.named("MINIO_KMS_"):
-        if name not in known:
-            environment.warnings.append(f"{name} is unknown, so it is ignored.")
+    environment.given(*_KMS_OTHERS)
     if environment.given(*_MINKMS):
         environment.mistakes.append(
             f"{', '.join(environment.given(*_MINKMS))} is of MinIO KMS, a closed product that"

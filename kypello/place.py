@@ -64,6 +64,13 @@ class Place:
     troubles: int = -1
     inboxes: Inboxes = field(factory=Inboxes)
 
+    @property
+    def alone(self) -> bool:
+        """
+        Whether nobody else has started it and serves the directory with it.
+        """
+        return self.listening < 0
+
 
 #: What makes the tables, in the order of :class:`Shared`.
 _TABLES = (

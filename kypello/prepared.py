@@ -74,6 +74,8 @@ def prepare(config: Config, place: Place = ALONE) -> Prepared:
             return None
 
     certs_dir = config.certs_dir or default_certs_dir()
+    told = _about_certificates(certs_dir, named=config.certs_dir is not None)
+    config = evolve(config, warnings=(*config.warnings, *told))
     tls_files = _tls_files(certs_dir, config)
     authorities = attempt(
         load_authorities, config.identity, certs_dir / "CAs", bool(config.events.webhooks)
@@ -125,6 +127,25 @@ def default_certs_dir() -> Path:
     """
     ours, theirs = (Path.home() / name / "certs" for name in (".kypello", ".minio"))
     return theirs if theirs.is_dir() and not ours.is_dir() else ours
+
+
+def _about_certificates(certs_dir: Path, *, named: bool) -> list[str]:
+    """
+    Warnings about the folder of certificates.
+
+    :param named: Whether somebody has named it; the unit for systemd names one that many do not
+        make, so that it is no mistake when it is not there.
+    """
+    if named and not certs_dir.is_dir():
+        return [f"The folder of certificates {certs_dir} is not there: this is HTTP without TLS."]
+    others = sorted(path.parent.name for path in certs_dir.glob("*/public.crt"))
+    if not others:
+        return []
+    # MinIO gives each host the certificate from the folder of its name.
+    return [
+        f"The certificates of {', '.join(others)} in {certs_dir} are not used: one certificate is"
+        " for all hosts. Have one with all their names, as public.crt."
+    ]
 
 
 def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:

@@ -6,6 +6,7 @@ log.
 """
 
 import ctypes
+import errno
 import gc
 import os
 import re
@@ -21,12 +22,21 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from kypello.errors import ConfigurationError
 from kypello.textlog import TextLog
+
+#: What to do about a port that cannot be had, by the error; the option stands for {}.
+_ADVICE = {
+    errno.EADDRINUSE: "Is another server running there? Choose another address with {}.",
+    errno.EADDRNOTAVAIL: "This machine has no such address: name one of its own with {}, or none"
+    " for all, as in :9000.",
+    errno.EACCES: "Ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE: give that"
+    " to the server, or choose another port with {}.",
+}
 
 #: How many more objects are made than dropped before Python looks for cycles among the young
 #: ones.  A page of a listing is below that.
@@ -224,3 +234,16 @@ def _give_back_large_buffers() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
         mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def why_not_listening(error: CannotListenError, option: str) -> str:
+    """
+    Why a server cannot listen, and what to do.
+
+    :param option: What of the command line names the address.
+    """
+    host, port, why = error.interface or "*", error.port, error.socketError
+    advice = _ADVICE.get(getattr(why, "errno", 0), "Choose another address with {}.")
+    return (
+        f"cannot listen on {host}:{port}: {getattr(why, 'strerror', why)}. {advice.format(option)}"
+    )

@@ -20,6 +20,9 @@ _STALE = "MINIO_API_STALE_UPLOADS_EXPIRY"
 _DAY = "MINIO_LIFECYCLE_DAY"
 _DEFAULT = "default"
 
+#: How long it takes at least until a small store is counted again, in seconds.
+_SOON = 5.0
+
 
 @frozen
 class Pace:
@@ -29,17 +32,23 @@ class Pace:
     :ivar rest: How long it rests after a page, in times of what the page took.
     :ivar cycle: How long it takes from the begin of a round to that of the next one, at least, in
         seconds.
+    :ivar least: The same where a round is short, for what is counted, in seconds.
     """
 
     rest: float = 9.0
     cycle: float = 60.0
+    least: float = field()
+
+    @least.default
+    def _no_less(self) -> float:
+        return self.cycle
 
 
 #: By MinIO's names.
 PACES: Mapping[str, Pace] = {
     "fastest": Pace(0.0, 1.0),
-    "fast": Pace(1.0, 60.0),
-    _DEFAULT: Pace(),
+    "fast": Pace(1.0, 60.0, _SOON),
+    _DEFAULT: Pace(9.0, 60.0, _SOON),
     "slow": Pace(29.0, 60.0),
     "slowest": Pace(99.0, 30 * 60.0),
 }
@@ -71,7 +80,9 @@ def read_scanner(environment: Environment) -> ScannerSettings:
             f"{_SPEED} is {speed!r}, and has to be one of {', '.join(PACES)}."
         )
         pace = Pace()
-    cycle = _duration(environment, _CYCLE, pace.cycle)
+    cycle = _duration(environment, _CYCLE, 0.0)
+    if cycle:
+        pace = Pace(pace.rest, cycle)
     stale: float | None = None
     if (environment.text(_STALE) or "").lower() != "off":
         stale = _duration(environment, _STALE, 7.0 * DAY)
@@ -81,7 +92,7 @@ def read_scanner(environment: Environment) -> ScannerSettings:
             f"KYPELLO_LIFECYCLE_DAY: a day in the rules of lifecycles has {day} seconds. This is"
             " for trying out rules, on data that may be lost."
         )
-    return ScannerSettings(Pace(pace.rest, cycle), stale, day)
+    return ScannerSettings(pace, stale, day)
 
 
 def _duration(environment: Environment, name: str, default: float) -> float:

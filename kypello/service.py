@@ -273,7 +273,8 @@ class Server(MultiService):
 
     async def _start(self) -> None:
         if not self.prepared.place.worker:
-            for warning in self.prepared.config.warnings:
+            # Those of several processes are told by the one that starts them.
+            for warning in self.prepared.config.warnings if self.prepared.place.alone else ():
                 _log.warn("{text}", text=warning)
             for provider in self.prepared.config.identity.openid:
                 if provider.role_policies:

@@ -141,6 +141,33 @@ class RootTests(ConfigCase):
         config = self.parse(MINIO_ROOT_USER="minioadmin", MINIO_ROOT_PASSWORD="minioadmin")
         self.assertEqual(len(config.warnings), 1)
 
+    def test_misspelt(self) -> None:
+        """
+        A name that is unknown is warned of, and told among the mistakes when there are any: it
+        may be what is missing.
+        """
+        (warning,) = self.parse(MINIO_KSM_AUTO_ENCRYPTION="on").warnings
+        self.assertIn("is MINIO_KMS_AUTO_ENCRYPTION meant?", warning)
+        (warning,) = self.parse(MINIO_KMS_KES_ENDPONT="https://kes").warnings
+        self.assertIn("is MINIO_KMS_KES_ENDPOINT meant?", warning)
+        told = self.mistakes(MINIO_ROOT_USR="admin", MINIO_ROOT_PASSWORD="change-me")
+        self.assertIn("go together", told)
+        self.assertIn("is MINIO_ROOT_USER meant?", told)
+
+    def test_moving_in(self) -> None:
+        """
+        What only MinIO needs is told in one line, and what is read elsewhere is not.
+        """
+        (warning,) = self.parse(
+            MINIO_VOLUMES="/other",
+            MINIO_OPTS="--console-address :9001",
+            MINIO_BROWSER="off",
+            MINIO_PROMETHEUS_URL="http://prometheus",
+            MINIO_SITE_REGION="a",
+            MINIO_REGION="b",
+        ).warnings
+        self.assertEqual(warning, "MINIO_BROWSER, MINIO_PROMETHEUS_URL: no effect here.")
+
     def test_region(self) -> None:
         """
         The newer of the names for the region counts.

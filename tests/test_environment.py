@@ -113,3 +113,39 @@ class EnvironmentTests(SyncCase):
         No value shows in the text form.
         """
         self.assertNotIn("swordfish", repr(self.load(MINIO_S="swordfish")))
+
+    def test_misspelt(self) -> None:
+        """
+        What nobody asks for is told: with the name that may be meant, in the prefix that was
+        used, or else together.  Values are not repeated.
+        """
+        environment = self.load(
+            MINIO_KSM_AUTO_ENCRYPTION="on",
+            KYPELLO_WORKER="3",
+            MINIO_BROWSER="value-1",
+            MINIO_UPDATE="value-2",
+            MINIO_ROOT_USER="value-3",
+            MINIO_PART_ONE="value-4",
+        )
+        environment.flag("MINIO_KMS_AUTO_ENCRYPTION")
+        environment.text("MINIO_WORKERS")
+        environment.secret("MINIO_ROOT_USER")
+        environment.named("MINIO_PART_")
+        self.assertEqual(
+            environment.misspelt(),
+            [
+                "MINIO_KSM_AUTO_ENCRYPTION is unknown, so it is ignored: is"
+                " MINIO_KMS_AUTO_ENCRYPTION meant?",
+                "KYPELLO_WORKER is unknown, so it is ignored: is KYPELLO_WORKERS meant?",
+            ],
+        )
+        self.assertEqual(environment.unused(), ["MINIO_BROWSER, MINIO_UPDATE: no effect here."])
+
+    def test_all_used(self) -> None:
+        """
+        When somebody has asked for everything, nothing is told.
+        """
+        environment = self.load({"/file": "x"}, MINIO_A_FILE="/file", MINIO_B="2")
+        environment.secret("MINIO_A")
+        self.assertEqual(environment.given("MINIO_B"), ["MINIO_B"])
+        self.assertEqual((environment.misspelt(), environment.unused()), ([], []))

@@ -4,6 +4,7 @@
 Tests for ``kypello.process``.  Running and stopping are in ``tests/integration``.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 
-from kypello.process import notify, on_hangup
+from kypello.process import notify, on_hangup, why_not_listening
 from tests.cases import AsyncCase, SyncCase
 
 
@@ -129,6 +131,32 @@ class MemoryTests(SyncCase):
             "print(lock_memory()); more = b'x' * 50_000_000"
         )
         self.assertEqual((told, size), ("False", "0"))
+
+
+class ListeningTests(SyncCase):
+    """
+    ``why_not_listening`` says what to do.
+    """
+
+    def told(self, number: int) -> str:
+        """
+        What is told of an error.
+        """
+        error = CannotListenError("127.0.0.1", 80, OSError(number, os.strerror(number)))
+        return why_not_listening(error, "--addr")
+
+    def test_advice(self) -> None:
+        """
+        The advice depends on the reason, and names the option.
+        """
+        self.assertEqual(
+            self.told(errno.EADDRINUSE),
+            "cannot listen on 127.0.0.1:80: Address already in use. Is another server running"
+            " there? Choose another address with --addr.",
+        )
+        self.assertIn("has no such address", self.told(errno.EADDRNOTAVAIL))
+        self.assertIn("CAP_NET_BIND_SERVICE", self.told(errno.EACCES))
+        self.assertIn("another address with --addr", self.told(errno.ENOBUFS))
 
 
 class HangupTests(AsyncCase):

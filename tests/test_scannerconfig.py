@@ -23,10 +23,10 @@ class ScannerSettingsTests(SyncCase):
 
     def test_default(self) -> None:
         """
-        It works a tenth of the time, and gives uploads a week.
+        It works a tenth of the time, counts small stores often, and gives uploads a week.
         """
         settings, environment = self.read()
-        self.assertEqual(settings, ScannerSettings(Pace(9, 60), 7 * DAY, DAY))
+        self.assertEqual(settings, ScannerSettings(Pace(9, 60, 5), 7 * DAY, DAY))
         self.assertEqual((environment.mistakes, environment.warnings), ([], []))
 
     def test_given(self) -> None:

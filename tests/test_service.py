@@ -112,6 +112,31 @@ class PrepareTests(SyncCase):
         assert isinstance(made.kms, KESSettings)
         self.assertEqual(made.kms.ca_path, certs / "CAs")
 
+    def test_no_certificates(self) -> None:
+        """
+        A folder of certificates that somebody names, and that is not there, is warned of: they
+        may expect TLS.
+        """
+        (warning,) = self.prepared(certs_dir=self.folder / "none").config.warnings
+        self.assertIn("is not there: this is HTTP without TLS", warning)
+
+    def test_certificates_of_hosts(self) -> None:
+        """
+        Certificates for single hosts, as MinIO has them, are warned of: nobody would get them.
+        """
+        certs = self.folder / "certs"
+        (certs / "CAs").mkdir(parents=True)
+        (certs / "s3.example").mkdir()
+        (certs / "s3.example" / "public.crt").write_bytes(b"junk")
+        (warning,) = self.prepared(certs_dir=certs).config.warnings
+        self.assertIn("The certificates of s3.example in", warning)
+
+    def test_no_certificates_by_default(self) -> None:
+        """
+        Nobody has to have the folder that is looked into by default.
+        """
+        self.assertEqual(self.prepared().config.warnings, ())
+
     def test_default_certs_dir(self) -> None:
         """
         MinIO's folder of certificates is used when there is none of ours.

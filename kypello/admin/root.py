@@ -117,8 +117,11 @@ class _Exchange:
         """
         The digest of the body that the client signs.
 
-        :raises Rejected: There is none: what is not covered by the signature may be anybody's.
+        :raises Rejected: There is none: what is not covered by the signature may be anybody's.  Who
+            does not sign at all is told that, and nothing of digests.
         """
+        if self._head.header("authorization") is None:
+            raise Rejected(403, "AccessDenied", "Access Denied.")
         stated = self._head.header("x-amz-content-sha256")
         if stated is None or not _DIGEST.fullmatch(stated):
             raise Rejected(

@@ -128,6 +128,12 @@ def parser() -> ArgumentParser:
         ).add_subparsers(required=True, metavar="COMMAND")
         for name, purpose in GROUPS.items()
     }
+    # It examines this machine and asks no server, so it has its arguments elsewhere.
+    commands["kms"].add_parser(
+        "doctor",
+        help="check settings, key servers and what data needs: see kypello kms doctor --help",
+        add_help=False,
+    )
     for group, verb, purpose, run, arguments in _COMMANDS:
         one = commands[group].add_parser(
             verb,

@@ -23,6 +23,9 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,18}").fullmatch
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL).fullmatch
 
+#: How a client of TLS begins.
+_HANDSHAKE = b"\x16\x03"
+
 #: The longest line that announces a chunk, and all trailers together, in bytes.
 _CHUNK_LINE = 1024
 _TRAILERS = 16 * 1024
@@ -88,6 +91,9 @@ def take_head(buffer: bytearray, limit: int) -> Head | None:
         del buffer[:2]
     end = buffer.find(b"\r\n\r\n", 0, limit)
     if end < 0:
+        if buffer.startswith(_HANDSHAKE):
+            # Its end would never come, and the client would wait for an answer in vain.
+            raise BadRequest(400, "This port speaks HTTP, and not HTTPS.")
         if len(buffer) >= limit:
             raise HeadTooLarge()
         return None

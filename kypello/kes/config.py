@@ -27,6 +27,10 @@ from kypello.kes.wire import is_identity, is_name
 #: The port that clients of KES use.
 DEFAULT_PORT = 7373
 
+#: What stands for nobody as administrator.
+_NOBODY = "disabled"
+_FITS_NOBODY = "fits nobody: an identity has 64 lower-case hexadecimal digits"
+
 _HEADER = re.compile("[0-9A-Za-z-]+")
 #: By whether certificates are verified, and whether who has none is welcome.
 _CLIENTS = {
@@ -131,6 +135,9 @@ def parse_config(
     """
     report = Report(file)
     document = read(text, report, environment)
+    if report.mistakes:
+        # Of what is no YAML nothing is there, and nothing is worth to be told as missing.
+        raise ConfigurationError(tuple(report.mistakes))
     root = document.exactly(
         "version",
         "address",
@@ -194,7 +201,7 @@ def _address(value: Value) -> tuple[str, int]:
     return host, int(port)
 
 
-def _access(root: Section) -> Access:
+def _administrator(root: Section) -> str:
     admin = root["admin"].exactly("identity")["identity"]
     if root["root"].given:
         if root["admin"].given:
@@ -204,6 +211,13 @@ def _access(root: Section) -> Access:
     name = admin.text()
     if not name:
         admin.mistake("is required; 'disabled' means nobody")
+    elif name != _NOBODY and not is_identity(name):
+        admin.warn(_FITS_NOBODY)
+    return name
+
+
+def _access(root: Section) -> Access:
+    name = _administrator(root)
     policies: dict[str, Policy] = {}
     named: dict[str, Policy] = {}
     for title, value in root["policy"].members().items():
@@ -227,7 +241,7 @@ def _access(root: Section) -> Access:
             elif not is_name(identity):
                 item.mistake("is no identity: 64 hexadecimal digits")
             elif not is_identity(identity):
-                item.warn("fits nobody: an identity has 64 lower-case hexadecimal digits")
+                item.warn(_FITS_NOBODY)
             policies[identity] = policy
     return Access(name, policies, named)
 
@@ -236,6 +250,12 @@ def _rules(value: Value, deny: bool) -> tuple[str, ...]:
     rules = []
     for item in value.items():
         rule = item.text(expand=False)
+        if rule != "*" and not rule.startswith("/"):
+            text = f"{rule!r} fits no path: all of them begin with a slash"
+            if deny:
+                item.mistake(text)
+            else:
+                item.warn(text)
         sign = glob_sign(rule)
         if sign is not None:
             # KES before October 2023 read it as a wildcard, and the KES after it as itself.

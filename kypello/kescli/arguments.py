@@ -26,6 +26,19 @@ The server and who asks it are in the environment, as for KES:
   MINIO_KMS_KES_CAPATH, SSL_CERT_FILE      whose certificates are trusted
 and MinIO's MINIO_KMS_KES_ENDPOINT, _API_KEY, _KEY_FILE, _CERT_FILE.
 """
+_COMMANDS = """\
+Examples:
+  kypello kes server --dev
+      Try things: a key server with keys in memory, and what a client has to set.
+  kypello kes init ./kes
+      Make a key server of one's own: certificates, API keys and a configuration.
+  kypello kes server --config ./kes/kes.yml
+      Run it.
+  kypello kes key create another-key
+      Make a master key on it, beside the one that init has named.
+  kypello kes migrate --from old.yml --to new.yml
+      Copy all keys to another keystore, from KES or from Kypello.
+"""
 _MIGRATE = """\
 Both configurations are those of a key server; only their section keystore counts. Keys are copied
 as they are, with their names, and read back. A key that the target has with the same bytes is left
@@ -73,7 +86,12 @@ class Arguments:
 
         :param serve: Runs a server.
         """
-        self.parser = ArgumentParser(prog="kypello kes", description="The key server.")
+        self.parser = ArgumentParser(
+            prog="kypello kes",
+            description="The key server.",
+            epilog=_COMMANDS,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
         self._serve = serve
         commands = self.parser.add_subparsers(required=True, metavar="COMMAND")
         self._server(commands)
@@ -85,7 +103,9 @@ class Arguments:
         self._migrate(commands)
 
     def _group(self, commands: Any, name: str, purpose: str) -> Any:
-        group = commands.add_parser(name, help=purpose)
+        group = commands.add_parser(
+            name, help=purpose, description=purpose[0].upper() + purpose[1:] + "."
+        )
         return group.add_subparsers(required=True, metavar="COMMAND")
 
     def _remote(

@@ -102,17 +102,15 @@ def access_denied() -> Refused:
     return Refused("AccessDenied", "Access Denied.")
 
 
-def not_implemented(what: str) -> Refused:
+def not_implemented(what: str, why: str = "") -> Refused:
     """
     The refusal of something that S3 knows and this server does not offer.
 
     :param what: The header or parameter that asks for it.
+    :param why: A sentence.
     """
-    return Refused(
-        "NotImplemented",
-        f"A header you provided implies functionality that is not implemented ({what})",
-        {"Header": what},
-    )
+    message = f"This server does not implement {what}" + (f": {why}" if why else ".")
+    return Refused("NotImplemented", message, {"Header": what})
 
 
 def invalid_argument(name: str, value: str, message: str) -> Refused:

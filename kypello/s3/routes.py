@@ -387,7 +387,7 @@ def find_operation(level: Level, head: RequestHead) -> Operation:
     """
     subresource = _subresource(level, head)
     if subresource in level.unsupported:
-        raise not_implemented(subresource)
+        raise not_implemented(subresource, level.unsupported[subresource])
     methods = level.routes[subresource]
     operation = methods.get(head.method)
     if operation is not None:

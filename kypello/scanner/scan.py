@@ -31,6 +31,9 @@ FIRST = 1.0
 #: The shortest time between two rounds, in seconds.
 _BREATH = 1.0
 
+#: How long a round lets the next one wait that comes before its time, in times of what it took.
+_SPARING = 30.0
+
 _log = Logger()
 
 
@@ -74,25 +77,35 @@ class Scan:
     """
     One round after the other.
 
+    Where a round is short, others for a few visitors come between those for all, so that whoever
+    looks at a small store does not wait for a minute to see what they have stored.
+
     :ivar _store: Above the encryption.
+    :ivar _visitors: Who comes along once in a cycle.
     :ivar _pace: How hard it works.
+    :ivar _often: Those of them who come along in between, too.
     """
 
     _store: IObjectStore
     _visitors: Sequence[Visitor]
     _clock: IReactorTime
     _pace: Pace = field(factory=Pace)
+    _often: Sequence[Visitor] = ()
 
-    async def round(self) -> None:
+    async def round(self, visitors: Sequence[Visitor] | None = None) -> bool:
         """
         Walk through all buckets.  One that cannot be read is logged and left out.
 
+        :param visitors: Who comes along; ``None`` for all.
+        :return: Whether no bucket was left out.
         :raises KypelloError: The buckets cannot be told, or a visitor does not finish.
         """
+        whole = True
+        visitors = self._visitors if visitors is None else visitors
         buckets = await self._store.buckets()
         for bucket in buckets:
             try:
-                await self._bucket(bucket)
+                await self._bucket(bucket, visitors)
             except NoSuchBucket:
                 # It was removed meanwhile.
                 continue
@@ -102,33 +115,48 @@ class Scan:
                     bucket=bucket.name,
                     error=error,
                 )
-        for visitor in self._visitors:
+                whole = False
+        for visitor in visitors:
             await visitor.finish(buckets)
+        return whole
 
     async def forever(self) -> None:
         """
         Walk round after round, until it is cancelled.
         """
         await deferLater(self._clock, FIRST)
+        due = self._clock.seconds()
         while True:
             began = self._clock.seconds()
-            try:
-                await self.round()
-            except CancelledError:
-                raise
-            except KypelloError as error:
-                _log.warn("a round of the scanner has ended early: {error}", error=error)
-            except Exception:
-                # Neither counting nor expiry may end for good by what one round met.
-                _log.failure("a round of the scanner has failed")
-            took = self._clock.seconds() - began
-            await deferLater(self._clock, max(_BREATH, self._pace.cycle - took))
+            everybody = due - began < _BREATH
+            if everybody:
+                due = began + self._pace.cycle
+            sound = await self._attempt(self._visitors if everybody else self._often)
+            ended = self._clock.seconds()
+            rest = max(_BREATH, due - ended)
+            # What could not be read is told once in a cycle, and not more often.
+            if sound and self._often:
+                rest = min(rest, max(self._pace.least, _SPARING * (ended - began)))
+            await deferLater(self._clock, rest)
 
-    async def _bucket(self, bucket: BucketInfo) -> None:
+    async def _attempt(self, visitors: Sequence[Visitor]) -> bool:
+        """
+        Walk a round that may fail; tell whether all of it was walked.
+        """
+        try:
+            return await self.round(visitors)
+        except CancelledError:
+            raise
+        except KypelloError as error:
+            _log.warn("a round of the scanner has ended early: {error}", error=error)
+        except Exception:
+            # Neither counting nor expiry may end for good by what one round met.
+            _log.failure("a round of the scanner has failed")
+        return False
+
+    async def _bucket(self, bucket: BucketInfo, visitors: Sequence[Visitor]) -> None:
         visits = [
-            visit
-            for visitor in self._visitors
-            if (visit := await visitor.enter(bucket)) is not None
+            visit for visitor in visitors if (visit := await visitor.enter(bucket)) is not None
         ]
         following: tuple[str, str] | None = ("", "")
         while following is not None:

@@ -38,8 +38,6 @@ def make_scanner(
     :param index: Where it keeps what it has counted.
     :param events: Told what it has removed; ``None`` for nobody.
     """
-    visitors = (
-        ExpiryVisitor(store, clock, make_over(store, settings), events),
-        UsageVisitor(Usage(index), clock),
-    )
-    return Scanner(Scan(store, visitors, clock, settings.pace))
+    expiry = ExpiryVisitor(store, clock, make_over(store, settings), events)
+    usage = UsageVisitor(Usage(index), clock)
+    return Scanner(Scan(store, (expiry, usage), clock, settings.pace, (usage,)))

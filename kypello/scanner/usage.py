@@ -63,6 +63,9 @@ _STACK_BOUNDS = (2, 11, 101, 1001, 10001)
 
 _BATCH = 1000
 
+#: How old a record becomes before the same is written again, in nanoseconds.
+_LATELY = 55 * 10**9
+
 #: How long what was counted waits for more to be kept with it, in seconds.
 _PATIENCE = 10.0
 
@@ -196,13 +199,20 @@ class Usage:
 
     async def keep(self, counted: Mapping[str, BucketUsage]) -> None:
         """
-        Replace what is known of some buckets.
+        Replace what is known of some buckets, unless the same was known a moment ago: who counts
+        often does not make an idle server write.
 
         :param counted: By name.
         :raises StorageFull:
         :raises StorageFailed:
         """
-        writes = [Write(name.encode(), _ENCODER.encode(usage)) for name, usage in counted.items()]
+        names = [name.encode() for name in counted]
+        known = await self._index.get(SPACE, names) if names else ()
+        writes = [
+            Write(name, _ENCODER.encode(usage))
+            for name, usage, raw in zip(names, counted.values(), known, strict=True)
+            if raw is None or not _told_lately(raw, usage)
+        ]
         if writes:
             await self._index.commit(SPACE, writes, {}, ())
 
@@ -230,6 +240,16 @@ def _belonging(bucket: BucketInfo, raw: bytes | None) -> BucketUsage | None:
     except ValueError:
         raise Damaged(f"the usage of the bucket {bucket.name}") from None
     return usage if usage.created == bucket.created else None
+
+
+def _told_lately(raw: bytes, usage: BucketUsage) -> bool:
+    try:
+        known = _DECODER.decode(raw)
+    except ValueError:
+        # It is replaced by what was counted.
+        return False
+    same = msgspec.structs.replace(known, began=usage.began, ended=usage.ended) == usage
+    return same and 0 <= usage.ended - known.ended < _LATELY
 
 
 @define(eq=False)

@@ -76,13 +76,19 @@ class DataDirectory:
             self._recognize()
             self.lock = self._hold()
         except OSError as error:
-            raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+            raise self._unusable(error) from error
         try:
             self._complete()
             self._warn_of_small_blocks()
         except OSError as error:
             self.close()
-            raise ConfigurationError((f"{error.filename}: {error.strerror}.",)) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        place = "" if error.filename == str(self.path) else f" ({error.filename})"
+        return ConfigurationError(
+            (f"{self.path} cannot be used as data directory: {error.strerror}{place}.",)
+        )
 
     @property
     def index(self) -> Path:

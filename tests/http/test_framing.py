@@ -57,6 +57,15 @@ class HeadTests(SyncCase):
         self.assertIsNone(take_head(buffer, LIMIT))
         self.assertEqual(len(buffer), 25)
 
+    def test_tls(self) -> None:
+        """
+        Who speaks TLS is refused at once, with what is wrong.
+        """
+        with self.assertRaises(BadRequest) as caught:
+            take_head(bytearray(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), LIMIT)
+        self.assertEqual(caught.exception.status, 400)
+        self.assertIn("not HTTPS", caught.exception.reason)
+
     def test_empty_line_before(self) -> None:
         """
         One empty line before the request is ignored.

@@ -182,6 +182,40 @@ class StartTests(CommandCase):
         self.assertIn(f"cannot listen on 127.0.0.1:{port}", err)
         self.assertNotIn("Traceback", err)
 
+    def test_no_such_address(self) -> None:
+        """
+        An address of another machine is told to be one.
+        """
+        process = self.serve(
+            *("--address", f"192.0.2.1:{free_port()}", str(self.work / "data")),
+            MINIO_KMS_SECRET_KEY=STATIC_KEY,
+        )
+        _, err = process.communicate(timeout=_WAIT)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("This machine has no such address", err)
+
+    def test_directory(self) -> None:
+        """
+        A data directory that cannot be made is told by name, with the reason and the part of the
+        path that is to blame.
+        """
+        (self.work / "file").touch()
+        directory = self.work / "file" / "data"
+        err = self.refused("--address", "127.0.0.1:0", str(directory))
+        self.assertIn(f"Error: {directory} cannot be used as data directory: Not a directory", err)
+
+    def test_incomplete(self) -> None:
+        """
+        Who says too little is told what there is to say.
+        """
+        for words in ((), ("kms",), ("kes",), ("encrypt",), ("store",), ("user",)):
+            process = self.spawn(sys.executable, "-m", "kypello.cli", *words)
+            out, _ = process.communicate(timeout=_WAIT)
+            self.assertEqual(process.returncode, 2, words)
+            self.assertIn("-h, --help", out, words)
+            if words == ("kms",):
+                self.assertIn("doctor ", out)
+
     def test_help(self) -> None:
         """
         The help teaches by example, and names the settings.

@@ -474,7 +474,7 @@ class StartTests(ServerCase):
                 check=False,
             ).returncode
         self.assertEqual(code, 1)
-        self.assertIn(f"Error: Couldn't listen on 127.0.0.1:{running.port}", log.read_text())
+        self.assertIn(f"Error: cannot listen on 127.0.0.1:{running.port}", log.read_text())
 
     def test_missing_certificate(self) -> None:
         """

@@ -304,6 +304,25 @@ class WarningTests(SyncCase):
         (warning,) = parsed(text).warnings
         self.assertTrue(warning.startswith("kes.yml:12: policy.p.identities[0]: fits nobody"))
 
+    def test_administrator_that_fits_nobody(self) -> None:
+        """
+        The same counts for the administrator.
+        """
+        (warning,) = parsed(_MINIMAL.replace(_ADMIN, "nobody")).warnings
+        self.assertIn("admin.identity: fits nobody", warning)
+        self.assertEqual(parsed(_MINIMAL.replace(_ADMIN, "disabled")).warnings, ())
+
+    def test_rule_that_fits_no_path(self) -> None:
+        """
+        A rule that no path can fit is warned of, unless it is to deny something: that is refused.
+        """
+        text = f"{_MINIMAL}policy:\n  p:\n    allow: ['*', v1/status]\n"
+        (warning,) = parsed(text).warnings
+        self.assertTrue(warning.startswith("kes.yml:"), warning)
+        self.assertIn("policy.p.allow[1]: 'v1/status' fits no path", warning)
+        with self.assertRaises(ConfigurationError):
+            parsed(text.replace("allow", "deny"))
+
 
 class MistakeTests(SyncCase):
     """
@@ -468,11 +487,13 @@ class MistakeTests(SyncCase):
 
     def test_no_yaml(self) -> None:
         """
-        What is no YAML is told with its line, and not with a trace.
+        What is no YAML is told with its line, and not with a trace, nor with what would be missing
+        if it were empty.
         """
-        mistakes = self.mistakes("admin:\n  identity: [a\ntls: b\n")
-        self.assertTrue(mistakes[0].startswith("kes.yml:3: no YAML: "), mistakes[0])
-        self.assertTrue(self.mistakes("\x00")[0].startswith("kes.yml:1: no YAML: "))
+        (mistake,) = self.mistakes("admin:\n  identity: [a\ntls: b\n")
+        self.assertTrue(mistake.startswith("kes.yml:3: no YAML: "), mistake)
+        (mistake,) = self.mistakes("\x00")
+        self.assertTrue(mistake.startswith("kes.yml:1: no YAML: "), mistake)
 
 
 class DurationTests(SyncCase):

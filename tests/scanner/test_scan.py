@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 
 from kypello.errors import Damaged
 from kypello.model import BucketInfo, ListedVersion, ObjectMetadata
-from kypello.scanner.scan import FIRST, PAGE, BucketVisit, Scan, Scanner
+from kypello.scanner.scan import FIRST, PAGE, BucketVisit, Scan, Scanner, Visitor
 from kypello.scannerconfig import Pace
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
@@ -102,11 +102,13 @@ class ScanTests(SyncCase):
         """
         return self.successResultOf(Deferred.fromCoroutine(work))
 
-    def scanner(self, pace: Pace) -> Scanner:
+    def scanner(self, pace: Pace, *often: Visitor) -> Scanner:
         """
         One that has started.
+
+        :param often: Who comes along in short rounds, too.
         """
-        scanner = Scanner(Scan(self.store, [self.visitor], self.clock, pace))
+        scanner = Scanner(Scan(self.store, [self.visitor, *often], self.clock, pace, often))
         scanner.startService()
         self.addCleanup(scanner.stopService)
         return scanner
@@ -141,6 +143,56 @@ class ScanTests(SyncCase):
         self.assertEqual(self.visitor.seen[-1], "finished a b")
         self.clock.pump([1, 0, 0, 0])
         self.assertEqual(self.visitor.seen.count("finished a b"), 2)
+
+    def test_short_rounds(self) -> None:
+        """
+        Where a round is short, those who want it come along in others before the cycle is over.
+        """
+        self.visitor.takes = 0
+        other = _Visitor(self.clock, takes=0)
+        self.scanner(Pace(0, 100, 40), other)
+        self.clock.pump([FIRST, 0, 0, 0])
+        self.assertEqual([self.rounds(self.visitor), self.rounds(other)], [1, 1])
+        self.clock.pump([39, 0, 0, 0])
+        self.assertEqual([self.rounds(self.visitor), self.rounds(other)], [1, 1])
+        for expected in ([1, 2], [1, 3]):
+            self.clock.pump([1, 0, 0, 0])
+            self.assertEqual([self.rounds(self.visitor), self.rounds(other)], expected)
+            self.clock.pump([39])
+        # The time of all comes before that of another short round is over.
+        self.assertEqual(self.rounds(self.visitor), 2)
+
+    def test_long_rounds(self) -> None:
+        """
+        Where a round is long, none comes before the cycle is over.
+        """
+        self.visitor.takes = 0
+        other = _Visitor(self.clock, takes=2)
+        self.scanner(Pace(0, 100, 5), other)
+        self.clock.pump([FIRST, 0, 0, 0])
+        self.clock.pump([1] * 93)
+        self.assertEqual(self.rounds(other), 1)
+        self.clock.pump([1, 0, 0, 0])
+        self.assertEqual([self.rounds(self.visitor), self.rounds(other)], [2, 2])
+
+    def test_trouble_is_told_once(self) -> None:
+        """
+        After a round in which a bucket could not be read, the next is one for all.
+        """
+        self.visitor.takes = 0
+        other = _Visitor(self.clock, takes=0, broken="a")
+        self.scanner(Pace(0, 100, 5), other)
+        self.clock.pump([FIRST, 0, 0, 0])
+        self.clock.pump([1] * 98)
+        self.assertEqual([self.rounds(self.visitor), self.rounds(other)], [1, 1])
+        self.clock.pump([2, 0, 0, 0])
+        self.assertEqual([self.rounds(self.visitor), self.rounds(other)], [2, 2])
+
+    def rounds(self, visitor: _Visitor) -> int:
+        """
+        How many rounds somebody has come along in.
+        """
+        return sum(one.startswith("finished") for one in visitor.seen)
 
     def test_left_out(self) -> None:
         """

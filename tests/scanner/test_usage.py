@@ -135,6 +135,35 @@ class UsageTests(SyncCase):
         self.done(self.scan.round())
         self.assertEqual(self.done(self.index.scan(SPACE, b"", None, 10)), [])
 
+    def test_idle(self) -> None:
+        """
+        The same count is written again only when the one that is kept is a minute old, and
+        another at once.
+        """
+        bucket = self.bucket("b")
+        self.done(self.scan.round())
+        first = self.done(self.usage.of(bucket)).ended
+        self.clock.advance(30)
+        self.done(self.scan.round())
+        self.assertEqual(self.done(self.usage.of(bucket)).ended, first)
+        self.put("b", "k", 1)
+        self.done(self.scan.round())
+        counted = self.done(self.usage.of(bucket))
+        self.assertEqual((counted.objects, counted.ended), (1, first + 30 * 10**9))
+        self.clock.advance(60)
+        self.done(self.scan.round())
+        self.assertEqual(self.done(self.usage.of(bucket)).ended, first + 90 * 10**9)
+
+    def test_clock_set_back(self) -> None:
+        """
+        A record that seems to come from the future is replaced.
+        """
+        bucket = self.bucket("b")
+        self.done(self.scan.round())
+        self.clock.rightNow -= 3600
+        self.done(self.scan.round())
+        self.assertEqual(self.done(self.usage.of(bucket)).ended, int(self.clock.seconds() * 1e9))
+
     def test_total(self) -> None:
         """
         The total is as old as its oldest part.
