@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl
 
-from attrs import frozen
+from attrs import define
 
 from kypello.accessconfig import Network
 from kypello.auth.dates import parse_timestamp, read_iso_date
@@ -67,10 +67,10 @@ _REMAINING = "remaining-retention-days"
 _DAY = 24 * 3600 * 10**9
 
 
-@frozen(eq=False)
+@define(eq=False)
 class RequestValues:
     """
-    The values of one request.
+    The values of one request, which nobody changes.
 
     :ivar head: As far as it counts: what is signed, where there is a signature.
     :ivar signature: ``AWS4-HMAC-SHA256`` or ``AWS``; empty for an anonymous request.

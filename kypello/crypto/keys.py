@@ -7,7 +7,6 @@ An external key (a data key of the KMS, or the client's own) and the path of the
 the key-encryption key; that seals the object key; that encrypts the content.
 """
 
-import hmac
 from collections.abc import Mapping
 from enum import StrEnum
 from posixpath import normpath
@@ -17,6 +16,7 @@ from attrs import field, frozen
 from kypello.crypto import dare
 from kypello.crypto.randomness import Random
 from kypello.errors import NotAuthentic
+from kypello.mac import hmac_sha256
 
 #: Bytes of every key.
 KEY_SIZE = 32
@@ -76,9 +76,7 @@ def generate_object_key(external_key: bytes, random: Random) -> bytes:
     """
     Make a fresh object key: 32 bytes, unpredictable as long as either source is.
     """
-    return hmac.digest(
-        external_key, b"object-encryption-key generation" + random(KEY_SIZE), "sha256"
-    )
+    return hmac_sha256(external_key, b"object-encryption-key generation" + random(KEY_SIZE))
 
 
 def seal_object_key(
@@ -119,7 +117,7 @@ def part_key(object_key: bytes, number: int) -> bytes:
 
     :param number: As the client numbered it.
     """
-    return hmac.digest(object_key, number.to_bytes(4, "little"), "sha256")
+    return hmac_sha256(object_key, number.to_bytes(4, "little"))
 
 
 def part_stream_key(object_key: dare.StreamKey, number: int) -> dare.StreamKey:
@@ -134,7 +132,7 @@ def derived_key(key: bytes, label: str) -> bytes:
     """
     A key for one purpose; those of two labels tell nothing of each other.
     """
-    return hmac.digest(key, label.encode(), "sha256")
+    return hmac_sha256(key, label.encode())
 
 
 def wrap_key(data_key: bytes, key: bytes, random: Random) -> bytes:
@@ -182,4 +180,4 @@ _ESCAPES = {
 
 def _key_encryption_key(external_key: bytes, iv: bytes, domain: Domain, path: str) -> bytes:
     bound = iv + f"{domain}{SEAL_ALGORITHM}{path}".encode()
-    return hmac.digest(external_key, bound, "sha256")
+    return hmac_sha256(external_key, bound)

@@ -7,8 +7,9 @@ The store below keeps DARE streams with opaque metadata; above the wrapper sizes
 ETags and metadata are those of the plaintext.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from attrs import define, evolve, field
 from zope.interface import implementer
@@ -114,11 +115,12 @@ class EncryptedStore:
         if self._bucket_keys is not None:
             self._bucket_keys.forget(name)
 
-    async def bucket(self, name: str) -> BucketInfo:
+    def bucket(self, name: str) -> Coroutine[Any, Any, BucketInfo]:
         """
         Look up one bucket.
         """
-        return await self._store.bucket(name)
+        # Every request asks several times: there is no coroutine more than need be.
+        return self._store.bucket(name)
 
     async def buckets(self) -> Sequence[BucketInfo]:
         """

@@ -36,6 +36,9 @@ class _Here:
         return call(*arguments)
 
 
+_HERE = _Here()
+
+
 @define
 class _Queue:
     """
@@ -55,6 +58,16 @@ class _Queue:
     async def drain(self) -> None:
         while self._running:
             await self._running.popleft()
+
+
+@define
+class _AtOnce(_Queue):
+    """
+    Calls of a small body, made when they come.
+    """
+
+    async def put(self, call: Callable[..., Any], *arguments: Any) -> None:
+        call(*arguments)
 
 
 @define(eq=False)
@@ -130,11 +143,12 @@ def begin_digests(
     :param algorithms: Checksums by lower-case name.
     """
     small = size is not None and size <= AT_ONCE
+    queue = _AtOnce(_HERE) if small else _Queue(lanes.lane())
     return Digests(
         {name: new_checksum(name) for name in algorithms},
-        _Queue(_Here() if small else lanes.lane()),
+        queue,
         md5(usedforsecurity=False) if want_md5 else None,
-        _Queue(_Here() if small else lanes.lane()),
+        queue if small else _Queue(lanes.lane()),
     )
 
 

@@ -8,7 +8,7 @@ Only what is listed here is kept: no other header of a client ever becomes metad
 
 from collections.abc import Container, Iterator, Mapping
 
-from attrs import frozen
+from attrs import define
 
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
@@ -62,7 +62,7 @@ _OVERRIDES = {
 }
 
 
-@frozen
+@define
 class StoredHeaders:
     """
     What a PUT says about the object beside its content.

@@ -6,7 +6,7 @@ Operations on one object.
 
 from functools import partial
 
-from attrs import frozen
+from attrs import define, frozen
 
 from kypello.auth.request import RequestHead
 from kypello.errors import NoSuchKey, Refused
@@ -52,7 +52,7 @@ _UNCHANGED = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
 _UNSUPPORTED_CONDITIONS = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size")
 
 
-@frozen
+@define
 class _Put:
     """
     What a PUT asks for.

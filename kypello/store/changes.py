@@ -50,6 +50,7 @@ class Changes:
 
     :ivar _worker: The number of this process, from 0.
     :ivar _workers: How many processes there are.
+    :ivar stamps: The table.  Who remembers many records looks at it without a call for each.
     :ivar _descriptor: Of the table; ``-1`` when this process is the only one.
     """
 
@@ -57,7 +58,7 @@ class Changes:
     _workers: int = 1
     _descriptor: int = -1
     _groups: int = GROUPS
-    _memory: mmap.mmap = field(init=False, repr=False)
+    stamps: mmap.mmap = field(init=False, repr=False)
     _numbers: memoryview = field(init=False, repr=False)
     _row: int = field(init=False)
     _busy: int = field(init=False, repr=False)
@@ -67,8 +68,8 @@ class Changes:
         Map the table, and end what an earlier process with this number left under way.
         """
         self._row = self._workers * _SIZE
-        self._memory = mmap.mmap(self._descriptor, self._groups * self._row)
-        self._numbers = memoryview(self._memory).cast("Q")
+        self.stamps = mmap.mmap(self._descriptor, self._groups * self._row)
+        self._numbers = memoryview(self.stamps).cast("Q")
         self._busy = _number(_UNDERWAY.to_bytes(_SIZE, sys.byteorder) * self._workers)
         for group in range(self._groups):
             number = self._numbers[group * self._workers + self._worker]
@@ -85,8 +86,14 @@ class Changes:
         """
         What stays the same until a key of the group may have changed.
         """
+        return self.stamps[self.place(group)]
+
+    def place(self, group: int) -> slice:
+        """
+        Where the stamp of a group lies in :attr:`stamps`.
+        """
         start = group * self._row
-        return self._memory[start : start + self._row]
+        return slice(start, start + self._row)
 
     def quiet(self, stamp: bytes) -> bool:
         """

@@ -38,11 +38,12 @@ class _Entry:
     A record in memory.
 
     :ivar value: ``None`` when the key has none.
-    :ivar stamp: Of its group of keys, when this was true.
+    :ivar place: Where the stamp of its group of keys lies.
+    :ivar stamp: What that was when this was true.
     """
 
     value: bytes | None
-    group: int
+    place: slice
     stamp: bytes
 
 
@@ -79,7 +80,7 @@ class RememberingIndex:
         if self._spaces.get(space) is entries:
             for key, value, group, stamp in zip(keys, found, groups, stamps, strict=True):
                 if changes.quiet(stamp):
-                    self._remember(entries, key, _Entry(value, group, stamp))
+                    self._remember(entries, key, _Entry(value, changes.place(group), stamp))
             self._shrink()
         return found
 
@@ -138,13 +139,13 @@ class RememberingIndex:
         """
         The values of *keys*, if all of them are in memory and true.
         """
-        entries, stamp = self._space(space), self._changes.stamp
+        entries, stamps = self._space(space), self._changes.stamps
         values: list[bytes | None] = []
         for key in keys:
             entry = entries.get(key)
             if entry is None:
                 return None
-            if stamp(entry.group) != entry.stamp:
+            if stamps[entry.place] != entry.stamp:
                 self._forget(entries, key)
                 return None
             values.append(entry.value)
@@ -172,7 +173,8 @@ class RememberingIndex:
                 # Somebody else may have written it after us.
                 self._forget(entries, write.key)
             else:
-                self._remember(entries, write.key, _Entry(write.value, group, stamp))
+                entry = _Entry(write.value, self._changes.place(group), stamp)
+                self._remember(entries, write.key, entry)
         self._shrink()
 
     def _remember(self, entries: "OrderedDict[bytes, _Entry]", key: bytes, entry: _Entry) -> None:

@@ -27,7 +27,7 @@ class _Queue:
 
     taken: bool = True
     passing: bool = False
-    waiting: "deque[Deferred[None]]" = field(factory=deque)
+    waiting: "deque[Deferred[None]] | None" = None
 
 
 @define(eq=False)
@@ -66,6 +66,8 @@ class _Turn(AbstractAsyncContextManager[bool]):
             self._queues[self._place] = _Queue()
             return False
         turn: Deferred[None] = Deferred()
+        if queue.waiting is None:
+            queue.waiting = deque()
         queue.waiting.append(turn)
         await turn
         return True
