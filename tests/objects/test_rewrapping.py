@@ -358,7 +358,7 @@ class RewrappingTests(RewrappingCase):
         made = []
         for key in ("a", "b", "c"):
             if key == "c":
-                self.rewrapping.renew()
+                await self.rewrapping.renew("b")
             await self.rewrapping.rewrap("b", key, "", always(TO_S3))
             entries = (await self.raw(key))[0].metadata.internal
             made.append(next(value for name, value in entries.items() if "S3-Kms-S" in name))
