@@ -122,11 +122,12 @@ async def rotate_key(call: Call) -> Response:
     Have what seals the metadata of a bucket's objects, or the accounts, sealed anew.
 
     It also tells the master key that is used for what is new, if that is none of the plan's, and,
-    with the accounts, all buckets: also those whose content who asks may not see.
+    with the accounts, all buckets, also those whose content who asks may not see, and how many
+    events wait for their targets that need another key.
     """
     wanted = call.read(_Plan)
     keys, plan = _keys(call), wanted.plan(_default_key(call))
-    accounts = call.accounts
+    accounts, events = call.accounts, 0
     buckets: list[str] = []
     default = _default_key(call)
     if wanted.bucket:
@@ -135,6 +136,9 @@ async def rotate_key(call: Call) -> Response:
     else:
         name = await accounts.master_key()
         buckets = sorted(each.name for each in await call.front.store.buckets())
+        if call.front.key_usage is not None:
+            waiting = await call.front.key_usage.waiting_events()
+            events = sum(count for key, count in waiting.items() if key and plan.concerns(key))
     changed = bool(name) and plan.concerns(name)
     if changed and not wanted.dry_run:
         if wanted.bucket:
@@ -147,6 +151,7 @@ async def rotate_key(call: Call) -> Response:
             "before": name,
             "changed": changed,
             "buckets": buckets,
+            "events": events,
             "default": default if default and evolve(plan, again=False).concerns(default) else "",
         }
     )

@@ -48,7 +48,7 @@ _COUNTED = {
     _VERSIONS: {name: name for name in ("seen", "changed", "encrypted", "plain", "customers")},
     _UPLOADS: {"seen": "uploads", "changed": "uploads_changed", "customers": "uploads_customers"},
 }
-_COUNTS = (*_COUNTED[_VERSIONS], *_COUNTED[_UPLOADS].values(), "failed")
+_COUNTS = (*_COUNTED[_VERSIONS], *_COUNTED[_UPLOADS].values(), "failed", "events")
 _TYPES = {None: "", "sse-s3": "AES256", "sse-kms": "aws:kms"}
 
 
@@ -107,12 +107,15 @@ class _Rotating:
             if each >= self._position.bucket:
                 with _removed_is_done(bucket):
                     await self._bucket(each)
+        if not bucket:
+            await self._count_events()
         screen.status("")
         self._forget()
         for note in self._notes:
             screen.note(note)
         counts = self._counts
-        left = counts["failed"]
+        # Under what version of a master key an event is does not show.
+        left = counts["failed"] + (0 if self._wanted["again"] else counts["events"])
         told = {**counts, "dry_run": dry, "complete": not left}
         screen.done(_sentence(counts, dry=dry), told)
         return int(bool(left) and not dry)
@@ -164,6 +167,18 @@ class _Rotating:
                 " that key until this is changed."
             )
         return list(told["buckets"])
+
+    async def _count_events(self) -> None:
+        """
+        See whether events wait for their targets that need another master key.
+        """
+        told = await self._call("rotate-key", {**self._wanted, "bucket": "", "dryRun": True})
+        self._counts["events"] = told["events"]
+        if told["events"]:
+            self._notes.append(
+                f"{told['events']} events that wait for their targets are sealed under other master"
+                " keys, and need them until they are sent."
+            )
 
     async def _page(self, bucket: str, position: _Position, *, dry: bool) -> Any:
         plain = bool(self._wanted["plain"])

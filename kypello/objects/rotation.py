@@ -25,6 +25,7 @@ from kypello.errors import (
     NoSuchUpload,
     NoSuchVersion,
     PreconditionFailed,
+    QuotaExceeded,
     StorageFailed,
     StorageFull,
 )
@@ -178,8 +179,12 @@ class Rotation:
         if not (query.after_key or query.after_version):
             await self._begin(bucket, plan, dry)
         listing = await self._store.list_versions(bucket, query)
-        page = Page(next=listing.next)
-        await for_each(listing.versions, partial(self._change, plan, page, dry))
+        versions = [version for version in listing.versions if not version.marker]
+        page, crowded = Page(len(versions), next=listing.next), list[ListedVersion]()
+        await for_each(versions, partial(self._change, plan, page, dry, crowded))
+        for version in crowded:
+            # Under a quota there may be room for one at a time.
+            await self._change(plan, page, dry, None, version)
         return page
 
     async def uploads(self, bucket: str, query: UploadQuery, plan: Plan, *, dry: bool) -> Page:
@@ -218,14 +223,28 @@ class Rotation:
                     )
                 page.changed += 1
 
-    async def _change(self, plan: Plan, page: Page, dry: bool, version: ListedVersion) -> None:
-        if version.marker:
-            return
+    async def _change(
+        self,
+        plan: Plan,
+        page: Page,
+        dry: bool,
+        crowded: list[ListedVersion] | None,
+        version: ListedVersion,
+    ) -> None:
+        """
+        Change one version.
+
+        :param crowded: Takes it if there is no room to write it beside others.
+        """
         info = version.info
-        page.seen += 1
         with self._told(plan, page, info.key, info.version_id):
             if info.metadata.sealing is None:
-                await self._encrypt(plan, page, dry, version)
+                try:
+                    await self._encrypt(plan, page, dry, version)
+                except QuotaExceeded:
+                    if crowded is None:
+                        raise
+                    crowded.append(version)
             elif info.metadata.sealing.algorithm == SSE_C:
                 page.customers += 1
             elif plan.choose(info) is not None:

@@ -21,6 +21,9 @@ from kypello.admincli.target import CommandError
 from kypello.admincli.work import Inputs, Work
 from kypello.adminclient import Access, AdminClient, CallRefused
 from kypello.crypto.sse import SETTING, ServerSideEncryption
+from kypello.events.queue import SPACE, waiting_keys
+from kypello.events.sealing import Kept, pack
+from kypello.iam.ledger import accounts_key
 from kypello.model import (
     SSE_C,
     CustomerKey,
@@ -28,9 +31,11 @@ from kypello.model import (
     ObjectInfo,
     ObjectMetadata,
     UploadInfo,
+    Write,
 )
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyusage import KeyUsage
 from kypello.objects.rewrapping import Rewrapping
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.testing.harness import Harness
@@ -386,6 +391,38 @@ class CommandTests(RotationCase):
             " 1 of these have keys of their clients.",
             said,
         )
+
+    def test_events(self) -> None:
+        """
+        Events that wait for their targets under another master key are told, and left, until they
+        are sent.
+        """
+        self.fill()
+        usage = KeyUsage(
+            self.below,
+            self.index,
+            lambda: accounts_key(self.index),
+            lambda: waiting_keys(self.index),
+            self.kms.default_key,
+        )
+        self.front = evolve(self.front, key_usage=usage)
+        self.harness = Harness(AdminResource(self.front), access_log=False)
+        kept = [
+            Kept("s", b"content", name, b"sealed" if name else b"", bytes(12))
+            for name in ("my-key", "my-key", "new-key", "")
+        ]
+        events = [Write(b"hook\0%d" % number, pack(one)) for number, one in enumerate(kept)]
+        self.done(self.index.commit(SPACE, events, {}, ()))
+        (told,) = self.run_command("--all", "--to", "new-key", code=1)
+        self.assertEqual((told["events"], told["complete"]), (2, False))
+        self.assertIn("2 events that wait for their targets", self.err.getvalue())
+        (told,) = self.run_command("one", "--to", "new-key")
+        self.assertEqual(told["events"], 0)
+        (told,) = self.run_command("--all", "--to", "new-key", "--again")
+        self.assertEqual((told["events"], told["complete"]), (3, True))
+        self.done(self.index.commit(SPACE, [Write(one.key, None) for one in events], {}, ()))
+        (told,) = self.run_command("--all", "--to", "new-key")
+        self.assertEqual((told["events"], told["complete"]), (0, True))
 
     async def rewrapped(self, bucket: str) -> None:
         """

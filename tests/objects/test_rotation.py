@@ -10,6 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from attrs import define, evolve
+from twisted.internet.task import Clock
 
 from kypello.crypto.checksums import encode
 from kypello.crypto.masterkey import MasterKey
@@ -25,6 +26,10 @@ from kypello.model import (
 )
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.rotation import Page, Plan, Rotation
+from kypello.quota import SETTING as QUOTA
+from kypello.quota import Quota
+from kypello.store.limited import LimitedStore
+from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.versioning import SETTING, Versioning
 from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, PLANNED, SSE_S3, metadata
@@ -310,6 +315,33 @@ class RotationTests(RotationCase):
         checksum = encode(crc32(DATA + b"end").to_bytes(4, "big"))
         self.assertEqual(info.metadata.checksums, {"crc32": checksum})
         self.assertEqual(await self.get("k"), DATA + b"end")
+
+    async def test_plain_with_a_quota(self) -> None:
+        """
+        Under a quota what is written again needs room for one object beside those that there are,
+        not for several; without that it is told, and stays.
+        """
+        await self.prepare()
+        contents = {f"{number}": os.urandom(100_000) for number in range(5)}
+        clock = Clock()
+        clock.advance(1_700_000_000)
+        self.below = LimitedStore(MemoryIndex(), MemoryBlobs(), clock, os.urandom)
+        self.store, self.rewrapping = self.process(), self.rewrapper()
+        self.rotation = Rotation(self.store, self.rewrapping, InlineLane())
+        await self.store.create_bucket("b", {})
+        for key, content in contents.items():
+            await self.put_plain(key, content)
+        plan = evolve(TO_NEW, plain=True)
+        for room, failed in ((99_000, 5), (110_000, 0)):
+            quota = Quota(500_000 + room, 1).to_bytes()
+            await self.store.change_bucket("b", lambda old, new=quota: {**old, QUOTA: new})
+            page = await self.run_pages(plan, limit=1000)
+            self.assertEqual((page.seen, page.encrypted), (5, 5 - failed))
+            self.assertEqual(len(page.troubles), failed)
+            for trouble in page.troubles:
+                self.assertIn("the quota of the bucket b leaves no room", str(trouble.error))
+        for key, content in contents.items():
+            self.assertEqual(await self.get(key, store=self.process()), content)
 
     async def test_plain_damaged(self) -> None:
         """
