@@ -250,8 +250,8 @@ lies in clear may be older than that.
 What a client has the key of cannot be verified without it. It is counted apart, and the headers,
 sizes and order of its packages are looked at.
 
-In each bucket unfinished uploads come after the versions: the key of each is opened, and each part is
-read like an object. What is wrong names bucket, key, upload and part.
+In each bucket unfinished uploads come after the versions: the key of each is opened, and each part
+is read like an object. What is wrong names bucket, key, upload and part.
 
 | option | meaning |
 |---|---|

@@ -20,6 +20,7 @@ import boto3  # type: ignore[import-untyped]
 from attrs import evolve
 
 from kypello.store.records import ObjectRecord, unpack
+from tests.integration.receiver import Receiver
 from tests.integration.server import (
     ACCESS_KEY,
     SECRET_KEY,
@@ -29,6 +30,8 @@ from tests.integration.server import (
 )
 from tests.integration.test_account_cli import run
 from tests.integration.test_clients import boto3_client
+from tests.integration.test_events import notify
+from tests.integration.test_events import settings as event_settings
 from tests.integration.test_faults import KeyServerCase, refusal, wait_until
 from tests.integration.test_kes_server import Running
 from tests.integration.test_store_check import record_of
@@ -52,21 +55,23 @@ class RotateCase(KeyServerCase):
     A test with a key server that has two keys, and an object server.
     """
 
-    def serve(self, key_server: Running) -> None:
+    def serve(self, key_server: Running, **settings: str) -> None:
         """
         Start the object server.
+
+        :param settings: More of them.
         """
         self.key_server = key_server
         self.kes(key_server, "key", "create", "my-key", "new-key")
-        more = {"KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP": "on"}
+        more = {"KYPELLO_API_SSE_C_OVER_LOOPBACK_HTTP": "on", **settings}
         self.object = self.object_server(key_server.port, **more)
         self.s3 = boto3_client(self.object)
 
-    def serve_with_workers(self, key_server: Running) -> None:
+    def serve_with_workers(self, key_server: Running, **settings: str) -> None:
         """
         The same, with two workers.
         """
-        self.serve(key_server)
+        self.serve(key_server, **settings)
         self.object.stop()
         self.object = evolve(self.object, arguments=("--workers", "2"), process=None)
         self.object.start()
@@ -245,6 +250,44 @@ class RetireTests(RotateCase):
         summary = json.loads(verified.splitlines()[-1])["summary"]
         self.assertTrue(summary["sound"])
         self.assertEqual(summary["opened"], 28 + 4 + 1)
+
+    def test_events(self) -> None:
+        """
+        An event that waits for its target keeps the old key needed, which is told; when it has been
+        sent the key can be deleted.
+        """
+        receiver = Receiver()
+        self.addCleanup(receiver.stop)
+        events = event_settings(receiver)
+        del events["MINIO_KMS_SECRET_KEY"]
+        self.serve_with_workers(self.start(), **events)
+        self.s3.create_bucket(Bucket="bucket")
+        notify(self.s3)
+        self.s3.put_object(Bucket="bucket", Key="k", Body=b"content")
+        self.object.stop()
+        changed = {**self.object.environment, "MINIO_KMS_KES_KEY_NAME": "new-key"}
+        self.object = evolve(self.object, environment=changed, process=None)
+        self.object.start()
+        self.addCleanup(self.object.stop)
+        rotate = ("encrypt", "rotate", "--all", "--to", "new-key", "--json")
+        told = json.loads(self.run_command(*rotate, code=1))
+        self.assertEqual((told["events"], told["changed"], told["complete"]), (1, 1, False))
+        used = json.loads(self.run_command("kms", "usage", "my-key", "--json"))
+        self.assertEqual((used["needed"], used["events"]), (True, 1))
+        receiver.start()
+        wait_until(lambda: receiver.keys() == ["bucket/k"], _WAIT)
+
+        def sent() -> bool:
+            """
+            Whether nothing needs the old key any more.
+            """
+            used = json.loads(self.run_command("kms", "usage", "my-key", "--json"))
+            return not used["needed"]
+
+        wait_until(sent, _WAIT)
+        self.assertTrue(json.loads(self.run_command(*rotate))["complete"])
+        self.retire()
+        self.assertEqual(self.s3.get_object(Bucket="bucket", Key="k")["Body"].read(), b"content")
 
     def test_rebuilt(self) -> None:
         """
