@@ -79,16 +79,22 @@ class CustomerKey:
 #: The algorithm of an encryption with a :class:`CustomerKey`.
 SSE_C = "SSE-C"
 
+#: The algorithm of an encryption in two layers, each with a key of its own from the KMS.
+DSSE = "aws:kms:dsse"
+
+#: The algorithms with which a client names a master key, and needs the right to use it.
+KMS_ALGORITHMS = frozenset({"aws:kms", DSSE})
+
 
 @frozen
 class EncryptionRequest:
     """
     The encryption that a client asks for by header.
 
-    :ivar algorithm: ``AES256``, ``aws:kms`` or :data:`SSE_C`.
-    :ivar key_id: For ``aws:kms``: the master key in any form that clients write it in; empty
-        for the default key.
-    :ivar context: For ``aws:kms``: what the data key is bound to beside the object.
+    :ivar algorithm: ``AES256``, ``aws:kms``, :data:`DSSE` or :data:`SSE_C`.
+    :ivar key_id: For :data:`KMS_ALGORITHMS`: the master key in any form that clients write it in;
+        empty for the default key.
+    :ivar context: For these, too: what the data keys are bound to beside the object.
     :ivar bucket_key: For ``aws:kms``: whether objects of the bucket may share data keys;
         ``None`` leaves it to the bucket.
     :ivar customer_key: For :data:`SSE_C`.
@@ -106,7 +112,7 @@ class Sealing:
     """
     How an object is encrypted, as far as a client may know.
 
-    :ivar algorithm: ``AES256``, ``aws:kms`` or :data:`SSE_C`.
+    :ivar algorithm: ``AES256``, ``aws:kms``, :data:`DSSE` or :data:`SSE_C`.
     :ivar key_id: The master key, in the form in which the client named it.
     :ivar context: What the client bound the data key to; empty for nothing.
     :ivar bucket_key: Whether objects of the bucket share the data key.

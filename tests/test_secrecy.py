@@ -24,8 +24,10 @@ _SECRET = {
 #: Those that have such a name and are none: names of objects and records, and sealed keys.
 _HARMLESS = {
     "kypello.crypto.metadata.KeyRecord.data_key",
+    "kypello.crypto.metadata.OuterKey.data_key",
     "kypello.errors.Conflict.key",
     "kypello.model.Write.key",
+    "kypello.objects.datakeys.SealedLayer.data_key",
     "kypello.s3.root._Exchange.key",
 }
 

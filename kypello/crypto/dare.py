@@ -327,12 +327,14 @@ class StreamKey:
     A key of streams that is used often, with its ciphers at hand.
 
     :ivar secret: 32 bytes.
+    :ivar outer: The key of the layer around this one, where content is encrypted twice.
     """
 
-    __slots__ = ("_aeads", "secret")
+    __slots__ = ("_aeads", "outer", "secret")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, outer: "StreamKey | None" = None) -> None:
         self.secret = secret
+        self.outer = outer
         self._aeads: dict[int, AESGCM | ChaCha20Poly1305] = {}
 
     def open(self, package: Buffer) -> bytes:

@@ -36,6 +36,9 @@ class Domain(StrEnum):
     SSE_C = "SSE-C"
     SSE_S3 = "SSE-S3"
     SSE_KMS = "SSE-KMS"
+    #: The inner one of two layers, and the outer one.
+    DSSE_KMS = "DSSE-KMS"
+    DSSE_KMS_OUTER = "DSSE-KMS-OUTER"
 
 
 @frozen
@@ -117,6 +120,14 @@ def part_key(object_key: bytes, number: int) -> bytes:
     :param number: As the client numbered it.
     """
     return hmac.digest(object_key, number.to_bytes(4, "little"), "sha256")
+
+
+def part_stream_key(object_key: dare.StreamKey, number: int) -> dare.StreamKey:
+    """
+    The key of one part, in as many layers as the object has.
+    """
+    outer = None if object_key.outer is None else part_stream_key(object_key.outer, number)
+    return dare.StreamKey(part_key(object_key.secret, number), outer)
 
 
 def derived_key(key: bytes, label: str) -> bytes:

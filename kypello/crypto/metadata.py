@@ -3,8 +3,9 @@
 """
 The metadata entries that tell how an object is encrypted.
 
-Their names and values are MinIO's, but for two of our own: they mark an object whose data key
-belongs to the bucket, and one whose ETag is older than its encryption.
+Their names and values are MinIO's, but for some of our own.  Two mark an object whose data key
+belongs to the bucket, and one whose ETag is older than its encryption.  Three hold the keys of an
+object in two layers: who does not know them finds no sealed key, and refuses the object.
 """
 
 from base64 import b64decode, b64encode
@@ -16,7 +17,7 @@ from attrs import define
 
 from kypello.crypto.keys import SEAL_ALGORITHM, Domain, SealedObjectKey, context_bytes
 from kypello.errors import NotAuthentic
-from kypello.model import SSE_C, Sealing
+from kypello.model import DSSE, SSE_C, Sealing
 
 _PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
 
@@ -35,18 +36,40 @@ KEY_NAME = f"{_PREFIX}S3-Kms-Key-Id"
 _ALGORITHM = f"{_PREFIX}Seal-Algorithm"
 _DATA_KEY = f"{_PREFIX}S3-Kms-Sealed-Key"
 _CONTEXT = f"{_PREFIX}Context"
-_BUCKET_KEY = "X-Kypello-Internal-Server-Side-Encryption-Bucket-Key"
-_OPAQUE = "X-Kypello-Internal-Server-Side-Encryption-Opaque-Etag"
+_OWN_PREFIX = "X-Kypello-Internal-Server-Side-Encryption-"
+_BUCKET_KEY = f"{_OWN_PREFIX}Bucket-Key"
+_OPAQUE = f"{_OWN_PREFIX}Opaque-Etag"
+_INNER_KEY = f"{_OWN_PREFIX}Inner-Sealed-Key"
+_OUTER_KEY = f"{_OWN_PREFIX}Outer-Sealed-Key"
+_OUTER_DATA_KEY = f"{_OWN_PREFIX}Outer-Sealed-Data-Key"
+_OUTER = frozenset({_OUTER_KEY, _OUTER_DATA_KEY})
 
 # The first of these that is present tells the domain.
 _SEALED_KEYS = {
     Domain.SSE_KMS: f"{_PREFIX}Kms-Sealed-Key",
     Domain.SSE_S3: f"{_PREFIX}S3-Sealed-Key",
     Domain.SSE_C: f"{_PREFIX}Sealed-Key",
+    Domain.DSSE_KMS: _INNER_KEY,
 }
-_NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY, _OPAQUE} | set(
-    _SEALED_KEYS.values()
-)
+_NAMES = {
+    *(IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY, _OPAQUE),
+    *_OUTER,
+    *_SEALED_KEYS.values(),
+}
+_WITH_CONTEXT = frozenset({Domain.SSE_KMS, Domain.DSSE_KMS})
+
+
+@define
+class OuterKey:
+    """
+    What is kept to find the key of the outer layer again; it is under the master key of the inner
+    one, and has its IV and its context.
+
+    :ivar data_key: The external key as the KMS sealed it.
+    """
+
+    object_key: SealedObjectKey
+    data_key: bytes
 
 
 @define
@@ -56,12 +79,13 @@ class KeyRecord:
 
     :ivar key_name: The master key; ``None`` when the client has the external key.
     :ivar data_key: The external key as the KMS sealed it; ``None`` likewise.
-    :ivar context: What the client gave for SSE-KMS; the path is not in it.
+    :ivar context: What the client gave for SSE-KMS, in one layer or two; the path is not in it.
     :ivar bucket_key: Whether the data key is bound to the bucket only, not to the object; then
         there is no *context*.
     :ivar multipart: Whether the content was encrypted part by part.
     :ivar opaque: Whether the ETag is no digest of the content although SSE-S3 would have it so, as
         it was given with another encryption.
+    :ivar outer: Of the layer around that of *object_key*; ``None`` unless there are two.
     """
 
     object_key: SealedObjectKey
@@ -71,6 +95,7 @@ class KeyRecord:
     bucket_key: bool = False
     multipart: bool = False
     opaque: bool = False
+    outer: OuterKey | None = None
 
 
 def is_encrypted(entries: Mapping[str, str]) -> bool:
@@ -89,6 +114,13 @@ def domain_of(entries: Mapping[str, str]) -> Domain | None:
         if name in entries:
             return domain
     return None
+
+
+def is_dual(entries: Mapping[str, str]) -> bool:
+    """
+    Whether content is encrypted in two layers.
+    """
+    return _INNER_KEY in entries
 
 
 def write_entries(record: KeyRecord) -> dict[str, str]:
@@ -112,6 +144,9 @@ def write_entries(record: KeyRecord) -> dict[str, str]:
         entries[MULTIPART] = ""
     if record.opaque:
         entries[_OPAQUE] = "true"
+    if record.outer is not None:
+        entries[_OUTER_KEY] = b64encode(record.outer.object_key.ciphertext).decode()
+        entries[_OUTER_DATA_KEY] = b64encode(record.outer.data_key).decode()
     return entries
 
 
@@ -142,8 +177,13 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
         raise NotAuthentic("metadata: the key name does not fit the kind of encryption")
     if entries.get(_BUCKET_KEY, "true") != "true":
         raise NotAuthentic("metadata: the bucket key mark is malformed")
-    if _CONTEXT in entries and (domain is not Domain.SSE_KMS or _BUCKET_KEY in entries):
+    if _CONTEXT in entries and (domain not in _WITH_CONTEXT or _BUCKET_KEY in entries):
         raise NotAuthentic("metadata: nothing is bound to the context")
+    dual = domain is Domain.DSSE_KMS
+    if len(_OUTER.intersection(entries)) != len(_OUTER) * dual:
+        raise NotAuthentic("metadata: the keys do not fit the number of layers")
+    if dual and _BUCKET_KEY in entries:
+        raise NotAuthentic("metadata: keys of two layers are not shared")
     try:
         return KeyRecord(
             SealedObjectKey(domain, _decoded(entries, IV), _decoded(entries, _SEALED_KEYS[domain])),
@@ -153,6 +193,7 @@ def read_entries(entries: Mapping[str, str]) -> KeyRecord:
             _BUCKET_KEY in entries,
             MULTIPART in entries,
             _OPAQUE in entries,
+            _outer(entries) if dual else None,
         )
     except (KeyError, ValueError) as error:
         raise NotAuthentic(f"metadata: {error}") from None
@@ -175,8 +216,9 @@ def shown_sealing(entries: Mapping[str, str], key_id: str = "") -> Sealing | Non
         return None
     if domain is Domain.SSE_S3:
         return _sse_s3(name, _OPAQUE in entries)
+    algorithm = DSSE if domain is Domain.DSSE_KMS else "aws:kms"
     return Sealing(
-        "aws:kms", key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
+        algorithm, key_id or f"arn:aws:kms:{name}", _shown_context(entries), _BUCKET_KEY in entries
     )
 
 
@@ -190,6 +232,13 @@ def _shown_context(entries: Mapping[str, str]) -> Mapping[str, str]:
         return _context(entries) or {}
     except ValueError:
         return {}
+
+
+def _outer(entries: Mapping[str, str]) -> OuterKey:
+    sealed = SealedObjectKey(
+        Domain.DSSE_KMS_OUTER, _decoded(entries, IV), _decoded(entries, _OUTER_KEY)
+    )
+    return OuterKey(sealed, _decoded(entries, _OUTER_DATA_KEY))
 
 
 def _context(entries: Mapping[str, str]) -> dict[str, str] | None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from kypello.errors import Refused
-from kypello.model import SSE_C, EncryptionRequest
+from kypello.model import DSSE, SSE_C, EncryptionRequest
 from kypello.setting import Setting
 
 #: The values of ``x-amz-server-side-encryption`` that are served.
-SSEAlgorithm: TypeAlias = Literal["AES256", "aws:kms"]
+SSEAlgorithm: TypeAlias = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 #: The bucket setting that holds a default encryption.
 SETTING = "encryption"
@@ -34,10 +34,10 @@ class ServerSideEncryption(Setting, frozen=True, omit_defaults=True):
     The default encryption of a bucket, with a key of the KMS.
 
     :ivar algorithm: ``AES256``: a key under the default master key.
-    :ivar key_id: For ``aws:kms``: the master key, as the bucket's owner wrote it; empty for the
+    :ivar key_id: For the others: the master key, as the bucket's owner wrote it; empty for the
         default one.
     :ivar bucket_key: For ``aws:kms``: whether objects share data keys unless the client wants
-        otherwise.  With ``AES256`` the server decides.
+        otherwise.  With ``AES256`` the server decides, and in two layers they never do.
     """
 
     subject = "default encryption"
@@ -54,7 +54,7 @@ def encryption_for(
     Tell which encryption applies: what the client wants, else the bucket, else the server.
 
     In the answer ``bucket_key`` is decided: objects with ``AES256`` share data keys as far as
-    the server lets them.
+    the server lets them, and those in two layers never do, whatever is asked for.
 
     :param settings: Of the bucket: :data:`SETTING` and :data:`BLOCKED` count, if they are there.
     :param auto: Whether the server encrypts everything by itself.
@@ -72,6 +72,8 @@ def encryption_for(
         default = ServerSideEncryption.from_bytes(bucket)
         if default.algorithm == "aws:kms":
             return EncryptionRequest("aws:kms", default.key_id, {}, default.bucket_key)
+        if default.algorithm == DSSE:
+            return EncryptionRequest(DSSE, default.key_id, {}, bucket_key=False)
         return EncryptionRequest("AES256", bucket_key=True)
     return EncryptionRequest("AES256", bucket_key=True) if auto else None
 
@@ -95,6 +97,8 @@ def _requested(request: EncryptionRequest, bucket: bytes | None) -> EncryptionRe
             if shared is None:
                 shared = bucket is not None and ServerSideEncryption.from_bytes(bucket).bucket_key
             return EncryptionRequest("aws:kms", request.key_id, request.context, shared)
+        case algorithm if algorithm == DSSE:
+            return EncryptionRequest(DSSE, request.key_id, request.context, bucket_key=False)
         case algorithm if algorithm == SSE_C:
             if request.customer_key is None:
                 raise no_customer_key()

@@ -46,7 +46,7 @@ class New:
     :ivar _sealing: As the client asked for it.
     """
 
-    object_key: bytes = field(repr=False)
+    object_key: StreamKey = field(repr=False)
     metadata_key: MetadataKey
     entries: Mapping[str, str]
     _sealing: Sealing
@@ -111,7 +111,9 @@ class Access:
         )
         metadata_key: MetadataKey
         if wanted.customer_key is not None:
-            metadata_key = CustomerMetadataKey.derive(info.name, made.key, wanted.customer_key)
+            metadata_key = CustomerMetadataKey.derive(
+                info.name, made.key.secret, wanted.customer_key
+            )
         else:
             metadata_key = await self._configured().make(info)
         sealing = Sealing(wanted.algorithm, wanted.key_id)

@@ -102,8 +102,13 @@ class EncryptingSource:
         """
         if self._ended:
             return None
-        block = await self._body.read()
-        if len(block):
+        body = self._body
+        if isinstance(body, EncryptingSource):
+            # The layer within is made where this one is.
+            inner = await body.next_call()
+            if inner is not None:
+                return partial(_encrypt_again, self._encoder, inner)
+        elif len(block := await body.read()):
             return partial(self._encoder.feed, block)
         self._ended = True
         return self._encoder.finish
@@ -274,16 +279,24 @@ class PackageSource:
         self._package.close()
 
 
-def encrypting(body: IBodySource, key: bytes, nonce: bytes) -> IBodySource:
+def encrypting(body: IBodySource, key: StreamKey, nonce: bytes) -> IBodySource:
     """
-    The DARE stream of a body.
+    The DARE stream of a body; with a key of two layers, the DARE stream of that.
 
     :param key: Used for this stream alone, or with a random nonce.
-    :param nonce: Random.
+    :param nonce: Random.  The keys of layers are independent, so both can have the same one, and
+        what is known of it binds both.
     """
+    stream: IBodySource
     if body.size is not None and body.size <= PAYLOAD_SIZE:
-        return SealedSource(body, StreamKey(key), nonce)
-    return EncryptingSource(body, Encoder(key, nonce))
+        stream = SealedSource(body, key, nonce)
+    else:
+        stream = EncryptingSource(body, Encoder(key.secret, nonce))
+    return stream if key.outer is None else encrypting(stream, key.outer, nonce)
+
+
+def _encrypt_again(encoder: Encoder, inner: Callable[[], Buffer]) -> Buffer:
+    return encoder.feed(inner())
 
 
 def unmarked(nonce: bytes) -> bytes:

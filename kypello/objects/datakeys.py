@@ -5,6 +5,7 @@ Data keys for objects, with as few calls of the KMS as its user allows.
 """
 
 from collections.abc import Callable, Hashable, Mapping
+from math import inf
 from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field
@@ -46,6 +47,21 @@ class ObjectDataKey:
 
     key: DataKey
     bucket_key: bool
+
+
+@define
+class SealedLayer:
+    """
+    A sealed key of a layer of an object.
+
+    :ivar data_key: What it is sealed under, as *key_name* and *context* open it.
+    :ivar unseal: Opens it with the opened data key.
+    """
+
+    key_name: str
+    data_key: bytes
+    context: bytes
+    unseal: Callable[[bytes], bytes]
 
 
 @define(eq=False)
@@ -235,21 +251,26 @@ class DataKeys:
         return key
 
     async def open_object_key(
-        self,
-        owner: Hashable,
-        key_name: str,
-        sealed: bytes,
-        context: bytes,
-        unseal: Callable[[bytes], bytes],
+        self, owner: Hashable, layer: SealedLayer, outer: SealedLayer | None = None
     ) -> StreamKey:
         """
-        Open an object key, and keep it for *owner*.
+        Open an object key, and keep it for *owner* no longer than any data key that opened it.
 
-        :param sealed: The data key that *unseal* needs, and *key_name* and *context* open.
+        :param outer: The layer around it, if there is one.
         """
-        key = StreamKey(unseal(await self.open(key_name, sealed, context)))
-        self._object_keys.put(owner, key, self._opened.until((key_name, sealed, context)))
+        around, until = None, inf
+        if outer is not None:
+            around, until = await self._open_layer(outer)
+        key, end = await self._open_layer(layer, around)
+        self._object_keys.put(owner, key, min(until, end))
         return key
+
+    async def _open_layer(
+        self, layer: SealedLayer, outer: StreamKey | None = None
+    ) -> tuple[StreamKey, float]:
+        opening = (layer.key_name, layer.data_key, layer.context)
+        key = StreamKey(layer.unseal(await self.open(*opening)), outer)
+        return key, self._opened.until(opening)
 
     async def _open(self, opening: _Opening) -> bytes:
         try:

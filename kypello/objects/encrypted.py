@@ -50,6 +50,7 @@ from kypello.objects.bucketkeys import BucketKeys, guarded
 from kypello.objects.changing import Resealing
 from kypello.objects.conditions import checking, guarding, known_object
 from kypello.objects.datakeys import DataKeys
+from kypello.objects.layers import content_size
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.multipart import EncryptedUploads
 from kypello.objects.objectkeys import READING, ObjectKeys
@@ -395,7 +396,7 @@ class EncryptedStore:
             """
             Describe the plaintext, and seal that.
             """
-            size = dare.plain_size(stored_size)
+            size = content_size(stored_size, new.entries)
             metadata = new.entered(with_etag(describe(size), new.entries, random))
             described.append((size, metadata_key.shown(metadata)))
             return metadata_key.seal(key, metadata, size, random)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from kypello.crypto import dare
-from kypello.crypto.keys import part_key
+from kypello.crypto.keys import part_stream_key
 from kypello.crypto.metadata import ACTUAL_SIZE, is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import no_customer_key
@@ -42,6 +42,7 @@ from kypello.model import (
 )
 from kypello.objects.access import Access, Opened, is_customers, plainly, with_etag
 from kypello.objects.bodies import encrypting, unmarked
+from kypello.objects.layers import content_size
 from kypello.objects.metadata import MetadataKey, OpenedPart, parts_digest
 from kypello.objects.objectkeys import UPLOADING
 from kypello.objects.reading import EncryptedObject
@@ -127,12 +128,12 @@ class EncryptedUploads:
             """
             Describe the plaintext, and seal that.
             """
-            size = dare.plain_size(stored_size)
+            size = content_size(stored_size, entries)
             metadata = with_etag(describe(size), entries, random)
             part = OpenedPart(number, size, unmarked(nonce), metadata)
             return metadata_key.seal_part(key, entries, part, random)
 
-        source = encrypting(body, part_key((await upload.object_key()).secret, number), nonce)
+        source = encrypting(body, part_stream_key(await upload.object_key(), number), nonce)
         made = await self._store.put_part(bucket, key, upload_id, number, source, describe_sealed)
         return shown_part(made, opened_part(metadata_key, stored, made))
 
@@ -148,7 +149,7 @@ class EncryptedUploads:
         if not is_encrypted(entries):
             return parts
         if is_customers(entries):
-            return tuple(map(part_without_key, parts))
+            return tuple(part_without_key(part, entries) for part in parts)
         upload = await self._open(stored, None)
 
         def shown(part: PartInfo) -> PartInfo:
@@ -158,7 +159,7 @@ class EncryptedUploads:
             try:
                 return shown_part(part, opened_part(upload.metadata_key, stored, part))
             except NotAuthentic:
-                return part_without_key(part)
+                return part_without_key(part, entries)
 
         return tuple(map(shown, parts))
 
@@ -318,7 +319,7 @@ class _CarryingOver:
         """
         Show what can be told, and keep what was sealed.
         """
-        shown = {part.number: part_without_key(part) for part in parts}
+        shown = {part.number: part_without_key(part, upload.metadata.internal) for part in parts}
         assembly = self._assemble(upload_without_key(upload), tuple(shown.values()))
         chosen = _chosen(shown, assembly)
         size = sum(part.size for part in chosen)

@@ -5,7 +5,8 @@ The keys of objects: made for new ones, and opened again, for every kind of encr
 
 The kinds differ in who has the external key that seals the object key: the KMS, under the
 default master key (SSE-S3) or one that the client or the bucket names (SSE-KMS), or the client
-itself (SSE-C).
+itself (SSE-C).  In two layers (DSSE-KMS) there are two of each: the context that a data key is
+bound to, and the domain that an object key is bound to, tell which layer it is for.
 """
 
 from collections.abc import Mapping
@@ -17,19 +18,36 @@ from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import (
     KEY_SIZE,
     Domain,
+    SealedObjectKey,
     generate_object_key,
     object_path,
     open_object_key,
     seal_object_key,
 )
-from kypello.crypto.metadata import KeyRecord, domain_of, read_entries, replace_entries
+from kypello.crypto.metadata import (
+    KeyRecord,
+    OuterKey,
+    domain_of,
+    read_entries,
+    replace_entries,
+)
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import master_key_name, no_customer_key
 from kypello.errors import KMSNotConfigured, NotAuthentic, Refused
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest
-from kypello.objects.datakeys import DataKeys, bucket_context, object_context
+from kypello.model import DSSE, SSE_C, CustomerKey, EncryptionRequest
+from kypello.objects.datakeys import DataKeys, SealedLayer, bucket_context, object_context
 
-_DOMAINS = {"AES256": Domain.SSE_S3, "aws:kms": Domain.SSE_KMS, SSE_C: Domain.SSE_C}
+_DOMAINS = {
+    "AES256": Domain.SSE_S3,
+    "aws:kms": Domain.SSE_KMS,
+    SSE_C: Domain.SSE_C,
+    DSSE: Domain.DSSE_KMS,
+}
+
+#: What the context of a data key says beside what the client gave; no bucket has such a name, so it
+#: takes the place of no path.
+_LAYER = "kypello:layer"
+_LAYERS = {Domain.DSSE_KMS: "inner", Domain.DSSE_KMS_OUTER: "outer"}
 
 
 @define
@@ -38,7 +56,7 @@ class NewObjectKey:
     The key of an object that is being written, and how it is found again.
     """
 
-    key: bytes = field(repr=False)
+    key: StreamKey = field(repr=False)
     record: KeyRecord
 
 
@@ -128,29 +146,22 @@ class ObjectKeys:
         :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
         :raises Refused: A key or its name is malformed.
         """
-        external = await self._external(bucket, key, wanted, renewal)
-        object_key = generate_object_key(external.key, self._random)
-        sealed = seal_object_key(
-            external.key,
-            object_key,
-            _DOMAINS[wanted.algorithm],
-            object_path(bucket, key),
-            self._random,
-        )
-        return NewObjectKey(object_key, external.recorded(sealed, multipart=multipart))
+        domain = _DOMAINS[wanted.algorithm]
+        object_key, recorded = await self._sealed(bucket, key, wanted, domain, renewal)
+        return NewObjectKey(object_key, recorded(multipart=multipart))
 
     async def rewrap(
         self,
         bucket: str,
         key: str,
         entries: Mapping[str, str],
-        object_key: bytes,
+        object_key: StreamKey,
         wanted: EncryptionRequest,
         *,
         renewal: bytes = b"",
     ) -> Mapping[str, str]:
         """
-        Seal the key of an object anew.
+        Seal the key of an object anew, in as many layers as it has.
 
         The IV stays, as what is known of the object and its parts is bound to it.
 
@@ -160,21 +171,13 @@ class ObjectKeys:
         :return: The entries that it gets.
         :raises KypelloError: As :meth:`make`.
         """
-        external = await self._external(bucket, key, wanted, renewal)
-        old = read_entries(entries)
-        sealed = seal_object_key(
-            external.key,
-            object_key,
-            _DOMAINS[wanted.algorithm],
-            object_path(bucket, key),
-            self._random,
-            old.object_key.iv,
-        )
-        opaque = sealed.domain is Domain.SSE_S3 and (
+        old, domain = read_entries(entries), _DOMAINS[wanted.algorithm]
+        iv = old.object_key.iv
+        _, recorded = await self._sealed(bucket, key, wanted, domain, renewal, object_key, iv)
+        opaque = domain is Domain.SSE_S3 and (
             old.opaque or old.object_key.domain is not Domain.SSE_S3
         )
-        record = external.recorded(sealed, multipart=old.multipart, opaque=opaque)
-        return replace_entries(entries, record)
+        return replace_entries(entries, recorded(multipart=old.multipart, opaque=opaque))
 
     def opening(self, bucket: str, key: str, entries: Mapping[str, str]) -> "Opening":
         """
@@ -184,22 +187,56 @@ class ObjectKeys:
         """
         return Opening(self._configured(), bucket, key, entries)
 
-    async def _external(
-        self, bucket: str, key: str, wanted: EncryptionRequest, renewal: bytes
-    ) -> _External:
-        if wanted.algorithm == SSE_C:
-            return _clients(wanted.customer_key)
-        return await self._from_kms(bucket, key, wanted, renewal)
+    async def _sealed(
+        self,
+        bucket: str,
+        key: str,
+        wanted: EncryptionRequest,
+        domain: Domain,
+        renewal: bytes,
+        known: StreamKey | None = None,
+        iv: bytes | None = None,
+    ) -> tuple[StreamKey, "partial[KeyRecord]"]:
+        """
+        Make the key of an object, or take the one that is known, and seal it, layer by layer.
 
-    async def _from_kms(
-        self, bucket: str, key: str, wanted: EncryptionRequest, renewal: bytes
+        :param iv: Of the object, if it has one already.
+        :return: The key, and what makes its record.
+        """
+        external = await self._external(bucket, key, wanted, domain, renewal)
+        secret = generate_object_key(external.key, self._random) if known is None else known.secret
+        path = object_path(bucket, key)
+        sealed = seal_object_key(external.key, secret, domain, path, self._random, iv)
+        recorded = partial(external.recorded, sealed)
+        if domain is not Domain.DSSE_KMS:
+            return StreamKey(secret), recorded
+        around = None if known is None else known.outer
+        outer, recorded_outer = await self._sealed(
+            bucket, key, wanted, Domain.DSSE_KMS_OUTER, renewal, around, sealed.iv
+        )
+        record = recorded_outer()
+        assert record.data_key is not None
+        return StreamKey(secret, outer), partial(
+            recorded, outer=OuterKey(record.object_key, record.data_key)
+        )
+
+    async def _external(
+        self,
+        bucket: str,
+        key: str,
+        wanted: EncryptionRequest,
+        domain: Domain,
+        renewal: bytes,
     ) -> _External:
+        if domain is Domain.SSE_C:
+            return _clients(wanted.customer_key)
         name = master_key_name(wanted.key_id) if wanted.key_id else ""
+        context = _of_layer(wanted.context, domain)
         made = await self._configured().for_object(
             bucket,
             key,
             name,
-            wanted.context,
+            context,
             share=bool(wanted.bucket_key),
             renewal=renewal,
         )
@@ -239,22 +276,28 @@ class Opening:
         return self._data_keys.object_key(self) or await self._open()
 
     async def _open(self) -> StreamKey:
-        bucket, key = self._bucket, self._key
         record = read_entries(self._entries)
         if record.key_name is None or record.data_key is None:
             raise NotAuthentic("metadata: the key is the client's")
+        layer = self._layer(record, record.key_name, record.data_key, record.object_key)
+        around = record.outer
+        if around is None:
+            return await self._data_keys.open_object_key(self, layer)
+        outer = self._layer(record, record.key_name, around.data_key, around.object_key)
+        return await self._data_keys.open_object_key(self, layer, outer)
+
+    def _layer(
+        self, record: KeyRecord, key_name: str, data_key: bytes, sealed: SealedObjectKey
+    ) -> SealedLayer:
+        bucket, key = self._bucket, self._key
         context = (
             bucket_context(bucket)
             if record.bucket_key
-            else object_context(bucket, key, record.context or {})
+            else object_context(bucket, key, _of_layer(record.context or {}, sealed.domain))
         )
-        sealed, path = record.object_key, object_path(bucket, key)
-        return await self._data_keys.open_object_key(
-            self,
-            record.key_name,
-            record.data_key,
-            context,
-            lambda external: open_object_key(external, sealed, path),
+        path = object_path(bucket, key)
+        return SealedLayer(
+            key_name, data_key, context, lambda external: open_object_key(external, sealed, path)
         )
 
 
@@ -284,6 +327,16 @@ def open_with_customer_key(
         return open_object_key(customer_key.key, sealed, object_path(bucket, key))
     except NotAuthentic:
         raise Refused(*refusals.wrong) from None
+
+
+def _of_layer(context: Mapping[str, str], domain: Domain) -> Mapping[str, str]:
+    """
+    What a data key is bound to that seals the key of a layer.
+
+    :param context: What the client gave.
+    """
+    layer = _LAYERS.get(domain)
+    return context if layer is None else {**context, _LAYER: layer}
 
 
 def _clients(customer_key: CustomerKey | None) -> _External:

@@ -7,7 +7,7 @@ Reading of encrypted objects, in one piece or in parts.
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from zope.interface import implementer
 
 from kypello.crypto.dare import (
@@ -102,22 +102,47 @@ class EncryptedObject:
         size = self.info.size
         if not size:
             return JoinedSource(await self._below.read(None), iter(()), 0)
-        object_key = await self._object_key()
-        streams = self._opened.streams
-        if size <= PAYLOAD_SIZE and len(streams) == 1 and streams[0].number is None:
-            return PackageSource(await self._below.read(None), object_key, size, wanted)
-        plain = ByteRange(0, size) if wanted is None else wanted
-        found = locate([stream.size for stream in streams], plain)
-        packages = await self._below.read(
-            None if wanted is None else ByteRange(found[0].start, found[-1].stop)
-        )
-        return JoinedSource(packages, _pieces(object_key.secret, streams, found), plain.size)
+        key, streams, below = await self._object_key(), self._opened.streams, self._below.read
+        if key.outer is not None:
+            outer = [_encrypted(each) for each in streams]
+            whole = sum(each.size for each in outer)
+            below = partial(_decrypted, below, key.outer, outer, whole)
+        return await _decrypted(below, key, streams, size, wanted)
 
     def close(self) -> None:
         """
         Release the pin.
         """
         self._below.close()
+
+
+async def _decrypted(
+    below: Callable[[ByteRange | None], Awaitable[IBodySource]],
+    key: StreamKey,
+    streams: Sequence[Stream],
+    size: int,
+    wanted: ByteRange | None,
+) -> IBodySource:
+    """
+    A range of what streams that follow each other are the encryption of, in one layer.
+
+    :param below: Reads ranges of the streams.
+    :param size: Of all that they are the encryption of.
+    :param wanted: ``None`` for all of it.
+    """
+    if size <= PAYLOAD_SIZE and len(streams) == 1 and streams[0].number is None:
+        return PackageSource(await below(None), key, size, wanted)
+    plain = ByteRange(0, size) if wanted is None else wanted
+    found = locate([stream.size for stream in streams], plain)
+    packages = await below(None if wanted is None else ByteRange(found[0].start, found[-1].stop))
+    return JoinedSource(packages, _pieces(key.secret, streams, found), plain.size)
+
+
+def _encrypted(stream: Stream) -> Stream:
+    """
+    A stream as the layer around it has it for content.
+    """
+    return evolve(stream, size=encrypted_size(stream.size))
 
 
 def _pieces(

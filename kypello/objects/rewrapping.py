@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from attrs import define, evolve, field, frozen
 from zope.interface import implementer
 
-from kypello.crypto.metadata import is_encrypted
+from kypello.crypto.dare import StreamKey
+from kypello.crypto.metadata import is_dual, is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.errors import KMSNotConfigured, KypelloError, Refused, StorageFailed
 from kypello.interfaces import Choose, ChooseUpload, IInnerStore, IRewrapping
 from kypello.model import (
+    DSSE,
     SSE_C,
     CustomerKey,
     EncryptionRequest,
@@ -168,15 +170,21 @@ class Rewrapping:
         The entries that a version, or an upload, gets.
 
         :raises Refused: It is not encrypted; or who keeps its key would be another, which its
-            metadata do not survive.
+            metadata do not survive; or its content would have to be in another number of layers.
         """
         bucket, key, entries = stored.bucket, stored.key, stored.metadata.internal
         customers = is_customers(entries)
-        if not is_encrypted(entries) or customers != (wanted.algorithm == SSE_C):
+        if (
+            not is_encrypted(entries)
+            or customers != (wanted.algorithm == SSE_C)
+            or is_dual(entries) != (wanted.algorithm == DSSE)
+        ):
             raise Refused("InvalidRequest", "The key of this object cannot be sealed in this way.")
-        object_key = open_with_customer_key(bucket, key, entries, customer_key, READING)
-        if object_key is None:
-            object_key = (await self._object_keys.opening(bucket, key, entries)()).secret
+        brought = open_with_customer_key(bucket, key, entries, customer_key, READING)
+        if brought is None:
+            object_key = await self._object_keys.opening(bucket, key, entries)()
+        else:
+            object_key = StreamKey(brought)
         renewal = renewal_of(await self._store.bucket(bucket))
         return await self._object_keys.rewrap(
             bucket, key, entries, object_key, wanted, renewal=renewal

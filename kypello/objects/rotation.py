@@ -31,6 +31,7 @@ from kypello.errors import (
 )
 from kypello.interfaces import ILane, IObjectStore, IRewrapping
 from kypello.model import (
+    DSSE,
     SSE_C,
     EncryptionRequest,
     ListedVersion,
@@ -64,8 +65,9 @@ class Plan:
 
     :ivar key_name: The master key that they shall have.
     :ivar source: The master key that they have now; empty for any.
-    :ivar algorithm: ``AES256`` or ``aws:kms``; empty for the one that each has.
-    :ivar context: For ``aws:kms``, what their keys are bound to; ``None`` for what each is.
+    :ivar algorithm: ``AES256`` or ``aws:kms``; empty for the one that each has.  What is in two
+        layers stays so, as another number of them would be other content.
+    :ivar context: For all but ``AES256``, what their keys are bound to; ``None`` for what each is.
     :ivar again: Also those that have all that already: the master key has another version.
     :ivar plain: Also those that are not encrypted, whose content is written again.
     """
@@ -111,11 +113,13 @@ class Plan:
         return self._encryption(Sealing(self.algorithm or "AES256", bucket_key=True))
 
     def _encryption(self, before: Sealing) -> EncryptionRequest:
+        key_id = f"arn:aws:kms:{self.key_name}"
+        context = before.context if self.context is None else self.context
+        if before.algorithm == DSSE:
+            return EncryptionRequest(DSSE, key_id, context, bucket_key=False)
         if (self.algorithm or before.algorithm) == "AES256":
             return EncryptionRequest("AES256", self.key_name, bucket_key=True)
-        context = before.context if self.context is None else self.context
         shared = before.bucket_key or before.algorithm == "AES256"
-        key_id = f"arn:aws:kms:{self.key_name}"
         return EncryptionRequest("aws:kms", key_id, context, shared and not context)
 
 

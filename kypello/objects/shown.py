@@ -8,16 +8,16 @@ without it they show what can be told.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import md5
 
 from attrs import define, evolve
 
-from kypello.crypto import dare
 from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import ACTUAL_SIZE, MULTIPART, domain_of
 from kypello.errors import NotAuthentic
 from kypello.model import ObjectInfo, PartInfo, UploadInfo
+from kypello.objects.layers import content_size, stored_size
 from kypello.objects.metadata import (
     MetadataKey,
     OpenedPart,
@@ -76,7 +76,7 @@ def listed_object(metadata_key: MetadataKey, stored: ObjectInfo) -> ObjectInfo:
     multipart = MULTIPART in stored.metadata.internal
     if multipart != bool(opened.parts):
         raise NotAuthentic("parts")
-    if not multipart and dare.encrypted_size(opened.size) != stored.size:
+    if not multipart and stored_size(opened.size, stored.metadata.internal) != stored.size:
         raise NotAuthentic("size")
     # Written out because a listing does this a thousand times: evolve() is slow.
     return ObjectInfo(
@@ -93,7 +93,7 @@ def object_without_key(stored: ObjectInfo) -> ObjectInfo:
     """
     What can be told of an object without the key of its metadata.
     """
-    parts = tuple(part_without_key(part) for part in stored.parts)
+    parts = tuple(part_without_key(part, stored.metadata.internal) for part in stored.parts)
     return evolve(
         stored,
         size=_size_without_key(stored),
@@ -130,7 +130,7 @@ def opened_part(
     opened = metadata_key.open_part(
         whole.key, whole.metadata.internal, stored.number, stored.metadata
     )
-    if dare.encrypted_size(opened.size) != stored.size:
+    if stored_size(opened.size, whole.metadata.internal) != stored.size:
         raise NotAuthentic("size")
     return opened
 
@@ -142,12 +142,14 @@ def shown_part(stored: PartInfo, opened: OpenedPart) -> PartInfo:
     return PartInfo(stored.number, opened.size, stored.modified, opened.metadata)
 
 
-def part_without_key(stored: PartInfo) -> PartInfo:
+def part_without_key(stored: PartInfo, entries: Mapping[str, str]) -> PartInfo:
     """
     What can be told of a part without the key of its metadata.
+
+    :param entries: Of the upload, or of the object that it became.
     """
     metadata = metadata_without_key(stored.metadata)
-    return evolve(stored, size=_plain_size(stored.size), metadata=metadata)
+    return evolve(stored, size=_content_size(stored.size, entries), metadata=metadata)
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:
@@ -203,13 +205,13 @@ def _known(stored: ObjectInfo, parts: Sequence[OpenedPart]) -> KnownParts:
 
 def _size_without_key(stored: ObjectInfo) -> int:
     if MULTIPART not in stored.metadata.internal:
-        return _plain_size(stored.size)
+        return _content_size(stored.size, stored.metadata.internal)
     told = stored.metadata.internal.get(ACTUAL_SIZE, "")
     return int(told) if _SIZE.fullmatch(told) else stored.size
 
 
-def _plain_size(size: int) -> int:
+def _content_size(size: int, entries: Mapping[str, str]) -> int:
     try:
-        return dare.plain_size(size)
+        return content_size(size, entries)
     except NotAuthentic:
         return size

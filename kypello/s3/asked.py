@@ -14,7 +14,7 @@ from attrs import define
 
 from kypello.auth.values import RequestValues
 from kypello.crypto.sse import key_spellings
-from kypello.model import SSE_C, Sealing
+from kypello.model import KMS_ALGORITHMS, SSE_C, Sealing
 
 _SSE = "s3:x-amz-server-side-encryption"
 _KEY_ID = f"{_SSE}-aws-kms-key-id"
@@ -63,6 +63,6 @@ def of_sealing(sealing: Sealing | None) -> Mapping[str, Sequence[str]]:
         return _NOTHING
     if sealing.algorithm == SSE_C:
         return {_ALGORITHM: ("AES256",)}
-    if sealing.algorithm == "aws:kms":
-        return {_SSE: ("aws:kms",), _KEY_ID: key_spellings(sealing.key_id)}
+    if sealing.algorithm in KMS_ALGORITHMS:
+        return {_SSE: (sealing.algorithm,), _KEY_ID: key_spellings(sealing.key_id)}
     return {_SSE: (sealing.algorithm,)}

@@ -20,10 +20,9 @@ from kypello.crypto.sse import (
 )
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
-from kypello.model import SSE_C, EncryptionRequest
+from kypello.model import KMS_ALGORITHMS, SSE_C, EncryptionRequest
 from kypello.s3.bucketsettings import replace_settings
 from kypello.s3.call import Call
-from kypello.s3.errors import not_implemented
 from kypello.s3.versions import read_version
 from kypello.s3.xml import (
     CONTENT_TYPE,
@@ -129,9 +128,9 @@ async def check_encryption(call: Call, wanted: EncryptionRequest | None) -> None
     if wanted is None:
         stored = call.settings.get(SETTING)
         default = None if stored is None else ServerSideEncryption.from_bytes(stored)
-        if default is not None and default.algorithm == "aws:kms":
+        if default is not None and default.algorithm in KMS_ALGORITHMS:
             await call.require_key("kms:GenerateDataKey", default.key_id)
-    elif wanted.algorithm == "aws:kms":
+    elif wanted.algorithm in KMS_ALGORITHMS:
         await call.require_key("kms:GenerateDataKey", wanted.key_id)
     elif wanted.customer_key is not None:
         check_blocked(call.settings)
@@ -218,12 +217,10 @@ def _read_default(element: Element, shared: bool) -> ServerSideEncryption:
     match algorithm:
         case "AES256":
             if key_id is not None:
-                raise malformed("MasterKeyID is allowed with aws:kms only")
+                raise malformed("MasterKeyID is allowed with aws:kms and aws:kms:dsse only")
             return ServerSideEncryption("AES256", bucket_key=shared)
-        case "aws:kms":
-            return ServerSideEncryption("aws:kms", _checked_key_id(key_id or ""), shared)
-        case "aws:kms:dsse":
-            raise not_implemented("SSEAlgorithm aws:kms:dsse")
+        case "aws:kms" | "aws:kms:dsse":
+            return ServerSideEncryption(algorithm, _checked_key_id(key_id or ""), shared)
     raise malformed("Unknown SSE algorithm")
 
 
@@ -241,7 +238,8 @@ def _checked_key_id(key_id: str) -> str:
 
 def _read_bucket_key(element: Element | None) -> bool:
     """
-    Whether objects share data keys; with AES256 it changes nothing and is told again.
+    Whether objects share data keys; with AES256, and in two layers, it changes nothing and is told
+    again.
     """
     if element is None:
         return False

@@ -38,7 +38,7 @@ from kypello.interfaces import (
     IRewrapping,
 )
 from kypello.lifecycle.fates import Calendar
-from kypello.model import Event, ObjectInfo, Question, Sealing
+from kypello.model import KMS_ALGORITHMS, Event, ObjectInfo, Question, Sealing
 from kypello.s3.announced import without_checksums
 from kypello.s3.asked import AskedValues, of_sealing
 from kypello.s3.errors import access_denied
@@ -246,7 +246,7 @@ class Call:
         :param sealing: How it is encrypted.
         :raises Refused: ``AccessDenied``.
         """
-        if sealing is not None and sealing.algorithm == "aws:kms":
+        if sealing is not None and sealing.algorithm in KMS_ALGORITHMS:
             await self.require_key("kms:Decrypt", sealing.key_id)
 
     async def announce(

@@ -3,9 +3,9 @@
 """
 The headers of server-side encryption.
 
-A write may ask for AES256 and aws:kms, which name keys of the KMS, or bring a key of its own
-(SSE-C).  A read, a part and the completion of an upload bring a key or nothing; a copy brings
-one for its source beside what it asks for its target.
+A write may ask for AES256, aws:kms and aws:kms:dsse, which name keys of the KMS, or bring a key of
+its own (SSE-C).  A read, a part and the completion of an upload bring a key or nothing; a copy
+brings one for its source beside what it asks for its target.
 """
 
 from base64 import b64decode, b64encode
@@ -21,8 +21,8 @@ from kypello.crypto.checksums import decode
 from kypello.crypto.keys import context_bytes
 from kypello.crypto.sse import master_key_name
 from kypello.errors import Refused
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest, Sealing
-from kypello.s3.errors import invalid_argument, not_implemented
+from kypello.model import KMS_ALGORITHMS, SSE_C, CustomerKey, EncryptionRequest, Sealing
+from kypello.s3.errors import invalid_argument
 
 SSE = "x-amz-server-side-encryption"
 _KEY_ID, _CONTEXT, _BUCKET_KEY = (
@@ -44,14 +44,14 @@ def read_write_encryption(
 
     :param loopback: Take keys over plain HTTP from clients on this machine.
     :param copying: There may be a key for a source too; it is not read here.
-    :raises Refused: ``InvalidRequest``, ``InvalidArgument``,
-        ``InvalidEncryptionAlgorithmError``, or ``NotImplemented`` for what is not offered.
+    :raises Refused: ``InvalidRequest``, ``InvalidArgument`` or
+        ``InvalidEncryptionAlgorithmError``.
     """
     present = _present(head, loopback)
     if not present:
         return None
     algorithm = head.header(SSE)
-    if algorithm not in (None, "AES256", "aws:kms", "aws:kms:dsse"):
+    if algorithm not in (None, "AES256") and algorithm not in KMS_ALGORITHMS:
         raise _unsupported(algorithm)
     customer = any(name.startswith(_CUSTOMER) for name in present)
     kms = present & _KMS
@@ -71,13 +71,11 @@ def read_write_encryption(
     if customer:
         return EncryptionRequest(SSE_C, customer_key=_read_key(head, _CUSTOMER))
     match algorithm:
-        case "AES256":
-            return EncryptionRequest("AES256")
-        case "aws:kms":
-            return _read_kms(head)
         case None:
             return None
-    raise not_implemented(f"{SSE}: {algorithm}")
+        case "AES256":
+            return EncryptionRequest("AES256")
+    return _read_kms(head, algorithm)
 
 
 def read_customer_key(head: RequestHead, *, loopback: bool = False) -> CustomerKey | None:
@@ -168,7 +166,7 @@ def sealing_headers(
         headers = [(f"{_CUSTOMER}algorithm", "AES256")]
         return [*headers, (f"{_CUSTOMER}key-MD5", digest)] if digest else headers
     headers = [(SSE, sealing.algorithm)]
-    if sealing.algorithm == "aws:kms":
+    if sealing.algorithm in KMS_ALGORITHMS:
         headers.append((_KEY_ID, sealing.key_id))
         if context and sealing.context:
             encoded = b64encode(context_bytes(sealing.context)).decode("ascii")
@@ -236,7 +234,11 @@ def _read_key(head: RequestHead, prefix: str) -> CustomerKey | None:
     return CustomerKey(secret, digest)
 
 
-def _read_kms(head: RequestHead) -> EncryptionRequest:
+def _read_kms(head: RequestHead, algorithm: str) -> EncryptionRequest:
+    """
+    Read what belongs to a master key.  That two layers shall share data keys is legal and changes
+    nothing, as in AWS.
+    """
     key_id = head.header(_KEY_ID) or ""
     if key_id:
         master_key_name(key_id)
@@ -246,7 +248,7 @@ def _read_kms(head: RequestHead) -> EncryptionRequest:
     if shared not in (None, "true", "false"):
         raise invalid_argument(_BUCKET_KEY, shared, "The value must be true or false")
     return EncryptionRequest(
-        "aws:kms", key_id, context, None if shared is None else shared == "true"
+        algorithm, key_id, context, None if shared is None else shared == "true"
     )
 
 

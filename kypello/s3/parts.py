@@ -14,7 +14,14 @@ from kypello.auth.request import RequestHead
 from kypello.crypto.sse import check_blocked
 from kypello.errors import Refused
 from kypello.http.response import Response
-from kypello.model import ByteRange, CustomerKey, ObjectMetadata, PartInfo, UploadInfo
+from kypello.model import (
+    KMS_ALGORITHMS,
+    ByteRange,
+    CustomerKey,
+    ObjectMetadata,
+    PartInfo,
+    UploadInfo,
+)
 from kypello.s3.call import Call
 from kypello.s3.copysource import (
     COPY_SOURCE,
@@ -177,7 +184,7 @@ async def _target(call: Call, *, copying: bool) -> _Target:
     key = read_part_key(head, sealing, loopback=loopback, copying=copying)
     if key is not None:
         check_blocked(call.settings)
-    if sealing is not None and sealing.algorithm == "aws:kms":
+    if sealing is not None and sealing.algorithm in KMS_ALGORITHMS:
         await call.require_key("kms:GenerateDataKey", sealing.key_id)
     return _Target(upload, number, key)
 

@@ -17,7 +17,7 @@ from kypello.crypto.sse import master_key_name
 from kypello.errors import KMSNotConfigured, Refused
 from kypello.http.response import Response
 from kypello.interfaces import Condition, IRewrapping
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest, ObjectInfo, Sealing
+from kypello.model import DSSE, SSE_C, CustomerKey, EncryptionRequest, ObjectInfo, Sealing
 from kypello.objectlock import is_protected
 from kypello.s3.call import Call
 from kypello.s3.versions import read_version
@@ -175,6 +175,8 @@ def _changeable(info: ObjectInfo) -> Sealing:
         raise _unsupported("unencrypted source objects")
     if sealing.algorithm == SSE_C:
         raise _unsupported("source objects with the encryption type SSE-C")
+    if sealing.algorithm == DSSE:
+        raise _unsupported("source objects with the encryption type DSSE-KMS")
     return sealing
 
 

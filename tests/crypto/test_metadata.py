@@ -12,19 +12,29 @@ from hypothesis import strategies as st
 from kypello.crypto.keys import Domain, SealedObjectKey
 from kypello.crypto.metadata import (
     KeyRecord,
+    OuterKey,
     domain_of,
+    is_dual,
     is_encrypted,
     read_entries,
     shown_sealing,
     write_entries,
 )
 from kypello.errors import NotAuthentic
-from kypello.model import SSE_C, Sealing
+from kypello.model import DSSE, SSE_C, Sealing
 from tests.cases import SyncCase
 
 PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
 RECORD = KeyRecord(
     SealedObjectKey(Domain.SSE_S3, b"i" * 32, b"s" * 64), "my-key", b"sealed", bucket_key=True
+)
+
+DUAL = KeyRecord(
+    SealedObjectKey(Domain.DSSE_KMS, b"i" * 32, b"s" * 64),
+    "my-key",
+    b"sealed",
+    {"a": "b"},
+    outer=OuterKey(SealedObjectKey(Domain.DSSE_KMS_OUTER, b"i" * 32, b"o" * 64), b"sealed, too"),
 )
 
 
@@ -83,6 +93,49 @@ class MetadataTests(SyncCase):
             set(entries), {f"{PREFIX}Iv", f"{PREFIX}Seal-Algorithm", f"{PREFIX}Sealed-Key"}
         )
         self.assertEqual(read_entries(entries), record)
+
+    def test_dual(self) -> None:
+        """
+        An object in two layers has a sealed key and a data key for each, and none of the names
+        that others look for a sealed key under; without any of them, or with those of another
+        kind, it is refused.
+        """
+        own = "X-Kypello-Internal-Server-Side-Encryption-"
+        entries = write_entries(DUAL)
+        self.assertEqual(
+            entries,
+            {
+                f"{PREFIX}Iv": encoded(b"i" * 32),
+                f"{PREFIX}Seal-Algorithm": "DAREv2-HMAC-SHA256",
+                f"{own}Inner-Sealed-Key": encoded(b"s" * 64),
+                f"{PREFIX}S3-Kms-Key-Id": "my-key",
+                f"{PREFIX}S3-Kms-Sealed-Key": encoded(b"sealed"),
+                f"{PREFIX}Context": encoded(b'{"a":"b"}'),
+                f"{own}Outer-Sealed-Key": encoded(b"o" * 64),
+                f"{own}Outer-Sealed-Data-Key": encoded(b"sealed, too"),
+            },
+        )
+        self.assertEqual(read_entries(entries), DUAL)
+        self.assertTrue(is_dual(entries))
+        self.assertEqual(shown_sealing(entries, "k"), Sealing(DSSE, "k", {"a": "b"}))
+        for name in set(entries) - {f"{PREFIX}Context"}:
+            damaged = {other: value for other, value in entries.items() if other != name}
+            self.assertTrue(is_encrypted(damaged))
+            with self.assertRaises(NotAuthentic):
+                read_entries(damaged)
+        single = write_entries(RECORD)
+        self.assertFalse(is_dual(single))
+        outer = {name: entries[name] for name in entries if "Outer" in name}
+        for damaged in (
+            {**entries, f"{own}Bucket-Key": "true"},
+            {**entries, f"{PREFIX}Kms-Sealed-Key": encoded(b"s" * 64)},
+            {**entries, f"{own}Outer-Sealed-Key": "!"},
+            {**entries, f"{own}Outer-Sealed-Key": encoded(b"o" * 63)},
+            {**single, **outer},
+            {**single, f"{own}Outer-Sealed-Key": outer[f"{own}Outer-Sealed-Key"]},
+        ):
+            with self.assertRaises(NotAuthentic):
+                read_entries(damaged)
 
     @given(st.sampled_from(sorted(write_entries(RECORD))))
     def test_missing(self, name: str) -> None:

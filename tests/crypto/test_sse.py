@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from kypello.crypto.sse import BLOCKED, ServerSideEncryption, encryption_for, master_key_name
 from kypello.errors import Damaged, Refused
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest
+from kypello.model import DSSE, SSE_C, CustomerKey, EncryptionRequest
 from tests.cases import SyncCase
 
 SETTING = ServerSideEncryption("AES256").to_bytes()
@@ -68,6 +68,25 @@ class EncryptionTests(SyncCase):
             )
         with self.assertRaises(Damaged):
             encryption_for(EncryptionRequest("aws:kms"), of(b"damaged"), False)
+
+    def test_layers(self) -> None:
+        """
+        Two layers, which the client or the bucket asks for, never share data keys.
+        """
+        for shared in (None, False, True):
+            request = EncryptionRequest(DSSE, "k", {"a": "b"}, shared)
+            for setting in (None, SETTING, KMS_SETTING, b"damaged"):
+                self.assertEqual(
+                    encryption_for(request, of(setting), False),
+                    EncryptionRequest(DSSE, "k", {"a": "b"}, bucket_key=False),
+                )
+            setting = ServerSideEncryption(DSSE, "alias/k", bool(shared)).to_bytes()
+            self.assertEqual(
+                encryption_for(None, of(setting), False),
+                EncryptionRequest(DSSE, "alias/k", {}, bucket_key=False),
+            )
+            request = EncryptionRequest("aws:kms", "k", {}, False)
+            self.assertEqual(encryption_for(request, of(setting), False), request)
 
     def test_refused(self) -> None:
         """

@@ -21,6 +21,7 @@ NAMED_KEY = "named-key"
 
 _DEFAULT_KEY = "arn:aws:kms:kypello-default-key"
 _KMS = {"ServerSideEncryption": "aws:kms"}
+_DUAL = {"ServerSideEncryption": "aws:kms:dsse"}
 
 #: The key of a client.
 CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "a key of 32 bytes for the client"}
@@ -38,6 +39,7 @@ class Kind:
     :ivar rule: How a bucket asks for it by default; empty when it cannot.
     :ivar digest: Whether the ETag is the MD5 of the content.
     :ivar data_key: What seals the key of the object, for people.
+    :ivar seen: How it lies on the disk, for people.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Kind:
     rule: Mapping[str, Any] = field(factory=dict)
     digest: bool = False
     data_key: str = ""
+    seen: str = "encrypted"
 
     @property
     def key(self) -> Mapping[str, Any]:
@@ -56,7 +59,7 @@ class Kind:
         return CUSTOMER if "SSECustomerKey" in self.asked else {}
 
 
-NONE = Kind("none", "nothing", digest=True)
+NONE = Kind("none", "nothing", digest=True, seen="in clear")
 S3 = Kind(
     "s3",
     "SSE-S3",
@@ -124,8 +127,34 @@ SSE_C = Kind(
     data_key="none: the client's key does",
 )
 
+DUAL = Kind(
+    "dual",
+    "DSSE-KMS",
+    _DUAL,
+    {**_DUAL, "SSEKMSKeyId": _DEFAULT_KEY},
+    {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms:dsse"}},
+    data_key="of each layer of the object, under the default master key",
+    seen="encrypted twice",
+)
+#: What is asked for beside it changes nothing.
+DUAL_NAMED = Kind(
+    "dualnamed",
+    "DSSE-KMS, key named",
+    {**_DUAL, "SSEKMSKeyId": NAMED_KEY, "BucketKeyEnabled": True},
+    {**_DUAL, "SSEKMSKeyId": NAMED_KEY},
+    {
+        "ApplyServerSideEncryptionByDefault": {
+            "SSEAlgorithm": "aws:kms:dsse",
+            "KMSMasterKeyID": NAMED_KEY,
+        },
+        "BucketKeyEnabled": True,
+    },
+    data_key="of each layer of the object, under the named master key",
+    seen="encrypted twice",
+)
+
 #: All kinds, in the order of the table.
-KINDS = (NONE, S3, KMS, NAMED, CONTEXT, BUCKET_KEY, NO_BUCKET_KEY, SSE_C)
+KINDS = (NONE, S3, KMS, NAMED, CONTEXT, BUCKET_KEY, NO_BUCKET_KEY, DUAL, DUAL_NAMED, SSE_C)
 
 
 def _as_asked(kind: Kind) -> Kind:
@@ -205,6 +234,11 @@ to do with it. It is forgotten with the request.
 - **A bucket key** (`BucketKeyEnabled`; always with SSE-S3) lets objects of a bucket share a data
   key for 5 minutes, so that few calls of the key server are needed. Each has its own object key.
 - **An encryption context** is sealed into the data key by the key server, whose log shows it.
+- **Two layers** (DSSE-KMS, `aws:kms:dsse`): the packages of the content are content again, and are
+  cut into packages and encrypted once more, with AES-256-GCM, too. Each layer has an object key of
+  its own, sealed under a data key of its own from the key server; both are bound to the layer that
+  they are for, and who has those of one does not get past the other. They are never shared: to ask
+  for a bucket key changes nothing, as in AWS. Metadata has one layer.
 
 ## Which encryption applies
 
@@ -283,8 +317,7 @@ def _kinds() -> str:
     ]
     for kind in KINDS:
         etag = "MD5" if kind.digest else "random"
-        seen = "in clear" if kind is NONE else "encrypted"
-        lines.append(f"| {kind.title} | {etag} | {kind.data_key or '-'} | {seen} |")
+        lines.append(f"| {kind.title} | {etag} | {kind.data_key or '-'} | {kind.seen} |")
     return "\n".join(lines) + "\n"
 
 

@@ -372,6 +372,34 @@ class AwsTests(CommandCase):
         self.aws("s3", "rm", "s3://bucket/a/b")
         self.aws("s3", "rb", "s3://bucket")
 
+    def test_layers(self) -> None:
+        """
+        put-object asks for two layers, or the bucket does, as cp cannot; all answers tell them.
+        """
+        content = MARK + os.urandom(700_001)
+        source, target = self.write("source", content), self.work / "target"
+        self.aws("s3", "mb", "s3://bucket")
+        put = ("s3api", "put-object", "--bucket", "bucket", "--body", str(source))
+        dual = ("--server-side-encryption", "aws:kms:dsse")
+        told = [json.loads(self.aws(*put, "--key", "put", *dual))]
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms:dsse"}}
+        self.aws(
+            *("s3api", "put-bucket-encryption", "--bucket", "bucket"),
+            *("--server-side-encryption-configuration", json.dumps({"Rules": [rule]})),
+        )
+        self.aws("s3", "cp", str(source), "s3://bucket/cp")
+        told.append(json.loads(self.aws(*put, "--key", "default")))
+        for key in ("cp", "put", "default"):
+            self.aws("s3", "cp", f"s3://bucket/{key}", str(target))
+            self.assertEqual(target.read_bytes(), content)
+            head = ("s3api", "head-object", "--bucket", "bucket", "--key", key)
+            told.append(json.loads(self.aws(*head)))
+        for answer in told:
+            self.assertEqual(answer["ServerSideEncryption"], "aws:kms:dsse")
+            self.assertRegex(answer["SSEKMSKeyId"], "^arn:aws:kms:[a-z-]+$")
+            self.assertNotIn("BucketKeyEnabled", answer)
+        self.assertEqual(files_with(self.work / "data", MARK), [])
+
 
 class McTests(CommandCase):
     """
@@ -409,6 +437,15 @@ class McTests(CommandCase):
         self.assertIn("dir/", self.mc("ls", "k/bucket"))
         self.assertIn("file", self.mc("ls", "--recursive", "k/bucket"))
         self.mc("stat", "k/bucket")
+        boto3_client(self.server).put_object(
+            Bucket="bucket", Key="dual", Body=content, ServerSideEncryption="aws:kms:dsse"
+        )
+        stat = json.loads(self.mc("--json", "stat", "k/bucket/dual"))
+        self.assertEqual(stat["metadata"]["X-Amz-Server-Side-Encryption"], "aws:kms:dsse")
+        self.assertEqual(stat["size"], len(content))
+        self.mc("cp", "k/bucket/dual", str(target))
+        self.assertEqual(target.read_bytes(), content)
+        self.mc("rm", "k/bucket/dual")
         self.mc("encrypt", "clear", "k/bucket")
         self.mc("rm", "--recursive", "--force", "k/bucket/dir")
         self.mc("rm", "k/bucket/small")

@@ -40,6 +40,7 @@ from tests.integration.test_workers import WorkersCase
 _S3 = {"ServerSideEncryption": "AES256"}
 _KMS = {"ServerSideEncryption": "aws:kms"}
 _CONTEXT = {**_KMS, "SSEKMSEncryptionContext": b64encode(b'{"team":"blue"}').decode()}
+_DUAL = {**_CONTEXT, "ServerSideEncryption": "aws:kms:dsse"}
 _CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": bytes(range(32))}
 _PART = os.urandom(5 * 1024 * 1024)
 _SMALL = os.urandom(1000)
@@ -202,7 +203,10 @@ class RetireTests(RotateCase):
         enabled = {"Status": "Enabled"}
         self.s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
         shared = {**_KMS, "BucketKeyEnabled": True}
-        kinds = {"s3": _S3, "kms": _KMS, "context": _CONTEXT, "shared": shared, "plain": {}}
+        kinds = {
+            **{"s3": _S3, "kms": _KMS, "context": _CONTEXT, "shared": shared},
+            **{"dual": _DUAL, "plain": {}},
+        }
         for name, kind in {**kinds, "own": _CUSTOMER}.items():
             for size in (0, 10, 300_000):
                 body = os.urandom(size)
@@ -221,9 +225,9 @@ class RetireTests(RotateCase):
             self.run_command("encrypt", "rotate", "--all", "--to", "new-key", "--json")
         )
         # Of either bucket: three sizes and the parts, three versions.
-        self.assertEqual((told["changed"], told["failed"]), (16 + 12, 0))
+        self.assertEqual((told["changed"], told["failed"]), (20 + 15, 0))
         names = ("uploads", "uploads_changed", "uploads_customers")
-        self.assertEqual([told[name] for name in names], [6, 4, 1])
+        self.assertEqual([told[name] for name in names], [7, 5, 1])
         self.assertEqual(self.everything(), before)
         used = json.loads(self.run_command("kms", "usage", "my-key", "--json"))
         self.assertFalse(used["needed"])
@@ -249,7 +253,7 @@ class RetireTests(RotateCase):
         )
         summary = json.loads(verified.splitlines()[-1])["summary"]
         self.assertTrue(summary["sound"])
-        self.assertEqual(summary["opened"], 28 + 4 + 1)
+        self.assertEqual(summary["opened"], 35 + 5 + 1)
 
     def test_events(self) -> None:
         """
@@ -299,13 +303,13 @@ class RetireTests(RotateCase):
             self.s3.create_bucket(Bucket=bucket)
         enabled = {"Status": "Enabled"}
         self.s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration=enabled)
-        for name, kind in {"s3": _S3, "kms": _KMS, "context": _CONTEXT}.items():
+        for name, kind in {"s3": _S3, "kms": _KMS, "context": _CONTEXT, "dual": _DUAL}.items():
             for bucket in ("bucket", "versions", "versions"):
                 self.s3.put_object(Bucket=bucket, Key=name, Body=os.urandom(300_000), **kind)
             self.upload("bucket", f"{name}/parts", **kind)
         begun = self.begin("bucket", "begun", **_KMS)
         before = self.everything()
-        self.assertEqual(len(before), 12)
+        self.assertEqual(len(before), 16)
         self.run_command("encrypt", "rotate", "--all", "--to", "new-key")
         self.retire().stop()
         shutil.rmtree(self.object.directory / "index")

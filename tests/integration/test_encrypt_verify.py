@@ -49,6 +49,7 @@ _SETTINGS = {
 _OTHER_KEY = f"test-key:{b64encode(bytes(32)).decode()}"
 _S3 = {"ServerSideEncryption": "AES256"}
 _KMS = {"ServerSideEncryption": "aws:kms"}
+_DUAL = {"ServerSideEncryption": "aws:kms:dsse"}
 _CUSTOMER = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
 
 
@@ -73,9 +74,9 @@ class VerifyCase(SyncCase):
 
     def fill(self, s3: Any) -> None:
         """
-        Seven encrypted versions, three of them with a key of their client; one in clear; and a
-        delete marker.  Three unfinished uploads of two parts, one of them in clear and one with a
-        key of its client.
+        Ten encrypted versions, three of them with a key of their client, and two in two layers; one
+        in clear; and a delete marker.  Four unfinished uploads of two parts: one of them in clear,
+        one in two layers and one with a key of its client.
         """
         for bucket in ("bucket", "other"):
             s3.create_bucket(Bucket=bucket)
@@ -83,6 +84,8 @@ class VerifyCase(SyncCase):
         s3.put_object(Bucket="bucket", Key="s3", Body=b"earlier", **_S3)
         s3.put_object(Bucket="bucket", Key="s3", Body=_BIG, ChecksumAlgorithm="SHA256", **_S3)
         s3.put_object(Bucket="bucket", Key="kms", Body=_BIG, **_KMS)
+        s3.put_object(Bucket="bucket", Key="two", Body=_BIG, ChecksumAlgorithm="SHA256", **_DUAL)
+        self.parts(s3, "two parts", {**_DUAL, "ChecksumAlgorithm": "CRC32C"})
         self.parts(s3, "parts", {**_S3, "ChecksumAlgorithm": "CRC32C"})
         s3.put_object(Bucket="bucket", Key="empty", Body=b"", **_CUSTOMER)
         s3.put_object(Bucket="bucket", Key="client's", Body=_BIG, **_CUSTOMER)
@@ -95,6 +98,7 @@ class VerifyCase(SyncCase):
             for bucket, key, kind in (
                 ("bucket", "begun", _KMS),
                 ("bucket", "begun client's", _CUSTOMER),
+                ("bucket", "begun two", _DUAL),
                 ("other", "begun plain", {}),
             )
         }
@@ -183,10 +187,10 @@ class SoundTests(VerifyCase):
         self.assertEqual((code, err), (0, ""))
         figures = told["summary"]
         names = ("buckets", "versions", "opened", "structure", "plain")
-        self.assertEqual([figures[name] for name in names], [2, 9, 5, 3, 1])
+        self.assertEqual([figures[name] for name in names], [2, 11, 7, 3, 1])
         names = ("uploads", "parts", "parts_structure")
-        self.assertEqual([figures[name] for name in names], [3, 2, 2])
-        self.assertGreater(figures["bytes"], 4 * len(_PART) + 3 * len(_BIG))
+        self.assertEqual([figures[name] for name in names], [4, 4, 2])
+        self.assertGreater(figures["bytes"], 6 * len(_PART) + 4 * len(_BIG))
         for target, versions, uploads in (
             ("bucket/client", 2, 0),
             ("bucket/begun c", 0, 1),
@@ -208,8 +212,8 @@ class SoundTests(VerifyCase):
         done = subprocess.run(
             self.command(), env=environment, capture_output=True, timeout=_WAIT, check=True
         )
-        self.assertIn("Opened        5 are encrypted, and sound to their end", done.stdout.decode())
-        self.assertIn("Parts         2 of these are encrypted, and sound", done.stdout.decode())
+        self.assertIn("Opened        7 are encrypted, and sound to their end", done.stdout.decode())
+        self.assertIn("Parts         4 of these are encrypted, and sound", done.stdout.decode())
         self.assertTrue(done.stdout.endswith(b"All is sound.\n"))
 
     def test_beside_a_server(self) -> None:
@@ -221,7 +225,7 @@ class SoundTests(VerifyCase):
             s3 = boto3_client(self.server)
             s3.put_object(Bucket="other", Key="new", Body=b"new", **_S3)
             code, (told,), err = self.run_verify()
-            self.assertEqual((code, err, told["summary"]["opened"]), (0, "", 6))
+            self.assertEqual((code, err, told["summary"]["opened"]), (0, "", 8))
             s3.put_object(Bucket="other", Key="newer", Body=b"newer", **_S3)
             self.assertEqual(s3.get_object(Bucket="other", Key="new")["Body"].read(), b"new")
         finally:
@@ -238,7 +242,7 @@ class SoundTests(VerifyCase):
         self.assertEqual(self.server.stop(), 0)
         code, (told,), err = self.run_verify()
         self.assertEqual((code, err), (0, ""))
-        self.assertEqual(told["summary"]["opened"], 5)
+        self.assertEqual(told["summary"]["opened"], 7)
 
     def test_impossible(self) -> None:
         """
@@ -284,9 +288,12 @@ class FoundTests(VerifyCase):
         self.change(self.blob("parts", 1), flip)
         self.blob("kms").unlink()
         self.change(self.blob("client's"), flip)
+        self.change(self.blob("two"), flip)
+        self.change(self.blob("two parts", 1), flip)
         found = self.found()
-        self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 4)
-        self.assertEqual([key for _, key, _ in found], ["client's", "kms", "parts", "s3"])
+        self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 6)
+        keys = ["client's", "kms", "parts", "s3", "two", "two parts"]
+        self.assertEqual([key for _, key, _ in found], keys)
 
     def test_uploads(self) -> None:
         """
@@ -375,21 +382,30 @@ class FoundTests(VerifyCase):
     def test_records(self) -> None:
         """
         What is kept of an object and does not belong to it: another master key's name, a context,
-        the sealed metadata of another object.
+        the sealed metadata of another object, and a key of either layer.
         """
         self.server.start()
         s3 = boto3_client(self.server)
         for key in ("1 context", "2 name", "3 foreign", "4 metadata", "5 sound"):
             s3.put_object(Bucket="other", Key=key, Body=b"content", **_KMS)
+        # Of these nothing needs to be read to be told.
+        for key in ("6 inner", "7 outer", "8 sound"):
+            s3.put_object(Bucket="other", Key=key, Body=b"", **_DUAL)
         self.assertEqual(self.server.stop(), 0)
         sound = unpack(ObjectRecord, record_of(self.directory, "5 sound")[1])
         entry = "X-Minio-Internal-Server-Side-Encryption-"
         context, name = f"{entry}Context", f"{entry}S3-Kms-Key-Id"
+        own = "X-Kypello-Internal-Server-Side-Encryption-"
+        layers = unpack(ObjectRecord, record_of(self.directory, "8 sound")[1]).metadata.internal
+        names = (f"{own}{at}-Sealed-Key" for at in ("Inner", "Outer"))
+        inner, outer = ({each: layers[each]} for each in names)
         for key, changes, sealed in (
             ("1 context", {context: b64encode(b'{"a":"b"}').decode()}, b""),
             ("2 name", {name: "gone"}, b""),
             ("3 foreign", {name: "../gone"}, b""),
             ("4 metadata", {}, sound.metadata.sealed),
+            ("6 inner", inner, b""),
+            ("7 outer", outer, b""),
         ):
             path, raw = record_of(self.directory, key)
             record = unpack(ObjectRecord, raw)
@@ -410,6 +426,8 @@ class FoundTests(VerifyCase):
                 ("missing key", "2 name"),
                 ("missing key", "3 foreign"),
                 ("damaged", "4 metadata"),
+                ("damaged", "6 inner"),
+                ("damaged", "7 outer"),
             ],
         )
 
@@ -418,7 +436,7 @@ class FoundTests(VerifyCase):
         Without the master key, or with another one of its name, everything with a key of the KMS
         is told, and what is wrong with the key.
         """
-        keys = ["gone", "kms", "parts", "s3", "s3", "begun"]
+        keys = ["gone", "kms", "parts", "s3", "s3", "two", "two parts", "begun", "begun two"]
         missing = f"other-key:{STATIC_KEY.partition(':')[2]}"
         for key, kind in ((missing, "missing key"), (_OTHER_KEY, "wrong key")):
             found = self.found(MINIO_KMS_SECRET_KEY=key)
@@ -482,7 +500,7 @@ class InterruptionTests(VerifyCase):
         self.assertEqual(seen["figures"]["damaged"], 1)
         code, (told,), _ = self.run_verify("--resume", str(file))
         figures = told["summary"]
-        self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 9, 1))
+        self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 11, 1))
         self.assertFalse(file.exists())
 
     def test_killed(self) -> None:
@@ -493,7 +511,7 @@ class InterruptionTests(VerifyCase):
         file = self.work / "progress"
         target = "bucket/begun"
         process = subprocess.Popen(
-            # Each of two uploads takes longer than three seconds, and it is kept after five.
+            # Each of three uploads takes longer than three seconds, and it is kept after five.
             self.command(target, "--json", "--resume", str(file), "--rate", "1.5"),
             env={**base_environment(), "MINIO_KMS_SECRET_KEY": STATIC_KEY},
             stdout=subprocess.DEVNULL,
@@ -509,7 +527,7 @@ class InterruptionTests(VerifyCase):
         self.assertEqual((seen["figures"]["uploads"], seen["figures"]["parts"]), (1, 2))
         code, (told,), _ = self.run_verify(target, "--resume", str(file))
         figures = told["summary"]
-        self.assertEqual((code, figures["uploads"], figures["parts"]), (0, 2, 2))
+        self.assertEqual((code, figures["uploads"], figures["parts"]), (0, 3, 4))
         self.assertEqual((figures["buckets"], figures["parts_structure"]), (1, 2))
         self.assertFalse(file.exists())
 

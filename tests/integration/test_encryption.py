@@ -79,6 +79,36 @@ class KindsTests(EncryptionCase):
         )
         self.assertEqual({path.name for path in self.keys.iterdir()}, {"my-key", "other-key"})
 
+    def test_layers(self) -> None:
+        """
+        DSSE-KMS uses the key that is named for both layers, bound to the context that is given;
+        the key server sees which layer each data key is for.
+        """
+        context = b64encode(b'{"department":"research"}').decode()
+        for key_id, told_id in (("other-key", "other-key"), ("", "arn:aws:kms:my-key")):
+            asked = {"SSEKMSKeyId": key_id} if key_id else {}
+            told = self.put(
+                "k",
+                ServerSideEncryption="aws:kms:dsse",
+                SSEKMSEncryptionContext=context,
+                BucketKeyEnabled=True,
+                **asked,
+            )
+            self.assertEqual(
+                (told["ServerSideEncryption"], told["SSEKMSKeyId"]), ("aws:kms:dsse", told_id)
+            )
+            self.assertNotIn("BucketKeyEnabled", told)
+        unknown = {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSKeyId": "third-key"}
+        self.assertEqual(
+            refusal(self.s3.put_object, Bucket="bucket", Key="x", Body=b"x", **unknown),
+            (400, "kms:KeyNotFound"),
+        )
+        self.assertEqual({path.name for path in self.keys.iterdir()}, {"my-key", "other-key"})
+        os.kill(self.kes_server.process.pid, signal.SIGKILL)
+        asked = {"ServerSideEncryption": "aws:kms:dsse"}
+        status, _ = refusal(self.s3.put_object, Bucket="bucket", Key="x", Body=b"x", **asked)
+        self.assertEqual(status, 503)
+
     def test_own_key(self) -> None:
         """
         SSE-C wins over auto-encryption and never needs the key server; the key is needed to

@@ -27,6 +27,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "s3": {"ServerSideEncryption": "AES256"},
     "kms": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": _MASTER_KEY},
+    "dual": {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSKeyId": _MASTER_KEY},
     "customer": {
         "SSECustomerAlgorithm": "AES256",
         "SSECustomerKey": _CUSTOMER_KEY,
@@ -261,11 +262,18 @@ class AwsTests(test_clients.AwsTests):
         self.aws("s3", "mb", "s3://bucket")
         self.aws("s3", "cp", str(source), "s3://bucket/a", "--sse", "AES256")
         self.aws("s3", "cp", "s3://bucket/a", "s3://bucket/b", "--sse", "aws:kms")
-        self.aws("s3", "cp", "s3://bucket/b", str(target))
-        self.assertEqual(target.read_bytes(), content)
-        head = json.loads(self.aws("s3api", "head-object", "--bucket", "bucket", "--key", "b"))
-        self.assertEqual(head["ServerSideEncryption"], "aws:kms")
-        self.assertRegex(head["ETag"], '-4"$')
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms:dsse"}}
+        self.aws(
+            *("s3api", "put-bucket-encryption", "--bucket", "bucket"),
+            *("--server-side-encryption-configuration", json.dumps({"Rules": [rule]})),
+        )
+        self.aws("s3", "cp", "s3://bucket/b", "s3://bucket/c")
+        for key, kind in (("b", "aws:kms"), ("c", "aws:kms:dsse")):
+            self.aws("s3", "cp", f"s3://bucket/{key}", str(target))
+            self.assertEqual(target.read_bytes(), content)
+            head = json.loads(self.aws("s3api", "head-object", "--bucket", "bucket", "--key", key))
+            self.assertEqual(head["ServerSideEncryption"], kind)
+            self.assertRegex(head["ETag"], '-4"$')
         self.assertEqual(files_with(self.work / "data", MARK), [])
 
 

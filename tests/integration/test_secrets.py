@@ -28,6 +28,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kypello.crypto.apikey import APIKey
+from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import part_key
 from kypello.crypto.masterkey import MasterKey
 from kypello.crypto.metadata import read_entries
@@ -66,6 +67,7 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "s3": {"ServerSideEncryption": "AES256"},
     "kms": {"ServerSideEncryption": "aws:kms", "SSEKMSEncryptionContext": _CONTEXT},
     "bucketkey": {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True},
+    "dual": {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSEncryptionContext": _CONTEXT},
     "customer": _CUSTOMER,
 }
 
@@ -84,6 +86,15 @@ def forms(secret: bytes) -> Iterator[bytes]:
         inner = encoded[-(-before * 4 // 3) : -4 if encoded.endswith(b"=") else None]
         yield inner
         yield inner.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def layer_secrets(key: StreamKey) -> Iterator[bytes]:
+    """
+    The key of each layer, that of the inner one first.
+    """
+    yield key.secret
+    if key.outer is not None:
+        yield from layer_secrets(key.outer)
 
 
 class Secrets:
@@ -431,14 +442,21 @@ class SecretsTests(KeyServerCase):
                 found = read_entries(record.metadata.internal)
                 if found.key_name is None or found.data_key is None:
                     continue
-                context = object_context("bucket", key, found.context or {})
-                if found.bucket_key:
-                    context = bucket_context("bucket")
-                opening = data_keys.open(found.key_name, found.data_key, context)
-                self.secrets.add(f"data key of {key}", self.now(opening))
                 opened = self.now(object_keys.opening("bucket", key, record.metadata.internal)())
-                self.secrets.add(f"object key of {key}", opened.secret)
-                self.secrets.add(f"part key of {key}", part_key(opened.secret, 1))
+                sealed = {"": found.data_key}
+                if found.outer is not None:
+                    sealed = {"inner": found.data_key, "outer": found.outer.data_key}
+                for (layer, data_key), secret in zip(
+                    sealed.items(), layer_secrets(opened), strict=True
+                ):
+                    bound = {"kypello:layer": layer} if layer else {}
+                    context = object_context("bucket", key, {**(found.context or {}), **bound})
+                    if found.bucket_key:
+                        context = bucket_context("bucket")
+                    opening = data_keys.open(found.key_name, data_key, context)
+                    self.secrets.add(f"{layer} data key of {key}", self.now(opening))
+                    self.secrets.add(f"{layer} object key of {key}", secret)
+                    self.secrets.add(f"{layer} part key of {key}", part_key(secret, 1))
 
     def now(self, work: Any) -> Any:
         """

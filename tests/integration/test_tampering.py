@@ -35,8 +35,14 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
     "s3": {"ServerSideEncryption": "AES256"},
     "kms": {"ServerSideEncryption": "aws:kms", "SSEKMSEncryptionContext": _CONTEXT},
     "customer": _CUSTOMER,
+    "dual": {"ServerSideEncryption": "aws:kms:dsse", "SSEKMSEncryptionContext": _CONTEXT},
 }
 _PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
+_OWN = "X-Kypello-Internal-Server-Side-Encryption-"
+_INNER, _OUTER, _OUTER_DATA = (
+    f"{_OWN}{name}-Sealed-{what}Key"
+    for name, what in (("Inner", ""), ("Outer", ""), ("Outer", "Data-"))
+)
 
 
 def reading(kind: str) -> Mapping[str, str]:
@@ -254,7 +260,9 @@ class ContentTests(TamperCase):
         :return: What is wrong.
         """
         path, wrong = self.blob(key), []
-        good = len(content) - _TAIL + tampering.good * _PAYLOAD
+        # In two layers a package of the inner one ends in the next package of the outer one.
+        good = len(content) - _TAIL
+        good += max(0, tampering.good - (kind == "dual")) * _PAYLOAD
         before, start = blob_content(path), len(self.server.log)
         other = blob_content(self.blob(f"{key}-other"))
         changed = b"".join(tampering.change(packages(before), packages(other)))
@@ -315,10 +323,57 @@ def entry(*names: str) -> Callable[[ObjectRecord, ObjectRecord], ObjectRecord]:
         Do it.
         """
         theirs = other.metadata.internal
-        taken = {_PREFIX + name: theirs[_PREFIX + name] for name in names}
+        taken = {name: theirs[name] for name in map(full_name, names)}
         return entries(mine, {**mine.metadata.internal, **taken})
 
     return change
+
+
+def full_name(name: str) -> str:
+    """
+    The name of an entry.
+    """
+    return name if name.startswith(_OWN) else _PREFIX + name
+
+
+def layers_swapped(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Pass the keys of each layer off as those of the other.
+    """
+    data = f"{_PREFIX}S3-Kms-Sealed-Key"
+    other = {_INNER: _OUTER, _OUTER: _INNER, data: _OUTER_DATA, _OUTER_DATA: data}
+    kept = mine.metadata.internal.items()
+    return entries(mine, {other.get(name, name): value for name, value in kept})
+
+
+def one_layer(kept_key: str) -> Callable[[ObjectRecord, ObjectRecord], ObjectRecord]:
+    """
+    Pass an object in two layers off as one in one.
+
+    :param kept_key: The sealed key that it shall have.
+    """
+
+    def change(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+        """
+        Do it.
+        """
+        before = mine.metadata.internal
+        kept = {name: before[name] for name in before if not name.startswith(_OWN)}
+        return entries(mine, {**kept, f"{_PREFIX}Kms-Sealed-Key": before[kept_key]})
+
+    return change
+
+
+def two_layers(mine: ObjectRecord, _other: ObjectRecord) -> ObjectRecord:
+    """
+    Pass an object in one layer off as one in two, which has the same key in both.
+    """
+    before = mine.metadata.internal
+    sealed = f"{_PREFIX}Kms-Sealed-Key"
+    kept = {name: before[name] for name in before if name != sealed}
+    doubled = {_INNER: before[sealed], _OUTER: before[sealed]}
+    data = before[f"{_PREFIX}S3-Kms-Sealed-Key"]
+    return entries(mine, {**kept, **doubled, _OUTER_DATA: data})
 
 
 def entries(record: ObjectRecord, changed: Mapping[str, str]) -> ObjectRecord:
@@ -387,10 +442,19 @@ EXCHANGES = (
     Exchange("key of kms", entry("Kms-Sealed-Key"), ("kms",)),
     Exchange("key and iv of the customer", entry("Sealed-Key", "Iv"), ("customer",)),
     Exchange("key and iv of s3", entry("S3-Sealed-Key", "Iv"), ("s3",)),
-    Exchange("data key", entry("S3-Kms-Sealed-Key"), ("kms",)),
+    Exchange("data key", entry("S3-Kms-Sealed-Key"), ("kms", "dual")),
+    Exchange("inner key", entry(_INNER), ("dual",)),
+    Exchange("outer key", entry(_OUTER), ("dual",)),
+    Exchange("outer data key", entry(_OUTER_DATA), ("dual",)),
+    Exchange("outer layer", entry(_OUTER, _OUTER_DATA), ("dual",)),
+    Exchange("inner layer", entry(_INNER, "S3-Kms-Sealed-Key"), ("dual",)),
+    Exchange("layers swapped", layers_swapped, ("dual",)),
+    Exchange("inner layer alone", one_layer(_INNER), ("dual",)),
+    Exchange("outer layer alone", one_layer(_OUTER), ("dual",)),
+    Exchange("two layers", two_layers, ("kms",)),
     Exchange("iv", entry("Iv")),
-    Exchange("no context", without_context, ("kms",)),
-    Exchange("other context", other_context, ("kms",)),
+    Exchange("no context", without_context, ("kms", "dual")),
+    Exchange("other context", other_context, ("kms", "dual")),
     Exchange("kind", other_kind, ("s3", "kms")),
     Exchange("sealed metadata", other_metadata),
     Exchange("content", other_parts),

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from kypello.interfaces import Assemble, Condition, IBodySource
 from kypello.kmsconfig import Reuse
 from kypello.model import (
+    DSSE,
     SSE_C,
     Assembly,
     ByteRange,
@@ -40,12 +41,13 @@ DATA = os.urandom(3 * 65536 + 100)
 SEALING = Sealing("AES256", "my-key")
 
 KMS = EncryptionRequest("aws:kms")
+DUAL = EncryptionRequest(DSSE)
 CUSTOMER_KEY = CustomerKey(bytes(range(100, 132)), "bWQ1")
 CUSTOMER = EncryptionRequest(SSE_C, customer_key=CUSTOMER_KEY)
 OTHER_KEY = CustomerKey(bytes(range(32)), "b3RoZXI=")
 
 #: One request for each kind of encryption.
-KINDS = (SSE_S3, KMS, CUSTOMER)
+KINDS = (SSE_S3, KMS, CUSTOMER, DUAL)
 
 #: What is known of an object when its upload begins.
 PLANNED = ObjectMetadata(

@@ -24,6 +24,9 @@ from tests.cases import SyncCase
 
 KEY = bytes(range(32))
 NONCE = bytes(range(12))
+STREAM_KEY = dare.StreamKey(KEY)
+OUTER_KEY = bytes(range(32, 64))
+DUAL_KEY = dare.StreamKey(KEY, dare.StreamKey(OUTER_KEY))
 DATA = bytes(range(256)) * 1024
 
 
@@ -112,7 +115,7 @@ class SealedSourceTests(BodyCase):
         """
         What comes out is the DARE stream of the body, of the size told before.
         """
-        source = encrypting(blocks_of(DATA[:size], block), KEY, NONCE)
+        source = encrypting(blocks_of(DATA[:size], block), STREAM_KEY, NONCE)
         self.assertIsInstance(source, SealedSource)
         verifyObject(IBodySource, source)
         expected = dare.encrypt(KEY, NONCE, DATA[:size])
@@ -127,7 +130,7 @@ class SealedSourceTests(BodyCase):
             blocks_of(DATA[: dare.PAYLOAD_SIZE + 1], 1000),
             BytesSource([b"a"], BodyTruncated()),
         ):
-            self.assertIsInstance(encrypting(body, KEY, NONCE), EncryptingSource)
+            self.assertIsInstance(encrypting(body, STREAM_KEY, NONCE), EncryptingSource)
 
     def test_wrong_size(self) -> None:
         """
@@ -135,17 +138,78 @@ class SealedSourceTests(BodyCase):
         """
         body = blocks_of(DATA, 1000)
         body.size = 1
-        self.failureResultOf(_deferred(encrypting(body, KEY, NONCE).read()), BodyTruncated)
+        self.failureResultOf(_deferred(encrypting(body, STREAM_KEY, NONCE).read()), BodyTruncated)
 
     def test_close(self) -> None:
         """
         Closing closes the body and ends the stream without a package.
         """
         body = BytesSource([b"a"])
-        source = encrypting(body, KEY, NONCE)
+        source = encrypting(body, STREAM_KEY, NONCE)
         source.close()
         self.assertTrue(body.closed)
         self.assertEqual(self.read(source), b"")
+
+
+class LayersTests(BodyCase):
+    """
+    Encryption in two layers.
+    """
+
+    @given(
+        st.one_of(
+            st.integers(0, len(DATA)),
+            # What fills a package, with what encryption adds, and the next one.
+            st.sampled_from([65503, 65504, 65505, 65536, 65537, 131008, 131009]),
+        ),
+        st.integers(1000, 300_000),
+        st.booleans(),
+    )
+    def test_stream(self, size: int, block: int, sized: bool) -> None:
+        """
+        What comes out is the DARE stream of the DARE stream of the body, of the size told before.
+        """
+        body = blocks_of(DATA[:size], block)
+        if not sized:
+            body.size = None
+        source = encrypting(body, DUAL_KEY, NONCE)
+        expected = dare.encrypt(OUTER_KEY, NONCE, dare.encrypt(KEY, NONCE, DATA[:size]))
+        self.assertEqual(source.size, len(expected) if sized else None)
+        self.assertEqual(self.read(source), expected)
+
+    @given(st.integers(65505, len(DATA)), st.integers(1000, 300_000))
+    def test_calls(self, size: int, block: int) -> None:
+        """
+        The calls make both layers, also when they are made later.
+        """
+        source = encrypting(blocks_of(DATA[:size], block), DUAL_KEY, NONCE)
+        verifyObject(ILazySource, source)
+        calls = []
+        while (call := self.successResultOf(_deferred(source.next_call()))) is not None:
+            calls.append(call)
+        made = b"".join([bytes(call()) for call in calls])
+        expected = dare.encrypt(OUTER_KEY, NONCE, dare.encrypt(KEY, NONCE, DATA[:size]))
+        self.assertEqual(made, expected)
+        self.assertIsNone(self.successResultOf(_deferred(source.next_call())))
+
+    def test_failure(self) -> None:
+        """
+        A body that fails has a final package in no layer.
+        """
+        source = encrypting(BytesSource([DATA], BodyTruncated()), DUAL_KEY, NONCE)
+        first = self.successResultOf(_deferred(source.read()))
+        self.assertEqual(len(first) % dare.PACKAGE_SIZE, 0)
+        self.failureResultOf(_deferred(source.read()), BodyTruncated)
+
+    def test_close(self) -> None:
+        """
+        Closing closes the body, and ends the stream without a package.
+        """
+        for body in (BytesSource([b"a"]), BytesSource([DATA])):
+            source = encrypting(body, DUAL_KEY, NONCE)
+            source.close()
+            self.assertTrue(body.closed)
+            self.assertEqual(self.read(source), b"")
 
 
 class DecryptingSourceTests(BodyCase):

@@ -23,6 +23,7 @@ from kypello.interfaces import (
     IOpenObject,
 )
 from kypello.model import (
+    DSSE,
     SSE_C,
     Assembly,
     BucketInfo,
@@ -407,6 +408,14 @@ class SSEKMSTests(EncryptedContract, AsyncCase):
     """
 
     wanted = EncryptionRequest("aws:kms", "arn:aws:kms:my-key", {"project": "blue"})
+
+
+class DSSETests(EncryptedContract, AsyncCase):
+    """
+    Two layers.
+    """
+
+    wanted = EncryptionRequest(DSSE, "alias/my-key", {"project": "blue"})
 
 
 class SSECTests(EncryptedContract, AsyncCase):

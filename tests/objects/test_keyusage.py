@@ -100,9 +100,10 @@ class WalkTests(UsageCase):
             await self.put(key)
         await self.put("4", encryption=OTHER)
         await self.put("3", encryption=OTHER)
+        await self.put("5", encryption=EncryptionRequest("aws:kms:dsse", "other"))
         found = (await self.walked()).found
         self.assertEqual(found["my-key"].buckets, {"b": BucketUse(2, 2, metadata_key=True)})
-        self.assertEqual(found["other"].buckets, {"b": BucketUse(2, 2)})
+        self.assertEqual(found["other"].buckets, {"b": BucketUse(3, 3)})
         self.assertTrue(found["other"].needed)
         self.assertFalse(found["other"].named)
 

@@ -18,6 +18,7 @@ from kypello.crypto.metadata import read_entries
 from kypello.crypto.sse import ServerSideEncryption
 from kypello.errors import KMSUnavailable, NoSuchUpload, NotAuthentic, Refused
 from kypello.model import (
+    DSSE,
     SSE_C,
     ByteRange,
     EncryptionRequest,
@@ -34,6 +35,7 @@ from tests.objects.case import (
     CUSTOMER,
     CUSTOMER_KEY,
     DATA,
+    DUAL,
     KINDS,
     KMS,
     OTHER_KEY,
@@ -49,6 +51,7 @@ SEALINGS = {
     "AES256": Sealing("AES256", "my-key"),
     "aws:kms": Sealing("aws:kms", "arn:aws:kms:my-key"),
     SSE_C: Sealing(SSE_C),
+    DSSE: Sealing(DSSE, "arn:aws:kms:my-key"),
 }
 
 
@@ -112,7 +115,7 @@ class UploadTests(UploadCase):
                 expected = part_metadata(data, len(data))
                 self.assertEqual(part.size, len(data))
                 self.assertEqual(part.metadata, evolve(expected, etag=part.etag))
-                opaque = encryption in (KMS, CUSTOMER)
+                opaque = encryption in (KMS, CUSTOMER, DUAL)
                 self.assertEqual(part.etag != expected.etag, opaque)
                 self.assertRegex(part.etag, "^[0-9a-f]{32}$")
             made = await self.complete(upload, list(PARTS), key)
@@ -651,7 +654,7 @@ class TamperTests(UploadCase):
         object for another.
         """
         await self.prepare()
-        for encryption in (SSE_S3, KMS):
+        for encryption in (SSE_S3, KMS, DUAL):
             upload = await self.upload({1: DATA}, encryption)
             began = await self.below.upload("b", "k", upload.upload_id)
             await self.complete(upload, [1])
@@ -679,7 +682,7 @@ class TamperTests(UploadCase):
         An object under another key is refused.
         """
         await self.prepare()
-        for encryption in (SSE_S3, KMS):
+        for encryption in (SSE_S3, KMS, DUAL):
             await self.made(encryption)
             info, raw = await self.stored()
             await self.replace("other", info, raw)

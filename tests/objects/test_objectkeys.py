@@ -11,10 +11,10 @@ from attrs import define, evolve, field
 from twisted.internet.task import Clock
 
 from kypello.crypto.keys import Domain, context_bytes
-from kypello.crypto.metadata import write_entries
+from kypello.crypto.metadata import read_entries, write_entries
 from kypello.errors import KeyNotFound, KMSNotConfigured, NotAuthentic, Refused
 from kypello.kmsconfig import Reuse
-from kypello.model import SSE_C, CustomerKey, DataKey, EncryptionRequest
+from kypello.model import DSSE, SSE_C, CustomerKey, DataKey, EncryptionRequest
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.objectkeys import (
     READING,
@@ -31,6 +31,7 @@ EXTERNAL_KEY = bytes(range(32))
 OBJECT_KEY = bytes.fromhex("67d8d1f2d04109bdb1fa19f5112f2d2cdf81578962b0dbc09b7c51a131b0e34f")
 RANDOM = (b"\x11" * 32, b"\x22" * 32, bytes(range(12)))
 PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
+OWN_PREFIX = "X-Kypello-Internal-Server-Side-Encryption-"
 START = "IAAfAIABAgMEBQYHCAkKC"
 CUSTOMER_KEY = CustomerKey(EXTERNAL_KEY, "md5")
 
@@ -101,7 +102,7 @@ class ObjectKeysTests(AsyncCase):
             customer = CUSTOMER_KEY if algorithm == SSE_C else None
             wanted = EncryptionRequest(algorithm, customer_key=customer)
             made = await object_keys.make("bucket", "dir/object", wanted)
-            self.assertEqual(made.key, OBJECT_KEY)
+            self.assertEqual((made.key.secret, made.key.outer), (OBJECT_KEY, None))
             entries = write_entries(made.record)
             self.assertEqual(entries.pop(PREFIX + name), START + sealed)
             self.assertEqual(entries.pop(PREFIX + "Iv"), b64encode(b"\x22" * 32).decode())
@@ -141,7 +142,7 @@ class ObjectKeysTests(AsyncCase):
             self.assertEqual((PREFIX + "Context") in entries, kept is not None)
             for keys in (object_keys, self.object_keys()):
                 opened = await keys.opening("b", "d/k", entries)()
-                self.assertEqual(opened.secret, made.key)
+                self.assertEqual(opened.secret, made.key.secret)
             with self.assertRaises(NotAuthentic):
                 await object_keys.opening("b", "other", entries)()
 
@@ -168,14 +169,105 @@ class ObjectKeysTests(AsyncCase):
             await self.object_keys().make("b", "k", EncryptionRequest("aws:kms", "a/b"))
         self.assertNotIn("absent", self.kms.keys)
 
+    async def test_layers(self) -> None:
+        """
+        In two layers there are two keys, each sealed by a data key of its own, whose context tells
+        the layer; keys are never shared, whoever asks, and no client says which layer is which.
+        """
+        inner, outer = {"kypello:layer": "inner"}, {"kypello:layer": "outer"}
+        for own in ({}, {"a": "<"}, {"kypello:layer": "outer"}):
+            object_keys = self.object_keys()
+            wanted = EncryptionRequest(DSSE, context=own, bucket_key=True)
+            made = await object_keys.make("b", "d//k", wanted)
+            self.assertEqual(
+                self.kms.contexts[-2:],
+                [context_bytes({"b": "b/d/k", **own, **layer}) for layer in (inner, outer)],
+            )
+            record = made.record
+            assert record.outer is not None and made.key.outer is not None
+            self.assertEqual((record.context, record.bucket_key), (own or None, False))
+            self.assertEqual(record.object_key.iv, record.outer.object_key.iv)
+            self.assertNotEqual(record.data_key, record.outer.data_key)
+            self.assertNotEqual(made.key.secret, made.key.outer.secret)
+            entries = write_entries(record)
+            for keys in (object_keys, self.object_keys()):
+                opened = await keys.opening("b", "d/k", entries)()
+                assert opened.outer is not None
+                self.assertEqual(opened.secret, made.key.secret)
+                self.assertEqual(opened.outer.secret, made.key.outer.secret)
+                self.assertIsNone(opened.outer.outer)
+
+    async def test_layers_confused(self) -> None:
+        """
+        No sealed key or data key of a layer stands for that of the other, nor for that of an
+        object in one layer, though the key service makes always the same data key.
+        """
+        made = await self.object_keys().make("b", "k", EncryptionRequest(DSSE))
+        dual = write_entries(made.record)
+        made = await self.object_keys().make("b", "k", EncryptionRequest("aws:kms"))
+        single = write_entries(made.record)
+        names = ("Inner-Sealed-Key", "Outer-Sealed-Key", "Outer-Sealed-Data-Key")
+        inner, outer, outer_data = (f"{OWN_PREFIX}{name}" for name in names)
+        data, only, iv = (
+            f"{PREFIX}{name}" for name in ("S3-Kms-Sealed-Key", "Kms-Sealed-Key", "Iv")
+        )
+        for changed in (
+            {inner: dual[outer], outer: dual[inner]},
+            {inner: dual[outer]},
+            {outer: dual[inner]},
+            {data: dual[outer_data], outer_data: dual[data]},
+            {data: dual[outer_data]},
+            {outer_data: dual[data]},
+            {
+                **{inner: dual[outer], outer: dual[inner]},
+                **{data: dual[outer_data], outer_data: dual[data]},
+            },
+            {inner: single[only], data: single[data], iv: single[iv]},
+            {outer: single[only], outer_data: single[data], iv: single[iv]},
+        ):
+            with self.assertRaises(NotAuthentic):
+                await self.object_keys().opening("b", "k", {**dual, **changed})()
+        for layer, data_key in ((inner, data), (outer, outer_data)):
+            alone = {**single, only: dual[layer], data: dual[data_key], iv: dual[iv]}
+            with self.assertRaises(NotAuthentic):
+                await self.object_keys().opening("b", "k", alone)()
+        self.assertEqual(read_entries(dual).object_key.domain, Domain.DSSE_KMS)
+
+    async def test_layers_forgotten(self) -> None:
+        """
+        A key of two layers is kept no longer than either data key that opened it.
+        """
+        clock = Clock()
+        keys = DataKeys(self.kms, clock, Reuse(opened_seconds=10.0, outage_seconds=0.0))
+        object_keys = ObjectKeys(keys, os.urandom)
+        made = await object_keys.make("b", "k", EncryptionRequest(DSSE))
+        record, entries = made.record, write_entries(made.record)
+        assert record.outer is not None and record.data_key is not None
+        clock.advance(6)
+        # The inner one is older by now than the outer one, which is opened anew.
+        fresh = DataKeys(self.kms, clock, Reuse(opened_seconds=10.0, outage_seconds=0.0))
+        object_keys = ObjectKeys(fresh, os.urandom)
+        for opened, layer in ((record.data_key, "inner"), (record.outer.data_key, "outer")):
+            await fresh.open("my-key", opened, context_bytes({"b": "b/k", "kypello:layer": layer}))
+            clock.advance(4)
+        opening = object_keys.opening("b", "k", entries)
+        await opening()
+        self.kms.calls.clear()
+        clock.advance(1)
+        await opening()
+        self.assertEqual(self.kms.calls, [])
+        clock.advance(2)
+        await opening()
+        self.assertEqual(self.kms.calls, ["decrypt"])
+
     async def test_not_configured(self) -> None:
         """
         Without a key service clients with a key of their own are served, others refused.
         """
         object_keys = ObjectKeys(None, os.urandom)
         made = await object_keys.make("b", "k", EncryptionRequest(SSE_C, customer_key=CUSTOMER_KEY))
-        self.assertEqual(len(made.key), 32)
-        for algorithm in ("AES256", "aws:kms"):
+        self.assertEqual(len(made.key.secret), 32)
+        for algorithm in ("AES256", "aws:kms", DSSE):
             with self.assertRaises(KMSNotConfigured):
                 await object_keys.make("b", "k", EncryptionRequest(algorithm))
         with self.assertRaises(Refused):
@@ -188,7 +280,7 @@ class ObjectKeysTests(AsyncCase):
         """
         wanted = EncryptionRequest(SSE_C, customer_key=CUSTOMER_KEY)
         made = await self.object_keys().make("b", "k", wanted)
-        for secret in (EXTERNAL_KEY, made.key):
+        for secret in (EXTERNAL_KEY, made.key.secret):
             self.assertNotIn(repr(secret), repr((wanted, made, self.object_keys())))
 
 
@@ -203,7 +295,7 @@ class CustomerKeyTests(AsyncCase):
         """
         wanted = EncryptionRequest(SSE_C, customer_key=CUSTOMER_KEY)
         made = await ObjectKeys(None, os.urandom).make("b", "k", wanted)
-        self.key, self.entries = made.key, write_entries(made.record)
+        self.key, self.entries = made.key.secret, write_entries(made.record)
 
     def test_open(self) -> None:
         """

@@ -62,7 +62,8 @@ class LargeObjectTests(EncryptedCase):
                 self.assertEqual(found, b"01000200")
             self.assertEqual(len(self.store._recent._known), encryption is not CUSTOMER)
             info, raw = await self.raw("k")
-            pieces = [raw[at : at + 36] for at in range(0, len(raw), 36)]
+            size = info.parts[0].size
+            pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
             pieces[:2] = pieces[1::-1]
             parts = (info.parts[1], info.parts[0], *info.parts[2:])
             await self.replace("k", evolve(info, parts=parts), pieces)

@@ -7,7 +7,7 @@ shares nothing with the code.
 
 import hmac
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -16,12 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from kypello.model import ByteRange, EncryptionRequest, ObjectInfo
+from kypello.model import DSSE, ByteRange, EncryptionRequest, ObjectInfo
 from tests.cases import SyncCase
 from tests.objects.case import DATA, KINDS, EncryptedCase, customer
 
 _PREFIX = "X-Minio-Internal-Server-Side-Encryption-"
-_SEALED = (("Kms-Sealed-Key", "SSE-KMS"), ("S3-Sealed-Key", "SSE-S3"), ("Sealed-Key", "SSE-C"))
+_OWN = "X-Kypello-Internal-Server-Side-Encryption-"
+_SEALED = (
+    (f"{_PREFIX}Kms-Sealed-Key", "SSE-KMS"),
+    (f"{_PREFIX}S3-Sealed-Key", "SSE-S3"),
+    (f"{_PREFIX}Sealed-Key", "SSE-C"),
+)
+_INNER = (f"{_OWN}Inner-Sealed-Key", "DSSE-KMS")
+_OUTER = (f"{_OWN}Outer-Sealed-Key", "DSSE-KMS-OUTER")
 
 #: Around the borders of packages, and anything.
 SIZES = st.one_of(
@@ -62,14 +69,20 @@ def reference_open(key: bytes, stream: bytes) -> bytes:
     return plain
 
 
-def reference_key(external: bytes, entries: Mapping[str, str], path: str) -> bytes:
+def reference_key(
+    external: bytes,
+    entries: Mapping[str, str],
+    path: str,
+    sealed_keys: Sequence[tuple[str, str]] = _SEALED,
+) -> bytes:
     """
     Open the key of an object.
 
     :param path: Bucket and key.
+    :param sealed_keys: The entry that holds it, and its domain; the first of them that is there.
     """
-    name, domain = next(pair for pair in _SEALED if _PREFIX + pair[0] in entries)
-    sealed = entries[_PREFIX + name]
+    name, domain = next(pair for pair in sealed_keys if pair[0] in entries)
+    sealed = entries[name]
     message = b64decode(entries[f"{_PREFIX}Iv"]) + f"{domain}DAREv2-HMAC-SHA256{path}".encode()
     return reference_open(hmac.new(external, message, sha256).digest(), b64decode(sealed))
 
@@ -93,8 +106,9 @@ class ReferenceTests(EncryptedCase):
             """
             await self.prepare()
             await self.put("k", content, encryption)
-            stored, raw = await self.raw("k")
-            plain = reference_open(await self.key(stored, encryption), raw)
+            stored, plain = await self.raw("k")
+            for object_key in await self.keys(stored, encryption):
+                plain = reference_open(object_key, plain)
             self.assertTrue(plain == content)
             await self.compared(plain, encryption, data)
 
@@ -123,11 +137,13 @@ class ReferenceTests(EncryptedCase):
             upload = await self.upload(parts, encryption)
             await self.complete(upload, sorted(parts), customer(encryption))
             stored, raw = await self.raw("k")
-            key, at, plain = await self.key(stored, encryption), 0, b""
+            keys, at, plain = await self.keys(stored, encryption), 0, b""
             for part in stored.parts:
                 label = bytes([part.number % 256, part.number // 256, 0, 0])
-                part_key = hmac.new(key, label, sha256).digest()
-                plain += reference_open(part_key, raw[at : at + part.size])
+                stream = raw[at : at + part.size]
+                for key in keys:
+                    stream = reference_open(hmac.new(key, label, sha256).digest(), stream)
+                plain += stream
                 at += part.size
             self.assertEqual(at, len(raw))
             self.assertTrue(plain == b"".join(parts.values()))
@@ -135,11 +151,16 @@ class ReferenceTests(EncryptedCase):
 
         self.successResultOf(Deferred.fromCoroutine(check()))
 
-    async def key(self, stored: ObjectInfo, encryption: EncryptionRequest) -> bytes:
+    async def keys(self, stored: ObjectInfo, encryption: EncryptionRequest) -> list[bytes]:
         """
-        The key of the object ``k``.
+        The keys of the object ``k``, that of the outermost layer first.
         """
         entries = stored.metadata.internal
+        if encryption.algorithm == DSSE:
+            return [
+                await self.layer_key(entries, name, sealed)
+                for name, sealed in (("outer", _OUTER), ("inner", _INNER))
+            ]
         if encryption.customer_key is not None:
             external = encryption.customer_key.key
         else:
@@ -149,7 +170,26 @@ class ReferenceTests(EncryptedCase):
                 b64decode(entries[f"{_PREFIX}S3-Kms-Sealed-Key"]),
                 b'{"b":"b"}' if shared else b'{"b":"b/k"}',
             )
-        return reference_key(external, entries, "b/k")
+        return [reference_key(external, entries, "b/k")]
+
+    async def layer_key(
+        self, entries: Mapping[str, str], layer: str, sealed: tuple[str, str]
+    ) -> bytes:
+        """
+        The key of one of two layers.
+
+        :param sealed: As :func:`reference_key` takes it.
+        """
+        data_keys = {
+            "inner": f"{_PREFIX}S3-Kms-Sealed-Key",
+            "outer": f"{_OWN}Outer-Sealed-Data-Key",
+        }
+        external = await self.kms.decrypt_key(
+            entries[f"{_PREFIX}S3-Kms-Key-Id"],
+            b64decode(entries[data_keys[layer]]),
+            b'{"b":"b/k","kypello:layer":"%s"}' % layer.encode(),
+        )
+        return reference_key(external, entries, "b/k", [sealed])
 
     async def compared(
         self, plain: bytes, encryption: EncryptionRequest, data: st.DataObject

@@ -27,12 +27,14 @@ from kypello.errors import (
 )
 from kypello.interfaces import IBodySource, IRewrapping
 from kypello.model import (
+    DSSE,
     SSE_C,
     Buffer,
     EncryptionRequest,
     ListQuery,
     ObjectInfo,
     ObjectMetadata,
+    Sealing,
     UploadInfo,
     VersionQuery,
 )
@@ -45,6 +47,7 @@ from tests.objects.case import (
     CUSTOMER,
     CUSTOMER_KEY,
     DATA,
+    DUAL,
     KMS,
     OTHER_KEY,
     SSE_S3,
@@ -57,6 +60,8 @@ TO_KMS = EncryptionRequest("aws:kms", "new-key")
 TO_SHARED = EncryptionRequest("aws:kms", "arn:aws:kms:new-key", bucket_key=True)
 TO_CONTEXT = EncryptionRequest("aws:kms", "new-key", {"team": "blue"})
 TO_OTHER = EncryptionRequest(SSE_C, customer_key=OTHER_KEY)
+
+TO_DUAL = EncryptionRequest(DSSE, "new-key", {"team": "blue"}, bucket_key=False)
 
 #: Encryptions with keys of the KMS.
 _FROM = (
@@ -182,6 +187,40 @@ class RewrappingTests(RewrappingCase):
         listing = await store.list("b", ListQuery())
         self.assertEqual({info.key: info for info in listing.objects}, stored)
 
+    async def test_layers(self) -> None:
+        """
+        In two layers both keys are sealed anew, at once, and nothing else changes; without the old
+        master key all of it is read by a process that never saw it before.
+        """
+        await self.prepare()
+        old = await self.put("k", DATA, DUAL)
+        began = await self.upload({1: DATA, 3: b"end"}, DUAL, "parts")
+        await self.complete(began, (1, 3))
+        for key in ("k", "parts"):
+            below, content = await self.raw(key)
+            self.kms.calls.clear()
+            new = await self.rewrapping.rewrap("b", key, "", always(TO_DUAL))
+            self.assertEqual(self.kms.calls.count("generate"), 2)
+            self.assertEqual(new.metadata.sealing, Sealing(DSSE, "new-key", {"team": "blue"}))
+            changed, same = await self.raw(key)
+            self.assertEqual((same, changed.modified), (content, below.modified))
+            before, after = below.metadata.internal, changed.metadata.internal
+            self.assertEqual(
+                {name for name in after if after[name] != before.get(name)},
+                {
+                    "X-Kypello-Internal-Server-Side-Encryption-Inner-Sealed-Key",
+                    "X-Kypello-Internal-Server-Side-Encryption-Outer-Sealed-Key",
+                    "X-Kypello-Internal-Server-Side-Encryption-Outer-Sealed-Data-Key",
+                    "X-Minio-Internal-Server-Side-Encryption-Context",
+                    "X-Minio-Internal-Server-Side-Encryption-S3-Kms-Key-Id",
+                    "X-Minio-Internal-Server-Side-Encryption-S3-Kms-Sealed-Key",
+                },
+            )
+        store = await self.retire()
+        self.assertEqual((await store.head("b", "k")).etag, old.etag)
+        self.assertEqual(await self.get("k", store=store), DATA)
+        self.assertEqual(await self.get("parts", store=store), DATA + b"end")
+
     async def test_parts(self) -> None:
         """
         An object in parts stays whole, with its parts, whatever its encryption becomes.
@@ -279,12 +318,20 @@ class RewrappingTests(RewrappingCase):
         await self.put("plain", encryption=None)
         await self.put("customer", encryption=CUSTOMER)
         await self.put("kms")
+        await self.put("dual", encryption=DUAL)
         for key, wanted, brought in (
             ("plain", TO_KMS, None),
             ("plain", TO_OTHER, None),
             ("customer", TO_KMS, None),
             ("customer", TO_S3, CUSTOMER_KEY),
             ("kms", TO_OTHER, None),
+            # The content would have to be in another number of layers.
+            ("kms", TO_DUAL, None),
+            ("customer", TO_DUAL, None),
+            ("plain", TO_DUAL, None),
+            ("dual", TO_KMS, None),
+            ("dual", TO_S3, None),
+            ("dual", TO_OTHER, None),
         ):
             before = await self.raw(key)
             with self.assertRaises(Refused) as caught:

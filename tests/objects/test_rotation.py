@@ -16,10 +16,12 @@ from kypello.crypto.checksums import encode
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import Damaged, KeyNotFound, KMSUnavailable, NotAuthentic
 from kypello.model import (
+    DSSE,
     EncryptionRequest,
     Lock,
     ObjectInfo,
     ObjectMetadata,
+    Sealing,
     UploadListing,
     UploadQuery,
     VersionQuery,
@@ -32,7 +34,7 @@ from kypello.store.limited import LimitedStore
 from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.versioning import SETTING, Versioning
-from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, PLANNED, SSE_S3, metadata
+from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, DUAL, KMS, PLANNED, SSE_S3, metadata
 from tests.objects.keyservice import MemoryKMS
 from tests.objects.test_rewrapping import RewrappingCase
 
@@ -279,6 +281,30 @@ class RotationTests(RotationCase):
                     self.assertEqual(sealing.context, context)
                 self.assertEqual(await self.get(key, store=self.process()), DATA[:100])
 
+    async def test_layers(self) -> None:
+        """
+        What is in two layers gets other keys like all else, and what they are bound to may change,
+        but it stays in two layers whatever kind is asked for.
+        """
+        await self.prepare()
+        await self.put("k", DATA, DUAL)
+        for plan, changed, context in (
+            (Plan("new-key", algorithm="AES256"), 1, {}),
+            (Plan("new-key", algorithm="aws:kms", context={"x": "y"}), 1, {"x": "y"}),
+            (Plan("my-key"), 1, {"x": "y"}),
+            (Plan("my-key", again=True), 1, {"x": "y"}),
+            (Plan("my-key", "new-key"), 0, {"x": "y"}),
+        ):
+            self.assertEqual((await self.run_pages(plan)).changed, changed)
+            if not plan.again:
+                self.assertEqual((await self.run_pages(plan)).changed, 0)
+            sealing = (await self.store.head("b", "k")).metadata.sealing
+            assert sealing is not None
+            self.assertEqual(sealing, Sealing(DSSE, f"arn:aws:kms:{plan.key_name}", context))
+            self.assertEqual(await self.get("k", store=self.process()), DATA)
+        await self.run_pages(Plan("new-key"))
+        self.assertEqual(await self.get("k", store=await self.retire()), DATA)
+
     async def test_plain(self) -> None:
         """
         What is not encrypted is written again if that is asked for, with all that is known of it;
@@ -466,12 +492,13 @@ class RotationTests(RotationCase):
         """
         await self.prepare()
         began = {}
-        for key, kind in (("a", KMS), ("b", _SHARED), ("c", SSE_S3), ("d", CUSTOMER), ("e", None)):
+        kinds = (KMS, _SHARED, SSE_S3, CUSTOMER, None, DUAL)
+        for key, kind in zip("abcdef", kinds, strict=True):
             began[key] = await self.upload({1: DATA}, kind, key)
         await self.upload({1: DATA}, EncryptionRequest("aws:kms", "new-key"), "new")
         for dry in (True, False):
             page = await self.run_uploads(TO_NEW, dry=dry)
-            self.assertEqual((page.seen, page.changed, page.troubles), (6, 3, []))
+            self.assertEqual((page.seen, page.changed, page.troubles), (7, 4, []))
             self.assertEqual((page.customers, page.plain), (1, 1))
         self.assertEqual((await self.run_uploads(TO_NEW)).changed, 0)
         store = await self.retire()

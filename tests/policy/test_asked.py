@@ -241,6 +241,7 @@ class RequestTests(SyncCase):
             ({"x-amz-tagging": "team=red"}, False),
             ({"x-amz-tagging": "Team=red&Other=1"}, False),
             ({"x-amz-server-side-encryption": "AES256"}, False),
+            ({"x-amz-server-side-encryption": "aws:kms:dsse"}, False),
             ({"if-none-match": None}, False),
         ):
             sent = tuple(

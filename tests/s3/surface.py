@@ -113,7 +113,6 @@ REMARKS: Mapping[str, str] = {
     "GetObjectLockConfiguration": "`ObjectLockConfigurationNotFoundError` unless it was set; see"
     " [object-lock.md](object-lock.md).",
     "ListDirectoryBuckets": "On the wire it is `ListBuckets`, and answered so.",
-    "PutBucketEncryption": "Without `aws:kms:dsse`.",
     "PutBucketLifecycleConfiguration": "Without transitions; see [lifecycle.md](lifecycle.md).",
 }
 

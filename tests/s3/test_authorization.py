@@ -16,6 +16,7 @@ from tests.s3.front import FrontCase, read_xml, texts
 from tests.s3.rules import Rule
 
 _KMS = {"x-amz-server-side-encryption": "aws:kms"}
+_DUAL = {"x-amz-server-side-encryption": "aws:kms:dsse"}
 
 #: Operations that ask for each thing that they touch.
 _BY_THEMSELVES = {
@@ -304,17 +305,21 @@ class KeyTests(AuthorizationCase):
             _KMS,
             {**_KMS, "x-amz-server-side-encryption-aws-kms-key-id": "named"},
             {**_KMS, "x-amz-server-side-encryption-aws-kms-key-id": arn},
+            _DUAL,
+            {**_DUAL, "x-amz-server-side-encryption-aws-kms-key-id": "named"},
+            {**_DUAL, "x-amz-server-side-encryption-aws-kms-key-id": arn},
         ):
             for method, target in (("PUT", "/bucket/k"), ("POST", "/bucket/k?uploads")):
                 self.refused(method, target, 403, "AccessDenied", headers=headers)
-        configuration = (
-            b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>"
-            b"<SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule>"
-            b"</ServerSideEncryptionConfiguration>"
-        )
         self.put("k")
-        self.send("PUT", "/bucket?encryption", configuration, status=200)
-        self.refused("PUT", "/bucket/k", 403, "AccessDenied", body=b"x")
+        for algorithm in ("aws:kms", "aws:kms:dsse"):
+            configuration = (
+                "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>"
+                f"<SSEAlgorithm>{algorithm}</SSEAlgorithm></ApplyServerSideEncryptionByDefault>"
+                "</Rule></ServerSideEncryptionConfiguration>"
+            )
+            self.send("PUT", "/bucket?encryption", configuration.encode(), status=200)
+            self.refused("PUT", "/bucket/k", 403, "AccessDenied", body=b"x")
         self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
         self.forbidden_keys.clear()
         self.put("k")
@@ -323,23 +328,27 @@ class KeyTests(AuthorizationCase):
         """
         Parts are written under the key that the upload began with.
         """
-        upload = read_xml(self.send("POST", "/bucket/k?uploads", headers=_KMS))
-        target = f"/bucket/k?partNumber=1&uploadId={upload.findtext('UploadId')}"
-        self.send("PUT", target, b"x", status=200)
-        self.forbidden_keys.add(("kms:GenerateDataKey", self.kms.default_key))
-        self.refused("PUT", target, 403, "AccessDenied", body=b"x")
+        for headers in (_KMS, _DUAL):
+            self.forbidden_keys.clear()
+            upload = read_xml(self.send("POST", "/bucket/k?uploads", headers=headers))
+            target = f"/bucket/k?partNumber=1&uploadId={upload.findtext('UploadId')}"
+            self.send("PUT", target, b"x", status=200)
+            self.forbidden_keys.add(("kms:GenerateDataKey", self.kms.default_key))
+            self.refused("PUT", target, 403, "AccessDenied", body=b"x")
 
     def test_reads(self) -> None:
         """
         To read, or to copy, takes the right to have data keys opened; to look does not.
         """
-        self.send("PUT", "/bucket/k", b"content", headers=_KMS, status=200)
-        self.assertEqual(self.send("GET", "/bucket/k", status=200).body, b"content")
-        self.forbidden_keys.add(("kms:Decrypt", self.kms.default_key))
-        self.refused("GET", "/bucket/k", 403, "AccessDenied")
-        copy = {"x-amz-copy-source": "bucket/k"}
-        self.refused("PUT", "/bucket/c", 403, "AccessDenied", headers=copy)
-        self.send("HEAD", "/bucket/k", status=200)
+        for headers in (_KMS, _DUAL):
+            self.forbidden_keys.clear()
+            self.send("PUT", "/bucket/k", b"content", headers=headers, status=200)
+            self.assertEqual(self.send("GET", "/bucket/k", status=200).body, b"content")
+            self.forbidden_keys.add(("kms:Decrypt", self.kms.default_key))
+            self.refused("GET", "/bucket/k", 403, "AccessDenied")
+            copy = {"x-amz-copy-source": "bucket/k"}
+            self.refused("PUT", "/bucket/c", 403, "AccessDenied", headers=copy)
+            self.send("HEAD", "/bucket/k", status=200)
 
     def test_others(self) -> None:
         """

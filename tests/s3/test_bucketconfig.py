@@ -177,12 +177,30 @@ class EncryptionTests(FrontCase):
         self.refused("PUT", self.target, 400, "MissingRequestBodyError")
         self.send("GET", self.target, status=404)
 
-    def test_not_offered(self) -> None:
+    def test_layers(self) -> None:
         """
-        What is known and not offered is not implemented.
+        New objects get two layers, under the key that is named or the default one; that they shall
+        share data keys is told again, and changes nothing.
         """
-        rule = _RULE.format("<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>")
-        self.refused("PUT", self.target, 501, "NotImplemented", body=configuration(rule))
+        for stated, told in (
+            ("", "arn:aws:kms:my-key"),
+            ("<KMSMasterKeyID>alias/my-key</KMSMasterKeyID>", "alias/my-key"),
+        ):
+            for shared in ("false", "true"):
+                rule = _RULE.format(f"<SSEAlgorithm>aws:kms:dsse</SSEAlgorithm>{stated}")
+                rule += f"<BucketKeyEnabled>{shared}</BucketKeyEnabled>"
+                self.send("PUT", self.target, configuration(rule), status=200)
+                tree = read_xml(self.send("GET", self.target, status=200))
+                default = tree.find("Rule/ApplyServerSideEncryptionByDefault")
+                assert default is not None
+                self.assertEqual(default.findtext("SSEAlgorithm"), "aws:kms:dsse")
+                self.assertEqual(default.findtext("KMSMasterKeyID"), told if stated else None)
+                self.assertEqual(tree.findtext("Rule/BucketKeyEnabled"), shared)
+                for answer in (self.put("k"), self.send("HEAD", "/bucket/k")):
+                    self.assertEqual(answer.header(_SSE), "aws:kms:dsse")
+                    self.assertEqual(answer.header(f"{_SSE}-aws-kms-key-id"), told)
+                    self.assertIsNone(answer.header(f"{_SSE}-bucket-key-enabled"))
+                self.assertEqual(self.send("GET", "/bucket/k").body, b"content")
 
     def test_not_configured(self) -> None:
         """

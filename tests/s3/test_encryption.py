@@ -11,7 +11,7 @@ from hashlib import md5
 
 from kypello.auth.request import RequestHead
 from kypello.errors import KMSUnavailable, Refused
-from kypello.model import SSE_C, CustomerKey, EncryptionRequest, Sealing
+from kypello.model import DSSE, SSE_C, CustomerKey, EncryptionRequest, Sealing
 from kypello.s3.encryption import (
     read_customer_key,
     read_part_key,
@@ -24,7 +24,7 @@ from tests.cases import SyncCase
 from tests.s3.front import FrontCase, read_xml, texts
 from tests.s3.secure import SOURCE_SSE, SSE, LoopbackChannel, SecureCase, customer
 
-_S3, _KMS = {SSE: "AES256"}, {SSE: "aws:kms"}
+_S3, _KMS, _DUAL = ({SSE: name} for name in ("AES256", "aws:kms", DSSE))
 _KEY_ID, _CONTEXT = f"{SSE}-aws-kms-key-id", f"{SSE}-context"
 _BUCKET_KEY = f"{SSE}-bucket-key-enabled"
 _CUSTOMER, _SOURCE = customer(), customer(prefix=SOURCE_SSE)
@@ -83,6 +83,10 @@ class WriteHeaderTests(HeaderCase):
             ({**_KMS, _BUCKET_KEY: "false"}, EncryptionRequest("aws:kms", bucket_key=False)),
             (_CUSTOMER, EncryptionRequest(SSE_C, customer_key=CustomerKey(b"k" * 32, _MD5))),
             ({_BUCKET_KEY: "true"}, None),
+            (_DUAL, EncryptionRequest(DSSE)),
+            ({**_DUAL, _KEY_ID: "k"}, EncryptionRequest(DSSE, "k")),
+            ({**_DUAL, _CONTEXT: context}, EncryptionRequest(DSSE, "", {"a": "b"})),
+            ({**_DUAL, _BUCKET_KEY: "true"}, EncryptionRequest(DSSE, bucket_key=True)),
         ):
             self.assertEqual(read_write_encryption(head(headers)), expected, headers)
 
@@ -101,7 +105,10 @@ class WriteHeaderTests(HeaderCase):
             ({**_S3, _KEY_ID: "k"}, "InvalidArgument"),
             ({_KEY_ID: "k"}, "InvalidArgument"),
             ({_CONTEXT: "e30="}, "InvalidArgument"),
-            ({SSE: "aws:kms:dsse"}, "NotImplemented"),
+            ({SSE: "aws:kms:DSSE"}, "InvalidArgument"),
+            ({**_DUAL, **_CUSTOMER}, "InvalidArgument"),
+            ({**_DUAL, _KEY_ID: "a b"}, "InvalidRequest"),
+            ({**_DUAL, _BUCKET_KEY: "yes"}, "InvalidArgument"),
             ({**_KMS, _KEY_ID: "a b"}, "InvalidRequest"),
             ({**_KMS, _BUCKET_KEY: "yes"}, "InvalidArgument"),
             (_SOURCE, "InvalidRequest"),
@@ -196,6 +203,7 @@ class WriteHeaderTests(HeaderCase):
         for headers, code in (
             (_S3, "InvalidArgument"),
             (_KMS, "InvalidArgument"),
+            (_DUAL, "InvalidArgument"),
             ({_KEY_ID: "k"}, "InvalidArgument"),
             ({_BUCKET_KEY: "true"}, "InvalidArgument"),
             ({**_S3, **_CUSTOMER}, "InvalidArgument"),
@@ -215,6 +223,8 @@ class WriteHeaderTests(HeaderCase):
             (_S3, s3),
             ({**_KMS, _KEY_ID: "k"}, kms),
             (spelled, kms),
+            (_DUAL, Sealing(DSSE, "k")),
+            ({**_DUAL, _KEY_ID: "alias/k"}, Sealing(DSSE, "k")),
         ):
             self.assertIsNone(read_part_key(head(headers), sealing))
         self.assertEqual(
@@ -226,6 +236,9 @@ class WriteHeaderTests(HeaderCase):
             (_KMS, s3),
             (_KMS, Sealing(SSE_C)),
             (spelled, Sealing("aws:kms", "other")),
+            (_KMS, Sealing(DSSE, "k")),
+            (_DUAL, kms),
+            ({**_DUAL, _KEY_ID: "other"}, Sealing(DSSE, "k")),
         ):
             self.refused(
                 lambda headers=headers, sealing=sealing: read_part_key(head(headers), sealing),
@@ -322,11 +335,33 @@ class EncryptedObjectTests(FrontCase):
         self.assertEqual(answer.header(_BUCKET_KEY), "true")
         self.assertEqual(self.send("HEAD", "/bucket/k").header(_BUCKET_KEY), "true")
 
+    def test_layers(self) -> None:
+        """
+        Two layers are told with the master key as it was named; that data keys shall be shared
+        changes nothing, and is not told.
+        """
+        for more, told in (
+            ({}, "arn:aws:kms:my-key"),
+            ({_KEY_ID: "alias/my-key", _BUCKET_KEY: "true"}, "alias/my-key"),
+        ):
+            answer = self.send("PUT", "/bucket/k", b"secret", {**_DUAL, **more}, status=200)
+            etag = answer.header("ETag") or ""
+            self.assertRegex(etag, '^"[0-9a-f]{32}"$')
+            self.assertNotEqual(etag, '"5ebe2294ecd0e0f08eab7690d2a6ee69"')
+            for method, content in (("PUT", b""), ("GET", b"secret"), ("HEAD", b"")):
+                if method != "PUT":
+                    answer = self.send(method, "/bucket/k", status=200)
+                    self.assertEqual(answer.header("Content-Length"), "6")
+                self.assertEqual((answer.body, answer.header("ETag")), (content, etag))
+                self.assertEqual((answer.header(SSE), answer.header(_KEY_ID)), (DSSE, told))
+                self.assertIsNone(answer.header(_BUCKET_KEY))
+        self.assertEqual(texts(read_xml(self.send("GET", "/bucket")), "Contents/Size"), ["6"])
+
     def test_no_digest(self) -> None:
         """
         What no entity tag shows, and nobody compares, is not computed.
         """
-        for headers, runs in ((_S3, True), (_KMS, False)):
+        for headers, runs in ((_S3, True), (_KMS, False), (_DUAL, False)):
             lanes = self.front.lanes
             assert isinstance(lanes, InlineLanes)
             lanes.made.clear()
@@ -367,7 +402,7 @@ class EncryptedObjectTests(FrontCase):
         Without a KMS encryption is not implemented, and nothing is stored.
         """
         self.serve(encrypts=False)
-        for headers in (_S3, _KMS):
+        for headers in (_S3, _KMS, _DUAL):
             self.refused("PUT", "/bucket/k", 501, "NotImplemented", body=b"x", headers=headers)
         self.refused("GET", "/bucket/k", 404, "NoSuchKey")
 

@@ -202,10 +202,15 @@ class UpdateTests(SecureCase, ReencryptionCase):
 
     def test_sources(self) -> None:
         """
-        What is not encrypted, or with a key of its client, is refused and stays.
+        What is not encrypted, or with a key of its client, or in two layers, is refused and stays.
         """
         self.put("k")
         self.assertIn("unencrypted", self.not_updated(400, "InvalidRequest", kms("new-key")))
+        self.send("PUT", "/bucket/k", b"content", {SSE: "aws:kms:dsse"}, status=200)
+        for body in (kms("new-key"), wanting("<SSE-S3/>")):
+            self.assertIn("DSSE-KMS", self.not_updated(400, "InvalidRequest", body))
+        got = self.send("GET", "/bucket/k", status=200)
+        self.assertEqual((got.body, got.header(SSE)), (b"content", "aws:kms:dsse"))
         self.send("PUT", "/bucket/k", b"content", customer(), status=200)
         self.assertIn("SSE-C", self.not_updated(400, "InvalidRequest", kms("new-key")))
         got = self.send("GET", "/bucket/k", headers=customer(), status=200)
