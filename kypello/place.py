@@ -13,14 +13,16 @@ from kypello.events.broadcast import Inboxes, shared_inboxes
 from kypello.http.balance import shared_counts
 from kypello.http.brake import shared_brake
 from kypello.iam.pace import shared_attempts
+from kypello.kms.troubles import shared_troubles
 from kypello.monitor.buckettally import shared_bucket_tally
 from kypello.monitor.tally import shared_tally
+from kypello.objects.keytable import shared_bucket_keys, shared_opened_keys
 from kypello.store.changes import shared_table
 from kypello.store.quotaledger import shared_ledger
 
 #: What workers inherit: as these descriptors, the last one being the first of many.
 _LISTENING, _LOCK, _CHANGES, _COUNTS, _TALLY, _QUOTAS, _BUCKETS, _BRAKE = range(3, 11)
-_ATTEMPTS, _LISTENERS, _RECEIVE, _SEND = range(11, 15)
+_ATTEMPTS, _OPENED, _MADE, _TROUBLES, _LISTENERS, _RECEIVE, _SEND = range(11, 18)
 
 
 @frozen
@@ -40,6 +42,9 @@ class Place:
     :ivar buckets: What each has counted of single buckets; see ``monitor/buckettally.py``.
     :ivar brake: Whether requests wait; see ``http/brake.py``.
     :ivar attempts: Who has failed to authenticate; see ``iam/pace.py``.
+    :ivar opened: Data keys that have been opened; see ``objects/keytable.py``.
+    :ivar made: Data keys for new objects; see the same.
+    :ivar troubles: What is wrong with key servers; see ``kms/troubles.py``.
     :ivar inboxes: Where each hears of what happens; see ``events/broadcast.py``.
     """
 
@@ -54,6 +59,9 @@ class Place:
     buckets: int = -1
     brake: int = -1
     attempts: int = -1
+    opened: int = -1
+    made: int = -1
+    troubles: int = -1
     inboxes: Inboxes = field(factory=Inboxes)
 
 
@@ -66,6 +74,9 @@ _TABLES = (
     shared_bucket_tally,
     shared_brake,
     shared_attempts,
+    shared_opened_keys,
+    shared_bucket_keys,
+    shared_troubles,
 )
 
 #: The place of a process that serves alone.
@@ -90,6 +101,9 @@ class Shared:
     _buckets: int
     _brake: int
     _attempts: int
+    _opened: int
+    _made: int
+    _troubles: int
     _listeners: int
     _inboxes: list[tuple[int, int]]
 
@@ -102,16 +116,16 @@ class Shared:
         :param lock: Of the data directory.
         :raises OSError: The system has no room for it.
         """
-        made: list[int] = []
+        tables: list[int] = []
         try:
             for make in _TABLES:
-                made.append(make(workers))
+                tables.append(make(workers))
             listeners, inboxes = shared_inboxes(workers)
         except BaseException:
-            for descriptor in made:
+            for descriptor in tables:
                 os.close(descriptor)
             raise
-        counts, changes, tally, quotas, buckets, brake, attempts = made
+        counts, changes, tally, quotas, buckets, brake, attempts, opened, made, troubles = tables
         return cls(
             workers,
             listening,
@@ -123,6 +137,9 @@ class Shared:
             buckets,
             brake,
             attempts,
+            opened,
+            made,
+            troubles,
             listeners,
             inboxes,
         )
@@ -143,6 +160,9 @@ class Shared:
             _BUCKETS,
             _BRAKE,
             _ATTEMPTS,
+            _OPENED,
+            _MADE,
+            _TROUBLES,
             Inboxes(_LISTENERS, _RECEIVE, tuple(range(_SEND, _SEND + self._workers))),
         )
 
@@ -160,6 +180,9 @@ class Shared:
             _BUCKETS: self._buckets,
             _BRAKE: self._brake,
             _ATTEMPTS: self._attempts,
+            _OPENED: self._opened,
+            _MADE: self._made,
+            _TROUBLES: self._troubles,
             _LISTENERS: self._listeners,
             _RECEIVE: self._inboxes[number][0],
             **{_SEND + other: fill for other, (_empty, fill) in enumerate(self._inboxes)},
@@ -170,6 +193,7 @@ class Shared:
         Give up what was made.
         """
         tables = (self._changes, self.counts, self._tally, self._quotas, self._buckets)
+        keys = (self._opened, self._made, self._troubles)
         ends = (end for pair in self._inboxes for end in pair)
-        for descriptor in (*tables, self._brake, self._attempts, self._listeners, *ends):
+        for descriptor in (*tables, self._brake, self._attempts, *keys, self._listeners, *ends):
             os.close(descriptor)

@@ -39,8 +39,9 @@ from kypello.monitor.buckettally import BucketTally
 from kypello.monitor.keycalls import CountedKMS
 from kypello.notifying import make_notifying, node_name, numbers
 from kypello.objects.canary import GuardedKMS
-from kypello.objects.datakeys import DataKeys
+from kypello.objects.datakeys import DataKeys, Workers
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyexpiry import KeyExpiry
 from kypello.objects.keyusage import KeyUsage
 from kypello.objects.keywatch import KeyWatch
 from kypello.objects.lossreport import LossReport
@@ -140,10 +141,19 @@ class Server(MultiService):
             losses.setServiceParent(self)
         kms = GuardedKMS(counted, disk.index, reactor, losses.lost)
         if self._kes is not None:
-            self._kes.require(kms.holds)
+            self._kes.require(
+                lambda alone, name: kms.holds(CountedKMS(alone, tally, reactor), name)
+            )
         self._watch = KeyWatch(reactor, kms, embedded, quiet=place.worker > 0)
         self._watch.setServiceParent(self)
-        keys = DataKeys(kms, reactor, prepared.config.reuse, partial(tally.add, "key_hits"))
+        keys = DataKeys(
+            kms,
+            reactor,
+            prepared.config.reuse,
+            partial(tally.add, "key_hits"),
+            Workers(place.worker, place.workers, place.opened, place.made),
+        )
+        KeyExpiry(keys, reactor, shared=not place.worker).setServiceParent(self)
         store = EncryptedStore(disk.store, keys, os.urandom, prepared.config.auto_encryption)
         accounts = Accounts(
             disk.index,
@@ -248,7 +258,14 @@ class Server(MultiService):
             static: IKMS = StaticKMS(prepared.kms, os.urandom)
             return static
         assert prepared.kes_files is not None
-        self._kes = connect(reactor, prepared.kms, prepared.kes_files, disk.lanes, os.urandom)
+        self._kes = connect(
+            reactor,
+            prepared.kms,
+            prepared.kes_files,
+            disk.lanes,
+            os.urandom,
+            prepared.place.troubles,
+        )
         self._kes.setServiceParent(self)
         return self._kes.kms
 

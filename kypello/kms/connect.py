@@ -21,8 +21,9 @@ from kypello.kms.agent import KESAgent
 from kypello.kms.connections import PooledAgent
 from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.failover import Admit, FailoverAgent
-from kypello.kms.proofs import FRESH, Proofs, Prove
+from kypello.kms.proofs import Proofs, Prove
 from kypello.kms.tls import ClientTLS, Loaded, expired, load
+from kypello.kms.troubles import Troubles
 from kypello.kms.wire import key_path, repeatable
 from kypello.kmsconfig import KESSettings
 
@@ -41,14 +42,21 @@ _log = Logger()
 
 
 def connect(
-    reactor: Any, settings: KESSettings, loaded: Loaded, lanes: ILanes, random: Random
+    reactor: Any,
+    settings: KESSettings,
+    loaded: Loaded,
+    lanes: ILanes,
+    random: Random,
+    troubles: int = -1,
 ) -> "KESClient":
     """
     A client of key servers; connects to nobody before it is started and asked.
 
     :param loaded: What ``tls.load`` made of *settings*.
+    :param troubles: Where processes with the same settings tell each other what is wrong with key
+        servers; ``-1`` for a process that is alone.
     """
-    return KESClient(reactor, settings, loaded, lanes, random)
+    return KESClient(reactor, settings, loaded, lanes, random, troubles=troubles)
 
 
 class KESClient(Service):
@@ -73,7 +81,7 @@ class KESClient(Service):
         reload_time: float = RELOAD,
         survey_time: float = SURVEY,
         proof_time: float = PROOF,
-        fresh_time: float = FRESH,
+        troubles: int = -1,
         now: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -85,7 +93,7 @@ class KESClient(Service):
         :param survey_time: How often servers that have not proved to hold the default master key
             are asked to, in seconds.
         :param proof_time: How long the proof of a server is good for at most, in seconds.
-        :param fresh_time: How long it is good for to make data keys, in seconds.
+        :param troubles: As for :func:`connect`.
         :param now: Seconds since the epoch.
         """
         self._patience = patience = patience or Patience()
@@ -103,15 +111,23 @@ class KESClient(Service):
         probe = key_path("describe", settings.key_name).encode("ascii")
         self._pools: list[PooledAgent] = []
         self._endpoints: list[Endpoint] = []
-        for url in settings.endpoints:
+        for number, url in enumerate(settings.endpoints):
             pool = PooledAgent(reactor, self._tls, repeatable)
-            endpoint = Endpoint(url.rstrip("/"), pool, reactor, probe, patience, pool.renew)
+            endpoint = Endpoint(
+                url.rstrip("/"),
+                pool,
+                reactor,
+                probe,
+                patience,
+                pool.renew,
+                Troubles(number, troubles),
+            )
             pool.lost = endpoint.doubt
             self._pools.append(pool)
             self._endpoints.append(endpoint)
         first = int.from_bytes(random(4), "big") % len(self._endpoints)
         ordered = self._endpoints[first:] + self._endpoints[:first]
-        self._proofs = Proofs(lambda endpoint: self._service([endpoint]), reactor, fresh_time)
+        self._proofs = Proofs(lambda endpoint: self._service([endpoint]), reactor)
         self.kms = self._service(ordered, self._proofs.admit)
 
     def require(self, prove: Prove) -> None:
@@ -128,6 +144,8 @@ class KESClient(Service):
         """
         What is wrong with servers that are not used now, by their URL.
         """
+        for endpoint in self._endpoints:
+            endpoint.heed()
         return {endpoint.url: endpoint.trouble for endpoint in self._endpoints if endpoint.trouble}
 
     def startService(self) -> None:
@@ -178,6 +196,7 @@ class KESClient(Service):
             for endpoint in self._endpoints:
                 endpoint.doubt()
         for endpoint in self._endpoints:
+            endpoint.heed()
             if endpoint.trouble:
                 continue
             try:

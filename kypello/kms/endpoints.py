@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from kypello.kms.reasons import explain
+from kypello.kms.troubles import Troubles
 from kypello.kms.wire import trouble_of
 
 _log = Logger()
@@ -49,15 +50,19 @@ class Endpoint:
     One server.
 
     One that failed is put aside, and is probed apart from requests until it answers.  One that is
-    slow comes after the others, and is probed until it is not.
+    slow comes after the others, and is probed until it is not.  What another process has found out
+    counts like a failure of a request of this one; that it is back is believed after a probe, as it
+    may be back for the other one alone.
 
     :ivar url: Without a slash at its end.
     :ivar trouble: Why it is put aside, for people; empty when it is believed up.
     :ivar slow: Whether its last answer took long.
     :ivar proved: The master keys that it has proved to hold since it was last away, and when.
+    :ivar proving: Held by who asks it for such a proof.
     :ivar refused: Why it is not used for a master key, for people, by the name of the key.
     :ivar _agent: Reaches it; must give complete responses.
     :ivar _probe: The path of a probe.
+    :ivar _troubles: What other processes tell of it.
     :ivar _let_go: Closes idle connections, which may be as dead as the one that failed.
     :ivar _pause: Before the next probe; goes on where it was when the server answers a probe
         and fails at the next request.
@@ -69,9 +74,11 @@ class Endpoint:
     _probe: bytes
     _patience: Patience = field(factory=Patience)
     _let_go: Callable[[], object] = lambda: None
+    _troubles: Troubles = field(factory=Troubles)
     trouble: str = field(init=False, default="")
     slow: bool = field(init=False, default=False)
     proved: dict[str, float] = field(init=False, factory=dict)
+    proving: DeferredLock = field(init=False, factory=DeferredLock)
     refused: dict[str, str] = field(init=False, factory=dict)
     _running: bool = field(init=False, default=False)
     _pause: float = field(init=False, default=0.0)
@@ -127,12 +134,24 @@ class Endpoint:
         """
         if not self._running:
             return
-        self.doubt()
         if not self.trouble:
             _log.warn("the key server {url} is put aside: {trouble}", url=self.url, trouble=trouble)
+            self._troubles.tell(trouble)
+        self._put_aside(trouble)
+
+    def heed(self) -> None:
+        """
+        Heed what other processes have found out about it.
+        """
+        news = self._troubles.news() if self._running else None
+        if news and not self.trouble:
+            _log.debug("others have put {url} aside: {trouble}", url=self.url, trouble=news)
+            self._put_aside(news)
+        elif news == "" and self.trouble:
+            # What a probe waits for may never come: it asks over a connection of before.
+            self._rest()
             self._let_go()
-        self.trouble = trouble
-        self._watch()
+            self._begin_probe()
 
     def works(self, took: float) -> None:
         """
@@ -143,12 +162,21 @@ class Endpoint:
         self._pause = 0.0
         self._answered(took)
 
+    def _put_aside(self, trouble: str) -> None:
+        self.doubt()
+        if not self.trouble:
+            self._let_go()
+        self.trouble = trouble
+        self._watch()
+
     def _answered(self, took: float) -> None:
         slow = took > self._patience.slow
         if slow and not self.slow:
             _log.warn("the key server {url} takes {took:.1f} seconds", url=self.url, took=took)
         elif not slow and (self.trouble or self.slow):
             _log.info("the key server {url} is back", url=self.url)
+        if self.trouble:
+            self._troubles.tell("")
         self.trouble, self.slow = "", slow
         if not slow:
             self._rest()

@@ -4,6 +4,7 @@
 One agent over several key servers.
 """
 
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
@@ -23,13 +24,14 @@ from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.handshake import NotConnected
 from kypello.kms.proofs import REFUSALS
 from kypello.kms.reasons import explain
-from kypello.kms.wire import key_of, repeatable, told, trouble_of
+from kypello.kms.wire import key_of, makes_key, repeatable, told, trouble_of
 
 #: The status of who is asked too often.
 TOO_MANY = 429
 
-#: Raises when a server must not get a request: gets the path of the request.
-Admit: TypeAlias = Callable[[Endpoint, bytes], Coroutine[Any, Any, None]]
+#: Raises when a server must not get a request, or its answer not be used: gets the path of the
+#: request, and after what time the server must have proved to hold the key.
+Admit: TypeAlias = Callable[[Endpoint, bytes, float], Coroutine[Any, Any, None]]
 
 
 @implementer(IAgent)
@@ -45,8 +47,8 @@ class FailoverAgent:
 
     :ivar _endpoints: In this order.
     :ivar _admit: Asked before each request, and after it, since the server may have changed
-        between.  A server that refuses a data key has to prove again that it holds the master key:
-        if it does not, the next one is asked.
+        between; a server that has made a data key, or refuses one, has to prove again that it
+        holds the master key.  If it does not, the next one is asked.
     """
 
     _clock: IReactorTime
@@ -72,20 +74,24 @@ class FailoverAgent:
         path = URI.fromBytes(uri).originForm
 
         async def send(endpoint: Endpoint, seconds: float) -> Any:
-            if self._admit is not None:
-                await self._admit(endpoint, path)
+            if self._admit is not None and not makes_key(path):
+                await self._admit(endpoint, path, -math.inf)
             response: Any = await endpoint.request(
                 method, path, headers, bodyProducer, seconds=seconds
             )
             if self._admit is not None:
                 if 400 <= response.code < 500 and response.code != TOO_MANY:
                     endpoint.proved.pop(key_of(path), None)
-                await self._admit(endpoint, path)
+                # What another key has sealed could not be opened, so the proof has to be later.
+                made = self._clock.seconds() if makes_key(path) else -math.inf
+                await self._admit(endpoint, path, made)
             return response
 
         return Deferred.fromCoroutine(self._request(path, send))
 
     async def _request(self, path: bytes, send: "_Send") -> IResponse:
+        for endpoint in self._endpoints:
+            endpoint.heed()
         call = _Call(self._clock, self._endpoints, self._patience, path, send)
         hopeful = any(not endpoint.trouble for endpoint in self._endpoints)
         response = await call.round()

@@ -8,8 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
@@ -24,6 +30,10 @@ from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
 
 from kypello.errors import KypelloError
+
+#: How long one address of a name is tried before the next one is tried beside it, in seconds.
+#: Twisted tells no sooner than that of a name whose addresses all refuse.
+_NEXT_ADDRESS = 0.05
 
 
 @define(eq=False)
@@ -58,10 +68,18 @@ class ProvedEndpoints:
         """
         endpoint = wrapClientTLS(
             self._policy.creatorForNetloc(uri.host, uri.port),
-            HostnameEndpoint(self._reactor, uri.host, uri.port),
+            self._address(uri.host.decode("ascii"), uri.port),
         )
         proved: IStreamClientEndpoint = _ProvedEndpoint(endpoint, self._open, self._lost)
         return proved
+
+    def _address(self, host: str, port: int) -> IStreamClientEndpoint:
+        # An address that refuses says so at once, and a name only when no other address is left.
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port)
+        return HostnameEndpoint(self._reactor, host, port, attemptDelay=_NEXT_ADDRESS)
 
 
 @implementer(IStreamClientEndpoint)

@@ -5,9 +5,10 @@ Which key server has proved to hold which master key.
 
 One of several servers may hold other material under a name.  What it would seal could not be
 read by the others, so each has to open what was sealed before: at first, after every time that it
-went away, when it refuses a data key, and again and again while it makes some.
+went away, when it refuses a data key, and whenever it has made one, before that is used.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -19,15 +20,11 @@ from twisted.logger import Logger
 from kypello.errors import KeyMismatch, KeyNotFound, KMSForbidden
 from kypello.interfaces import IKMS
 from kypello.kms.endpoints import Endpoint
-from kypello.kms.wire import key_of, makes_key
+from kypello.kms.wire import key_of
 
 #: Has a service, which is one server, prove that it holds a master key.  Gives whether there
 #: was anything to prove; raises ``KeyMismatch``, and what the service and the index raise.
 Prove: TypeAlias = Callable[[IKMS, str], Awaitable[bool]]
-
-#: How old a proof may be when a data key is made, in seconds.  What another key seals would be
-#: written, and noticed later; what it cannot open is noticed at once.
-FRESH = 10.0
 
 #: What a server is refused for, as far as one master key is concerned.
 REFUSALS = (KeyMismatch, KeyNotFound, KMSForbidden)
@@ -38,35 +35,37 @@ _log = Logger()
 @define(eq=False)
 class Proofs:
     """
-    Lets requests for data keys go to servers that have proved to hold the master key.
+    Has servers prove that they hold the master key of requests for data keys.
 
-    :ivar prove: ``None`` lets all go.
+    :ivar prove: ``None`` asks for no proof.
     :ivar _alone: A service of one server.
-    :ivar _fresh: As :data:`FRESH`.
     """
 
     _alone: Callable[[Endpoint], IKMS]
     _clock: IReactorTime
-    _fresh: float = FRESH
     prove: Prove | None = field(init=False, default=None)
 
-    async def admit(self, endpoint: Endpoint, path: bytes) -> None:
+    async def admit(self, endpoint: Endpoint, path: bytes, after: float = -math.inf) -> None:
         """
-        Have a server prove what a request supposes, unless it has, or, as a data key is to be
-        made, unless it just has.
+        Have a server prove what a request supposes, unless it has.
 
+        :param after: A proof counts that began later than this, in seconds of the clock: when a
+            data key came that is to be used.
         :raises KeyMismatch: It holds other material.
         :raises KeyNotFound: It does not hold the key, on which data depends.
         """
         name = key_of(path)
-        proved = endpoint.proved
-        if self.prove is None or not name:
+        if self.prove is None or not name or _proved(endpoint, name, after):
             return
-        since, began = proved.get(name), self._clock.seconds()
-        if since is not None and (not makes_key(path) or began - since < self._fresh):
-            return
+        async with endpoint.proving:
+            # One proof is enough for all data keys that came before it began.
+            if not _proved(endpoint, name, after):
+                await self._ask(self.prove, endpoint, name)
+
+    async def _ask(self, prove: Prove, endpoint: Endpoint, name: str) -> None:
+        proved, began = endpoint.proved, self._clock.seconds()
         try:
-            found = await self.prove(self._alone(endpoint), name)
+            found = await prove(self._alone(endpoint), name)
         except REFUSALS as error:
             words = f"it is not used for the master key {name}: {_words(error)}"
             if endpoint.refused.get(name) != words:
@@ -78,6 +77,10 @@ class Proofs:
         if found:
             # If it went away meanwhile, this one counts no more.
             proved[name] = began
+
+
+def _proved(endpoint: Endpoint, name: str, after: float) -> bool:
+    return endpoint.proved.get(name, -math.inf) > after
 
 
 def _words(error: Exception) -> str:

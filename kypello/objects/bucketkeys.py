@@ -1,11 +1,11 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The keys that buckets have: metadata keys, made at the first encrypted write and opened once per
-process, and the renewal of the data keys that their new objects share.
+The keys that buckets have: metadata keys, made at the first encrypted write and opened once, and
+the renewal of the data keys that their new objects share.
 
-Each process makes such data keys for itself.  They are renewed by a setting of the bucket, which
-every write reads, so none of before serves any writer that begins afterwards, in any process.
+Processes make such data keys for themselves and each other.  They are renewed by a setting of the
+bucket, which every write reads, so none of before serves any writer that begins afterwards.
 """
 
 from collections.abc import Mapping
@@ -142,7 +142,10 @@ class BucketKeys:
         """
         Drop the key of a bucket that is no more.
         """
-        self._opened.pop(bucket, None)
+        opened = self._opened.pop(bucket, None)
+        if opened is not None:
+            sealed = _decoded(bucket, opened.stored)
+            self._keys.forget(sealed.key_name, sealed.sealed, _context(bucket))
 
     async def _make(self, bucket: str) -> MetadataKey:
         # It may have got one since it was looked at.
@@ -162,7 +165,9 @@ class BucketKeys:
     async def _plaintext(self, bucket: str, stored: bytes) -> bytes:
         sealed = _decoded(bucket, stored)
         try:
-            opened = await self._keys.open(sealed.key_name, sealed.sealed, _context(bucket))
+            opened = await self._keys.open(
+                sealed.key_name, sealed.sealed, _context(bucket), lasting=True
+            )
             return unwrap_key(opened, sealed.wrapped) if sealed.wrapped else opened
         except NotAuthentic:
             raise NotAuthentic(f"the metadata key of the bucket {bucket}") from None

@@ -4,22 +4,28 @@
 Data keys for objects, with as few calls of the KMS as its user allows.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping
-from math import inf
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import context_bytes, object_path
-from kypello.errors import KMSUnavailable
+from kypello.errors import (
+    KeyMismatch,
+    KeyNotFound,
+    KMSForbidden,
+    KMSUnavailable,
+    KypelloError,
+)
 from kypello.interfaces import IKMS
 from kypello.kmsconfig import Reuse
 from kypello.model import DataKey
+from kypello.objects.expiring import Expiring
+from kypello.objects.keytable import BUCKET_SIZE, BUCKETS, OPENED, OPENED_SIZE, KeyTable
 from kypello.objects.sharing import SharedCalls
-
-V = TypeVar("V")
 
 #: Key name, sealed data key and context: what decides what a call of the KMS gives.
 _Opening: TypeAlias = tuple[str, bytes, bytes]
@@ -35,6 +41,23 @@ _AGAIN = 10.0
 _OBJECT_KEYS = 4096
 
 _NOTHING: Mapping[str, str] = {}
+
+
+@frozen
+class Workers:
+    """
+    The processes that share data keys.
+
+    :ivar number: Of this one, from 0.
+    :ivar count: How many there are.
+    :ivar opened: Of the keys that they have opened, the descriptor; ``-1`` for none that is shared.
+    :ivar made: Of the keys for new objects.
+    """
+
+    number: int = 0
+    count: int = 1
+    opened: int = -1
+    made: int = -1
 
 
 @define
@@ -94,104 +117,51 @@ def object_context(bucket: str, key: str, context: Mapping[str, str] = _NOTHING)
 
 
 @define(eq=False)
-class _Recent(Generic[V]):
-    """
-    Secrets that are forgotten some time after they came, or when there are too many.
-
-    What has expired is dropped at the next use of any of them.
-    """
-
-    _clock: IReactorTime
-    _seconds: float
-    _limit: int
-    _values: dict[object, tuple[float, V]] = field(factory=dict, repr=False)
-
-    def get(self, key: object) -> V | None:
-        """
-        What came under *key*, unless it is forgotten.
-        """
-        now = self._expire()
-        found = self._values.get(key)
-        return None if found is None or found[0] <= now else found[1]
-
-    def until(self, key: object) -> float:
-        """
-        When what came under *key* is forgotten; the beginning of time if it is already.
-        """
-        found = self._values.get(key)
-        return 0.0 if found is None else found[0]
-
-    def put(self, key: object, value: V, until: float | None = None) -> None:
-        """
-        Keep *value* in place of what was there.
-
-        :param until: Not longer than this.
-        """
-        self._values.pop(key, None)
-        if self._seconds > 0 and self._limit > 0:
-            latest = self._clock.seconds() + self._seconds
-            self._values[key] = (latest if until is None else min(until, latest), value)
-        self._expire()
-
-    def drop(self, key: object) -> None:
-        """
-        Forget what came under *key*.
-        """
-        self._values.pop(key, None)
-
-    def _expire(self) -> float:
-        """
-        Drop what has expired; give the time.
-        """
-        # All are kept for about the same time, so the order of arrival is nearly that of expiry,
-        # and nothing stays for longer than that time.
-        now = self._clock.seconds()
-        values = self._values
-        while values:
-            oldest = next(iter(values))
-            if values[oldest][0] > now and len(values) <= self._limit:
-                break
-            del values[oldest]
-        return now
-
-
-@define(eq=False)
 class DataKeys:
     """
     Makes and opens data keys, sharing calls and, as far as *reuse* says, results.
 
     Failures are not remembered.  All methods raise what the KMS raises.
 
-    While the KMS does not answer, what was opened lately serves for longer, as far as *reuse*
-    says; what the KMS refuses is refused.
+    While the KMS does not answer, what was opened lately, by whichever process, serves for
+    longer, as far as *reuse* says; what the KMS refuses is refused.  When it refuses a master key,
+    nothing that this has opened is used any more, nor a data key under it.
 
     :ivar _hit: Called when a key that is needed has been opened already.
+    :ivar _revocations: How often keys have been revoked, as far as this process has heeded it.
+    :ivar _renewed: From when on keys for new objects must be.
     """
 
     _kms: IKMS
     _clock: IReactorTime
     _reuse: Reuse = field(factory=Reuse)
     _hit: Callable[[], object] | None = None
-    _bucket_keys: _Recent[_BucketKey] = field(init=False)
-    _opened: _Recent[bytes] = field(init=False)
-    _spare: _Recent[bytes] = field(init=False)
-    _object_keys: _Recent[StreamKey] = field(init=False)
+    _workers: Workers = field(factory=Workers)
+    _longest: float = field(init=False)
+    _opened: KeyTable = field(init=False)
+    _made: KeyTable = field(init=False)
+    _bucket_keys: Expiring[_BucketKey] = field(init=False)
+    _object_keys: Expiring[StreamKey] = field(init=False)
+    _revocations: int = field(init=False)
+    _renewed: float = field(init=False, default=-math.inf)
     _making: SharedCalls[_Sharing, _BucketKey] = field(init=False, factory=SharedCalls)
     _opening: SharedCalls[_Opening, bytes] = field(init=False, factory=SharedCalls)
 
     def __attrs_post_init__(self) -> None:
         """
-        Start without keys.
+        Start without keys of its own.
         """
-        reuse = self._reuse
-        self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, max(reuse.opened_keys, 1))
-        self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
+        reuse, workers, clock = self._reuse, self._workers, self._clock
         # Who wants no opened key kept has none in an outage, either.
-        longer = reuse.opened_seconds + reuse.outage_seconds
-        kept = bool(reuse.opened_seconds and reuse.outage_seconds)
-        self._spare = _Recent(self._clock, longer * kept, reuse.opened_keys)
+        limit = min(reuse.opened_keys, OPENED) if reuse.opened_seconds else 0
+        self._longest = reuse.opened_seconds + reuse.outage_seconds
+        self._opened = KeyTable(clock, limit, OPENED_SIZE, self._longest, workers.opened)
+        limit = BUCKETS if workers.count > 1 and reuse.by_bucket else 0
+        self._made = KeyTable(clock, limit, BUCKET_SIZE, reuse.bucket_seconds, workers.made)
+        self._bucket_keys = Expiring(clock, reuse.bucket_seconds, max(reuse.opened_keys, 1))
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
-        self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
+        self._object_keys = Expiring(clock, reuse.opened_seconds, object_keys)
+        self._revocations = self._opened.revocations + self._made.revocations
 
     async def for_object(
         self,
@@ -212,6 +182,7 @@ class DataKeys:
         :param share: Whether other objects of the bucket may use it too.
         :param renewal: Of the bucket: a key that was made with another one is shared no more.
         """
+        self._heed()
         key_name = key_name or self._kms.default_key
         if share and not context and self._reuse.by_bucket:
             shared = await self._for_bucket((key_name, bucket, renewal))
@@ -225,26 +196,68 @@ class DataKeys:
 
         :param key_name: The master key; empty for the default one.
         """
-        key = await self._kms.generate_key(key_name or self._kms.default_key, context)
+        key_name = key_name or self._kms.default_key
+        try:
+            key = await self._kms.generate_key(key_name, context)
+        except (KeyNotFound, KeyMismatch):
+            # Who may not make keys may still be allowed to open what was sealed.
+            self._revoke(key_name)
+            raise
         self._keep((key.key_name, key.sealed, context), key.plaintext)
         return key
 
-    async def open(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
+    def renew(self) -> None:
+        """
+        Use no data key for new objects that was used for others before.
+        """
+        self._renewed = self._clock.seconds()
+        self._bucket_keys.drop(lambda _sharing: True)
+
+    async def open(
+        self, key_name: str, sealed: bytes, context: bytes, *, lasting: bool = False
+    ) -> bytes:
         """
         Open a sealed data key.
+
+        :param lasting: Whether the caller keeps what it opens for as long as it runs: then the
+            other processes may have it for as long, too.
         """
         opening = (key_name, sealed, context)
-        plaintext = self._opened.get(opening)
-        if plaintext is not None:
+        opened = self._opened.get(opening)
+        if opened is None or opened.fresh <= self._clock.seconds():
+            plaintext = await self._opening.run(opening, lambda: self._open(opening))
+        else:
+            plaintext = opened.value
             if self._hit is not None:
                 self._hit()
-            return plaintext
-        return await self._opening.run(opening, lambda: self._open(opening))
+        if lasting and (opened is None or opened.until < math.inf):
+            self._opened.put(opening, plaintext, math.inf, math.inf)
+        return plaintext
+
+    def forget(self, key_name: str, sealed: bytes, context: bytes) -> None:
+        """
+        Keep a data key no longer that was opened.
+        """
+        self._opened.drop((key_name, sealed, context))
+
+    def expire(self, *, shared: bool) -> None:
+        """
+        Forget keys that have expired, also those that nobody asks for.  To be called again and
+        again.
+
+        :param shared: Whether to wipe them from what all processes share, too, a part at a time.
+        """
+        self._bucket_keys.expire()
+        self._object_keys.expire()
+        if shared:
+            self._opened.wipe()
+            self._made.wipe()
 
     def object_key(self, owner: Hashable) -> StreamKey | None:
         """
         The object key that was opened for *owner*, as long as its data key would be kept.
         """
+        self._heed()
         key = self._object_keys.get(owner)
         if key is not None and self._hit is not None:
             self._hit()
@@ -258,7 +271,7 @@ class DataKeys:
 
         :param outer: The layer around it, if there is one.
         """
-        around, until = None, inf
+        around, until = None, math.inf
         if outer is not None:
             around, until = await self._open_layer(outer)
         key, end = await self._open_layer(layer, around)
@@ -270,27 +283,48 @@ class DataKeys:
     ) -> tuple[StreamKey, float]:
         opening = (layer.key_name, layer.data_key, layer.context)
         key = StreamKey(layer.unseal(await self.open(*opening)), outer)
-        return key, self._opened.until(opening)
+        opened = self._opened.get(opening)
+        return key, 0.0 if opened is None else opened.fresh
 
     async def _open(self, opening: _Opening) -> bytes:
         try:
             plaintext = await self._kms.decrypt_key(*opening)
         except KMSUnavailable:
-            spare = self._spare.get(opening)
+            spare = self._opened.get(opening)
             if spare is None:
                 raise
-            until = min(self._spare.until(opening), self._clock.seconds() + _AGAIN)
-            self._opened.put(opening, spare, until)
-            return spare
-        except BaseException:
-            self._spare.drop(opening)
+            again = self._clock.seconds() + _AGAIN
+            self._opened.put(opening, spare.value, min(spare.until, again), spare.until)
+            return spare.value
+        except (KeyNotFound, KeyMismatch, KMSForbidden):
+            self._revoke(opening[0])
+            raise
+        except KypelloError:
+            self._opened.drop(opening)
             raise
         self._keep(opening, plaintext)
         return plaintext
 
     def _keep(self, opening: _Opening, plaintext: bytes) -> None:
-        self._opened.put(opening, plaintext)
-        self._spare.put(opening, plaintext)
+        now = self._clock.seconds()
+        fresh = now + self._reuse.opened_seconds
+        self._opened.put(opening, plaintext, fresh, now + self._longest)
+
+    def _revoke(self, key_name: str) -> None:
+        self._bucket_keys.drop(lambda sharing: sharing[0] == key_name)
+        self._opened.revoke(key_name)
+        self._made.revoke(key_name)
+        self._heed()
+
+    def _heed(self) -> None:
+        """
+        Use nothing that comes from a key that some process has found to be revoked.
+        """
+        revocations = self._opened.revocations + self._made.revocations
+        if revocations != self._revocations:
+            self._revocations = revocations
+            self._object_keys.drop(lambda _owner: True)
+            self.renew()
 
     async def _for_bucket(self, sharing: _Sharing) -> DataKey:
         # Those who wait for one new key may be more than it may serve: they look again.
@@ -302,9 +336,32 @@ class DataKeys:
         return current.key
 
     async def _make(self, sharing: _Sharing) -> _BucketKey:
-        key_name, bucket, _ = sharing
-        made = _BucketKey(
-            await self.generate(bucket_context(bucket), key_name), self._reuse.bucket_objects
-        )
-        self._bucket_keys.put(sharing, made)
+        """
+        A key for new objects of a bucket: of another worker, unless this one has had it before, or
+        a new one.  Each worker uses it for its share of the objects.
+        """
+        key_name, bucket, renewal = sharing
+        # No bucket's name has a NUL: keys of before a renewal are not found.
+        name = key_name, bucket.encode() + b"\0" + renewal
+        seconds, objects = self._reuse.bucket_seconds, self._reuse.bucket_objects
+        share = objects // self._workers.count
+        kept = self._made.claim(name, self._workers.number) if share else None
+        if kept is not None and kept.until - seconds > self._renewed:
+            made, until = _BucketKey(_unpacked(key_name, kept.value), share), kept.until
+        else:
+            until = self._clock.seconds() + seconds
+            key = await self.generate(bucket_context(bucket), key_name)
+            made = _BucketKey(key, share or objects)
+            if share:
+                self._made.put(name, _packed(key), until, until, self._workers.number)
+        self._bucket_keys.put(sharing, made, until)
         return made
+
+
+def _packed(key: DataKey) -> bytes:
+    return bytes([len(key.plaintext)]) + key.plaintext + key.sealed
+
+
+def _unpacked(key_name: str, packed: bytes) -> DataKey:
+    end = 1 + packed[0]
+    return DataKey(key_name, packed[1:end], packed[end:])

@@ -59,28 +59,42 @@ class WorkersCase(SyncCase):
         """
         For each worker a client whose connection it has.
         """
-        found: dict[int, Any] = {}
-        more = []
-        for _ in range(50):
-            before, client = self.connections(), self.client()
-            client.head_bucket(Bucket="bucket")
-            (worker,) = (n for n, count in enumerate(self.connections()) if count > before[n])
-            more.append(client)
-            found.setdefault(worker, client)
-            if len(found) == len(before):
-                return [found[number] for number in sorted(found)]
-        raise AssertionError("one worker takes all connections")
+        return client_of_each(self.server, "bucket")
 
     def connections(self) -> list[int]:
         """
         How many connections each worker has.
         """
-        inodes = set()
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[1].endswith(f":{self.server.port:04X}") and fields[3] == "01":
-                inodes.add(f"socket:[{fields[9]}]")
-        return [sum(link in inodes for link in _links(pid)) for pid in self.server.workers()]
+        return connections(self.server)
+
+
+def client_of_each(server: ServerProcess, bucket: str) -> list[Any]:
+    """
+    For each worker a client that keeps one connection, which that worker has.
+    """
+    found: dict[int, Any] = {}
+    more = []
+    for _ in range(50):
+        before, client = connections(server), boto3_client(server, max_pool_connections=1)
+        client.head_bucket(Bucket=bucket)
+        (worker,) = (n for n, count in enumerate(connections(server)) if count > before[n])
+        more.append(client)
+        found.setdefault(worker, client)
+        if len(found) == len(before):
+            return [found[number] for number in sorted(found)]
+    raise AssertionError("one worker takes all connections")
+
+
+def connections(server: ServerProcess) -> list[int]:
+    """
+    How many connections each worker has.
+    """
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{server.port:04X}") and fields[3] == "01":
+            inodes.add(f"socket:[{fields[9]}]")
+    return [sum(link in inodes for link in _links(pid)) for pid in server.workers()]
 
 
 def _links(pid: int) -> Iterator[str]:

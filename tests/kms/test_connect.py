@@ -380,14 +380,15 @@ class ProofTests(RealmCase):
 
     async def test_proved_once(self) -> None:
         """
-        A server proves once, and again after it was away; another material is found out then.
+        A server that opens data keys proves once, and again after it was away; another material is
+        found out then.
         """
         served = await self.serve()
         client = self.client(self.realm.settings(served.port))
         self.canary = await client.kms.generate_key(KEY, b"canary")
         client.require(self.prove)
         for _ in range(5):
-            await client.kms.generate_key(KEY, CONTEXT)
+            await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
         self.assertEqual(len(self.asked), 1)
         await served.stop()
         (self.realm.folder / "keys" / KEY).unlink()
@@ -489,11 +490,11 @@ class ProofTests(RealmCase):
             (404, b"key does not exist"),
             (403, b"not authorized: insufficient permissions"),
         ):
-            for fresh_time in (0.0, 10.0):
+            for call in (self.make, self.open):
                 swapped.behave = lambda peer: peer.answer(200, opened)
-                client = self.client(settings, fresh_time=fresh_time)
+                client = self.client(settings)
                 client.require(self.prove)
-                await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
+                await self.open(client)
                 before = len(swapped.paths)
                 # It would make a data key, but cannot open what was sealed before.
                 swapped.behave = lambda peer, status=status, message=message: (
@@ -501,14 +502,42 @@ class ProofTests(RealmCase):
                     if "generate" in swapped.paths[-1]
                     else peer.answer(status, b'{"message":"%b"}' % message)
                 )
-                if not fresh_time:
-                    made = await client.kms.generate_key(KEY, CONTEXT)
-                    self.assertNotEqual(made.plaintext, bytes(32))
-                opened_again = await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
-                self.assertEqual(opened_again, self.canary.plaintext)
+                await call(client)
                 self.assertEqual(set((await client.kms.status()).endpoints[0].refused), {KEY})
                 self.assertGreater(len(swapped.paths), before)
                 await client.stopService()
+
+    async def make(self, client: KESClient) -> None:
+        """
+        Have a data key made, which the server that makes one of zeros must not have made.
+        """
+        made = await client.kms.generate_key(KEY, CONTEXT)
+        self.assertNotEqual(made.plaintext, bytes(32))
+
+    async def open(self, client: KESClient) -> None:
+        """
+        Have opened what was sealed before.
+        """
+        assert self.canary is not None
+        opened = await client.kms.decrypt_key(KEY, self.canary.sealed, b"canary")
+        self.assertEqual(opened, self.canary.plaintext)
+
+    async def test_proved_together(self) -> None:
+        """
+        Each data key that is made is followed by a proof, but one does for many that came
+        together.
+        """
+        served = await self.serve()
+        client = self.client(self.realm.settings(served.port))
+        self.canary = await client.kms.generate_key(KEY, b"canary")
+        client.require(self.prove)
+        for number in range(1, 4):
+            await client.kms.generate_key(KEY, CONTEXT)
+            self.assertEqual(len(self.asked), number)
+        calls = [Deferred.fromCoroutine(client.kms.generate_key(KEY, CONTEXT)) for _ in range(50)]
+        made = {key.plaintext for key in await gatherResults(calls)}
+        self.assertEqual(len(made), 50)
+        self.assertLess(len(self.asked), 3 + 40)
 
     async def test_no_index(self) -> None:
         """

@@ -4,6 +4,7 @@
 Which server is asked when, by a clock that the tests own.
 """
 
+import os
 from typing import Any
 
 from attrs import define, field
@@ -19,6 +20,7 @@ from kypello.kms.endpoints import Endpoint, Patience
 from kypello.kms.failover import FailoverAgent
 from kypello.kms.handshake import NotConnected
 from kypello.kms.responses import CompleteResponse
+from kypello.kms.troubles import Troubles, shared_troubles
 from tests.cases import SyncCase
 
 _PROBE = b"/v1/key/describe/k"
@@ -365,3 +367,92 @@ class FailoverTests(SyncCase):
             agent.refuse()
         reason = self.failureResultOf(asking, KMSUnavailable).value.reason
         self.assertNotIn("unknown", reason)
+
+
+class ToldTests(SyncCase):
+    """
+    Two processes that tell each other what is wrong with the same two servers.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have two processes with one clock.
+        """
+        self.clock = Clock()
+        descriptor = shared_troubles()
+        self.addCleanup(os.close, descriptor)
+        self.agents, self.endpoints, self.processes = [], [], []
+        for _ in range(2):
+            agents = [Scripted() for _ in range(2)]
+            endpoints = [
+                Endpoint(
+                    f"https://s{number}",
+                    agent,
+                    self.clock,
+                    _PROBE,
+                    troubles=Troubles(number, descriptor),
+                )
+                for number, agent in enumerate(agents)
+            ]
+            for endpoint in endpoints:
+                endpoint.start()
+                self.addCleanup(endpoint.stop)
+            self.agents.append(agents)
+            self.endpoints.append(endpoints)
+            self.processes.append(FailoverAgent(self.clock, endpoints))
+
+    def ask(self, process: int, server: int) -> None:
+        """
+        Have a server answer a request of a process.
+        """
+        asking = self.processes[process].request(b"GET", _STATUS)
+        self.agents[process][server].answer()
+        self.assertEqual(self.successResultOf(asking).code, 200)
+
+    def hang(self) -> None:
+        """
+        Have the first process find out that the first server hangs.
+        """
+        asking = self.processes[0].request(b"GET", _STATUS)
+        self.clock.advance(Patience().attempt)
+        self.agents[0][1].answer()
+        self.assertEqual(self.successResultOf(asking).code, 200)
+
+    def test_put_aside(self) -> None:
+        """
+        What costs one process its patience costs the other one nothing: it asks the next server,
+        proves anew what the first one holds, and probes it.
+        """
+        self.endpoints[1][0].proved["key"] = 0.0
+        self.hang()
+        self.ask(1, 1)
+        self.assertEqual([len(agent.asked) for agent in self.agents[1]], [0, 1])
+        self.assertEqual(self.endpoints[1][0].proved, {})
+        self.assertIn("does not answer", self.endpoints[1][0].trouble)
+        self.clock.advance(Patience().first_probe)
+        self.assertEqual(len(self.agents[1][0].asked), 1)
+
+    def test_back(self) -> None:
+        """
+        A server that is back for one process is probed at once by the other one, and used when it
+        answers that.
+        """
+        # Between two probes, and while one waits.
+        for passed in (0.5, 1.5):
+            self.hang()
+            self.ask(1, 1)
+            self.clock.advance(passed)
+            before = len(self.agents[1][0].asked)
+            self.endpoints[0][0].works(0.1)
+            self.ask(1, 1)
+            self.assertEqual(len(self.agents[1][0].asked), before + 1)
+            self.agents[1][0].answer(404)
+            self.ask(1, 0)
+
+    def test_ended(self) -> None:
+        """
+        Who has stopped heeds nothing.
+        """
+        self.endpoints[1][0].stop()
+        self.hang()
+        self.ask(1, 0)
