@@ -30,8 +30,8 @@ from kypello.objects.sharing import SharedCalls
 #: Key name, sealed data key and context: what decides what a call of the KMS gives.
 _Opening: TypeAlias = tuple[str, bytes, bytes]
 
-#: Key name and bucket: whose objects share a data key.
-_Sharing: TypeAlias = tuple[str, str]
+#: Key name, bucket and its renewal: whose objects share a data key.
+_Sharing: TypeAlias = tuple[str, str, bytes]
 
 #: How long a key that is kept for an outage is used before the KMS is asked again, in seconds: not
 #: every request shall wait for what does not answer.
@@ -171,6 +171,7 @@ class DataKeys:
         context: Mapping[str, str] = _NOTHING,
         *,
         share: bool = True,
+        renewal: bytes = b"",
     ) -> ObjectDataKey:
         """
         A data key to seal the key of a new object.
@@ -179,11 +180,13 @@ class DataKeys:
         :param context: What the client binds it to.  Such a data key is for one object: what
             is bound to its context cannot serve those that have another.
         :param share: Whether other objects of the bucket may use it too.
+        :param renewal: Of the bucket: a key that was made with another one is shared no more.
         """
         self._heed()
         key_name = key_name or self._kms.default_key
         if share and not context and self._reuse.by_bucket:
-            return ObjectDataKey(await self._for_bucket((key_name, bucket)), bucket_key=True)
+            shared = await self._for_bucket((key_name, bucket, renewal))
+            return ObjectDataKey(shared, bucket_key=True)
         made = await self.generate(object_context(bucket, key, context), key_name)
         return ObjectDataKey(made, bucket_key=False)
 
@@ -337,8 +340,9 @@ class DataKeys:
         A key for new objects of a bucket: of another worker, unless this one has had it before, or
         a new one.  Each worker uses it for its share of the objects.
         """
-        key_name, bucket = sharing
-        name = key_name, bucket.encode()
+        key_name, bucket, renewal = sharing
+        # No bucket's name has a NUL: keys of before a renewal are not found.
+        name = key_name, bucket.encode() + b"\0" + renewal
         seconds, objects = self._reuse.bucket_seconds, self._reuse.bucket_objects
         share = objects // self._workers.count
         kept = self._made.claim(name, self._workers.number) if share else None

@@ -127,7 +127,13 @@ class ObjectKeys:
     _random: Random
 
     async def make(
-        self, bucket: str, key: str, wanted: EncryptionRequest, *, multipart: bool = False
+        self,
+        bucket: str,
+        key: str,
+        wanted: EncryptionRequest,
+        *,
+        multipart: bool = False,
+        renewal: bytes = b"",
     ) -> NewObjectKey:
         """
         Make the key of a new object.
@@ -136,11 +142,12 @@ class ObjectKeys:
         if it asked for both.
 
         :param wanted: As :func:`kypello.crypto.sse.encryption_for` gave it.
+        :param renewal: As in :meth:`DataKeys.for_object`.
         :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
         :raises Refused: A key or its name is malformed.
         """
         domain = _DOMAINS[wanted.algorithm]
-        object_key, recorded = await self._sealed(bucket, key, wanted, domain)
+        object_key, recorded = await self._sealed(bucket, key, wanted, domain, renewal)
         return NewObjectKey(object_key, recorded(multipart=multipart))
 
     async def rewrap(
@@ -150,6 +157,8 @@ class ObjectKeys:
         entries: Mapping[str, str],
         object_key: StreamKey,
         wanted: EncryptionRequest,
+        *,
+        renewal: bytes = b"",
     ) -> Mapping[str, str]:
         """
         Seal the key of an object anew, in as many layers as it has.
@@ -158,12 +167,13 @@ class ObjectKeys:
 
         :param entries: Those that the object has.
         :param wanted: As in :meth:`make`; its master key may be named for SSE-S3, too.
+        :param renewal: As there.
         :return: The entries that it gets.
         :raises KypelloError: As :meth:`make`.
         """
         old, domain = read_entries(entries), _DOMAINS[wanted.algorithm]
         iv = old.object_key.iv
-        _, recorded = await self._sealed(bucket, key, wanted, domain, object_key, iv)
+        _, recorded = await self._sealed(bucket, key, wanted, domain, renewal, object_key, iv)
         opaque = domain is Domain.SSE_S3 and (
             old.opaque or old.object_key.domain is not Domain.SSE_S3
         )
@@ -183,6 +193,7 @@ class ObjectKeys:
         key: str,
         wanted: EncryptionRequest,
         domain: Domain,
+        renewal: bytes,
         known: StreamKey | None = None,
         iv: bytes | None = None,
     ) -> tuple[StreamKey, "partial[KeyRecord]"]:
@@ -192,7 +203,7 @@ class ObjectKeys:
         :param iv: Of the object, if it has one already.
         :return: The key, and what makes its record.
         """
-        external = await self._external(bucket, key, wanted, domain)
+        external = await self._external(bucket, key, wanted, domain, renewal)
         secret = generate_object_key(external.key, self._random) if known is None else known.secret
         path = object_path(bucket, key)
         sealed = seal_object_key(external.key, secret, domain, path, self._random, iv)
@@ -201,7 +212,7 @@ class ObjectKeys:
             return StreamKey(secret), recorded
         around = None if known is None else known.outer
         outer, recorded_outer = await self._sealed(
-            bucket, key, wanted, Domain.DSSE_KMS_OUTER, around, sealed.iv
+            bucket, key, wanted, Domain.DSSE_KMS_OUTER, renewal, around, sealed.iv
         )
         record = recorded_outer()
         assert record.data_key is not None
@@ -210,14 +221,24 @@ class ObjectKeys:
         )
 
     async def _external(
-        self, bucket: str, key: str, wanted: EncryptionRequest, domain: Domain
+        self,
+        bucket: str,
+        key: str,
+        wanted: EncryptionRequest,
+        domain: Domain,
+        renewal: bytes,
     ) -> _External:
         if domain is Domain.SSE_C:
             return _clients(wanted.customer_key)
         name = master_key_name(wanted.key_id) if wanted.key_id else ""
         context = _of_layer(wanted.context, domain)
         made = await self._configured().for_object(
-            bucket, key, name, context, share=bool(wanted.bucket_key)
+            bucket,
+            key,
+            name,
+            context,
+            share=bool(wanted.bucket_key),
+            renewal=renewal,
         )
         recorded = partial(
             KeyRecord,

@@ -335,6 +335,18 @@ class SharedKeysTests(AsyncCase):
             with self.assertRaises(KMSUnavailable):
                 await keys.open("my-key", made.sealed, b"")
 
+    async def test_renewed(self) -> None:
+        """
+        Whoever writes after a renewal takes no key of before from the other, but shares a new one.
+        """
+        before = [(await keys.for_object("b", "k")).key for keys in (self.one, self.two)]
+        renewed = [
+            (await keys.for_object("b", "k", renewal=b"new")).key for keys in (self.two, self.one)
+        ]
+        self.assertEqual((before[0], renewed[0]), (before[1], renewed[1]))
+        self.assertNotEqual(before, renewed)
+        self.assertEqual(self.kms.calls, ["generate"] * 2)
+
     async def test_nothing_kept(self) -> None:
         """
         Who keeps no opened keys leaves none to others.
