@@ -177,6 +177,13 @@ class DataKeys:
         object_keys = min(reuse.opened_keys, _OBJECT_KEYS)
         self._object_keys = _Recent(self._clock, reuse.opened_seconds, object_keys)
 
+    @property
+    def default_key(self) -> str:
+        """
+        The master key that is used when none is named.
+        """
+        return self._kms.default_key
+
     async def for_object(
         self,
         bucket: str,

@@ -153,7 +153,8 @@ class EncryptedStore:
         """
         try:
             info = await self._store.bucket(bucket)
-            wanted = encryption_for(encryption, info.settings, self._auto_encryption)
+            wanted = self._encryption(encryption, info)
+            body = CheckedSource(body, partial(self._access.see_accepted, info, wanted))
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
                 return await self._put_encrypted(info, key, body, describe, condition, new)
@@ -264,7 +265,7 @@ class EncryptedStore:
         :raises KypelloError: As :meth:`put`.
         """
         info = await self._store.bucket(bucket)
-        wanted = encryption_for(encryption, info.settings, self._auto_encryption)
+        wanted = self._encryption(encryption, info)
         if wanted is not None:
             return await self._uploads.create(info, key, metadata, checksum, wanted)
         return await self._store.create_upload(bucket, key, plainly(metadata), checksum)
@@ -359,6 +360,11 @@ class EncryptedStore:
         """
         return await self._uploads.list(bucket, query)
 
+    def _encryption(
+        self, asked: EncryptionRequest | None, info: BucketInfo
+    ) -> EncryptionRequest | None:
+        return encryption_for(asked, info.settings, self._auto_encryption, self._access.default_key)
+
     async def _opened(
         self, stored: ObjectInfo, customer_key: CustomerKey | None
     ) -> Opened[OpenedObject] | None:
@@ -400,7 +406,6 @@ class EncryptedStore:
             described.append((size, metadata_key.shown(metadata)))
             return metadata_key.seal(key, metadata, size, random)
 
-        body = CheckedSource(body, partial(self._access.see_the_same, info))
         packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)

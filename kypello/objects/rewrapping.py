@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
+from kypello.crypto.sse import check_accepted
 from kypello.errors import KMSNotConfigured, KypelloError, Refused, StorageFailed
 from kypello.interfaces import Choose, IObjectStore, IRewrapping
 from kypello.model import (
@@ -90,6 +91,8 @@ class Rewrapping:
             wanted = choose(known)
             if wanted is None:
                 return known
+            info = await self._store.bucket(bucket)
+            check_accepted(wanted, info.settings, self._access.default_key)
             entries = await self._rewrapped(stored, wanted, customer_key)
             change = _Change(
                 stored.metadata.internal,

@@ -11,7 +11,7 @@ from functools import partial
 
 from attrs import define, evolve, field, frozen
 
-from kypello.crypto.sse import master_key_name
+from kypello.crypto.sse import check_accepted, master_key_name
 from kypello.errors import (
     IsDeleteMarker,
     KeyNotFound,
@@ -178,7 +178,8 @@ class Rotation:
             self._keys.renew()
         listing = await self._store.list_versions(bucket, query)
         page = Page(next=listing.next)
-        await for_each(listing.versions, partial(self._change, plan, page, dry))
+        settings = (await self._store.bucket(bucket)).settings
+        await for_each(listing.versions, partial(self._change, plan, page, settings, dry))
         return page
 
     async def uploads(self, bucket: str, plan: Plan) -> int:
@@ -200,18 +201,27 @@ class Rotation:
             query = evolve(query, after_key=key, after_upload=upload_id)
         return found
 
-    async def _change(self, plan: Plan, page: Page, dry: bool, version: ListedVersion) -> None:
+    async def _change(
+        self,
+        plan: Plan,
+        page: Page,
+        settings: Mapping[str, bytes],
+        dry: bool,
+        version: ListedVersion,
+    ) -> None:
         if version.marker:
             return
         info = version.info
         page.seen += 1
         try:
             if info.metadata.sealing is None:
-                await self._encrypt(plan, page, dry, version)
+                await self._encrypt(plan, page, settings, dry, version)
             elif info.metadata.sealing.algorithm == SSE_C:
                 page.customers += 1
-            elif plan.choose(info) is not None:
-                if not dry:
+            elif (wanted := plan.choose(info)) is not None:
+                if dry:
+                    check_accepted(wanted, settings, plan.key_name)
+                else:
                     await self._keys.rewrap(info.bucket, info.key, info.version_id, plan.choose)
                 page.changed += 1
         except _GONE:
@@ -223,7 +233,14 @@ class Rotation:
                 raise
             page.troubles.append(Trouble(info.key, info.version_id, error))
 
-    async def _encrypt(self, plan: Plan, page: Page, dry: bool, version: ListedVersion) -> None:
+    async def _encrypt(
+        self,
+        plan: Plan,
+        page: Page,
+        settings: Mapping[str, bytes],
+        dry: bool,
+        version: ListedVersion,
+    ) -> None:
         """
         Write an object again, encrypted.  Where there are versions that makes a new one, and those
         below it stay as they are.
@@ -232,7 +249,9 @@ class Rotation:
             page.plain += 1
             return
         info = version.info
-        if not dry:
+        if dry:
+            check_accepted(plan.for_plain(), settings, plan.key_name)
+        else:
             opened = await self._store.open(info.bucket, info.key, None, info.version_id)
             try:
                 body = Rewritten(await opened.read(None), opened.info, self._lane)
