@@ -12,16 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
+from kypello.accessconfig import read_access
 from kypello.environment import Environment
 from kypello.errors import ConfigurationError, KypelloError, NoSuchBucket
 from kypello.kms.connect import KESClient
 from kypello.kmsconfig import AUTO_ENCRYPTION
 from kypello.objects.datakeys import DataKeys
+from kypello.objects.demands import Server
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.objectkeys import ObjectKeys
 from kypello.objects.verifying import Verifier, Wanted
@@ -45,13 +47,15 @@ _MIB = 1024 * 1024
 _EPILOG = """\
 Every version of every object is opened from the disk: its key with the master key, its metadata,
 and all of its packages, whose content must have the checksums and the ETag that were sealed with
-it. What lies in clear is told where the bucket, or the server, encrypts by default. Objects with
-a key of their client cannot be verified without it: only the places of their packages are.
+it. What lies in clear is told where the bucket, or the server, encrypts by default or requires
+encryption, and so is what is encrypted in another way than the bucket requires. Objects with a key
+of their client cannot be verified without it: only the places of their packages are.
 
 Nothing in DIR is changed. A server may use it meanwhile.
 
-Set MINIO_KMS_KES_... or MINIO_KMS_SECRET_KEY, and MINIO_KMS_AUTO_ENCRYPTION, as for kypello
-server. Without keys, those in DIR/kes are used, if there are any.
+Set MINIO_KMS_KES_... or MINIO_KMS_SECRET_KEY, MINIO_KMS_AUTO_ENCRYPTION and
+KYPELLO_BUCKET_POLICY_SCOPE as for kypello server. Without keys, those in DIR/kes are used, if there
+are any.
 
 Exit code: 0 when all is sound, 1 when something is wrong, 2 when it could not be verified.
 """
@@ -83,23 +87,23 @@ def verify(options: Namespace) -> int:
         resumption = Resumption(options.resume, target_of(directory, wanted))
     with held(directory, beside=True) as alone:
         keys = find_keys(directory, os.environ)
-        auto = _auto_encryption()
-        work = _Verifying(directory, wanted, keys, auto, alone, options.rate, report, resumption)
+        server = _server()
+        work = _Verifying(directory, wanted, keys, server, alone, options.rate, report, resumption)
         outcome = react(work.run)
     return _exit_code(outcome, report, directory)
 
 
-def _auto_encryption() -> bool:
+def _server() -> Server:
     """
-    Whether the server encrypts what asks for nothing.
+    How the server is set, but for its keys.
 
     :raises ConfigurationError:
     """
     environment = Environment.load(os.environ, lambda path: Path(path).read_text("utf-8"))
-    auto = environment.flag(AUTO_ENCRYPTION)
+    server = Server(environment.flag(AUTO_ENCRYPTION), read_access(environment).policies_for_all)
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
-    return auto
+    return server
 
 
 def _exit_code(outcome: Failure | None, report: VerifyReport, directory: Path) -> int:
@@ -132,7 +136,7 @@ class _Verifying:
     _directory: Path
     _wanted: Wanted
     _keys: Keys
-    _auto: bool
+    _server: Server
     _alone: bool
     _rate: float
     _report: VerifyReport
@@ -153,10 +157,11 @@ class _Verifying:
         below = LayoutStore(index, FileBlobs(self._directory / "blobs", lanes), reactor, os.urandom)
         client: KESClient | None = None
         try:
-            data_keys = None
+            data_keys, server = None, self._server
             if self._keys.settings is not None or self._keys.folder is not None:
                 kms, client = make_kms(reactor, self._keys, lanes, index)
                 data_keys = DataKeys(kms, reactor)
+                server = evolve(server, default_key=kms.default_key)
             above = EncryptedStore(below, data_keys, os.urandom)
             verifier = Verifier(
                 below,
@@ -165,7 +170,7 @@ class _Verifying:
                 lanes.lane(),
                 self._report.found,
                 partial(self._pace, reactor),
-                self._auto,
+                server,
             )
             await self._verify(reactor, verifier)
         finally:

@@ -136,3 +136,4 @@ def _summary(figures: Verified) -> Iterator[tuple[str, int, str]]:
     yield "Missing key", figures.missing_keys, ""
     yield "Wrong key", figures.wrong_keys, ""
     yield "Plaintext", figures.plaintext, " in clear where all is to be encrypted"
+    yield "Refused", figures.refused, " encrypted in a way that their buckets refuse"

@@ -17,7 +17,6 @@ from kypello.crypto.required import (
     KINDS,
     MAX_KEYS,
     SETTING,
-    EncryptionKind,
     RequiredEncryption,
     required_of,
 )
@@ -116,10 +115,10 @@ def _default(settings: Mapping[str, bytes]) -> Mapping[str, Any] | None:
     if stored is None:
         return None
     default = ServerSideEncryption.from_bytes(stored)
-    return {"kind": KINDS[default.algorithm], "key": default.key_id}
+    return {"kind": _kind(default.algorithm), "key": default.key_id}
 
 
-def _unasked(call: Call, settings: Mapping[str, bytes]) -> EncryptionKind | str:
+def _unasked(call: Call, settings: Mapping[str, bytes]) -> str:
     """
     What an object gets whose client asks for no encryption: a kind, ``none``, or ``refused``.
     """
@@ -129,4 +128,11 @@ def _unasked(call: Call, settings: Mapping[str, bytes]) -> EncryptionKind | str:
         chosen = encryption_for(None, settings, front.auto_encryption, default_key)
     except Refused:
         return "refused"
-    return "none" if chosen is None else KINDS[chosen.algorithm]
+    return "none" if chosen is None else _kind(chosen.algorithm)
+
+
+def _kind(algorithm: str) -> str:
+    """
+    The kind of an encryption; one that cannot be required keeps the name that clients know.
+    """
+    return KINDS.get(algorithm, algorithm)

@@ -44,7 +44,6 @@ _SEALED_KEYS = {
     Domain.SSE_S3: f"{_PREFIX}S3-Sealed-Key",
     Domain.SSE_C: f"{_PREFIX}Sealed-Key",
 }
-_ALGORITHMS = {Domain.SSE_KMS: "aws:kms", Domain.SSE_S3: "AES256", Domain.SSE_C: SSE_C}
 _NAMES = {IV, MULTIPART, KEY_NAME, _ALGORITHM, _DATA_KEY, _CONTEXT, _BUCKET_KEY, _OPAQUE} | set(
     _SEALED_KEYS.values()
 )
@@ -97,10 +96,8 @@ def encryption_of(entries: Mapping[str, str]) -> tuple[str, str]:
     How an object is encrypted, as it lies there: the algorithm, as clients ask for it, and the name
     of the master key; both empty when it is not encrypted, or damaged.
     """
-    domain = domain_of(entries)
-    if domain is None:
-        return "", ""
-    return _ALGORITHMS[domain], entries.get(KEY_NAME, "")
+    sealing = shown_sealing(entries)
+    return ("", "") if sealing is None else (sealing.algorithm, entries.get(KEY_NAME, ""))
 
 
 def write_entries(record: KeyRecord) -> dict[str, str]:

@@ -16,7 +16,6 @@ from attrs import define, field, frozen
 
 from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import domain_of, is_encrypted
-from kypello.crypto.sse import SETTING
 from kypello.errors import (
     Damaged,
     InvalidKeyName,
@@ -38,6 +37,7 @@ from kypello.errors import (
 from kypello.interfaces import IBodySource, ILane, IObjectStore
 from kypello.model import BucketInfo, Buffer, ListedVersion, ObjectInfo, VersionQuery
 from kypello.objects.contents import Contents, Streams
+from kypello.objects.demands import Demands, Server
 from kypello.objects.objectkeys import ObjectKeys
 
 #: Versions that are listed at once.
@@ -61,8 +61,10 @@ class Kind(Enum):
     MISSING_KEY = "missing key"
     #: Another master key has its name.
     WRONG_KEY = "wrong key"
-    #: It lies in clear, and its bucket, or the server, encrypts what comes.
+    #: It lies in clear, and its bucket, or the server, encrypts what comes, or refuses it.
     PLAINTEXT = "plaintext"
+    #: It is encrypted in a way that its bucket refuses.
+    REFUSED = "refused encryption"
 
 
 @frozen
@@ -106,13 +108,15 @@ class Verified:
     missing_keys: int = 0
     wrong_keys: int = 0
     plaintext: int = 0
+    refused: int = 0
 
     @property
     def findings(self) -> int:
         """
         How much is wrong.
         """
-        return self.damaged + self.missing_keys + self.wrong_keys + self.plaintext
+        wrong = self.damaged + self.missing_keys + self.wrong_keys
+        return wrong + self.plaintext + self.refused
 
 
 @frozen
@@ -147,6 +151,7 @@ _COUNTS = {
     Kind.MISSING_KEY: "missing_keys",
     Kind.WRONG_KEY: "wrong_keys",
     Kind.PLAINTEXT: "plaintext",
+    Kind.REFUSED: "refused",
 }
 
 #: These say nothing of a single object: there is nobody who could open any.
@@ -164,7 +169,7 @@ class Verifier:
     :ivar _lane: Digests large blocks, and gives the reactor a turn.
     :ivar _tell: Called with each finding.
     :ivar _pace: Called with the bytes of each block.
-    :ivar _auto: Whether the server encrypts what asks for nothing.
+    :ivar _server: What it demands of objects beside their buckets.
     :ivar figures: Grow while it runs.
     :ivar position: Where it is.
     """
@@ -175,7 +180,7 @@ class Verifier:
     _lane: ILane
     _tell: Callable[[Finding], object]
     _pace: Pace
-    _auto: bool = False
+    _server: Server
     figures: Verified = field(factory=Verified)
     position: Position = field(factory=Position)
     _unturned: int = field(init=False, default=0)
@@ -201,8 +206,11 @@ class Verifier:
         if info.name != self.position.bucket:
             self.position = Position(info.name)
             self.figures.buckets += 1
+        demands = Demands.of(info, self._server)
+        for what in demands.unreadable:
+            self._say(Finding(Kind.DAMAGED, info.name, what=f"{what} cannot be read"))
         try:
-            await self._versions(info, prefix)
+            await self._versions(info, prefix, demands)
         except (Damaged, StorageFailed) as error:
             what = f"not all versions can be listed: {told(error)}"
             self._say(Finding(Kind.DAMAGED, info.name, what=what))
@@ -210,18 +218,18 @@ class Verifier:
             # It was empty, or is by now.
             self.figures.vanished += 1
 
-    async def _versions(self, info: BucketInfo, prefix: str) -> None:
+    async def _versions(self, info: BucketInfo, prefix: str, demands: Demands) -> None:
         following: tuple[str, str] | None = self.position.key, self.position.version
         while following is not None:
             query = VersionQuery(prefix, "", *following, limit=_PAGE)
             page = await self._below.list_versions(info.name, query)
             for each in page.versions:
                 if not each.marker:
-                    await self._version(info, each)
+                    await self._version(demands, each)
                 self.position = Position(info.name, each.info.key, each.info.version_id)
             following = page.next
 
-    async def _version(self, info: BucketInfo, listed: ListedVersion) -> None:
+    async def _version(self, demands: Demands, listed: ListedVersion) -> None:
         """
         Look at one version, and tell what is wrong with it.
 
@@ -229,7 +237,7 @@ class Verifier:
         """
         stored = listed.info
         try:
-            await self._verify(info, stored)
+            await self._verify(demands, stored)
         except (NoSuchKey, NoSuchVersion, NoSuchBucket, IsDeleteMarker):
             self.figures.vanished += 1
         except _NOBODY:
@@ -248,23 +256,20 @@ class Verifier:
             self._found(Kind.DAMAGED, stored, told(error))
         self.figures.versions += 1
 
-    async def _verify(self, info: BucketInfo, stored: ObjectInfo) -> None:
+    async def _verify(self, demands: Demands, stored: ObjectInfo) -> None:
         entries = stored.metadata.internal
-        if not is_encrypted(entries):
-            self._plain(info, stored)
+        encrypted = is_encrypted(entries)
+        if not encrypted:
+            self.figures.plain += 1
         elif domain_of(entries) is Domain.SSE_C:
             await self._look_at_packages(stored)
             self.figures.structure += 1
         else:
             await self._open(stored)
             self.figures.opened += 1
-
-    def _plain(self, info: BucketInfo, stored: ObjectInfo) -> None:
-        self.figures.plain += 1
-        if SETTING in info.settings:
-            self._found(Kind.PLAINTEXT, stored, "it lies in clear, and its bucket encrypts")
-        elif self._auto:
-            self._found(Kind.PLAINTEXT, stored, "it lies in clear, and the server encrypts all")
+        against = demands.against(stored)
+        if against:
+            self._found(Kind.REFUSED if encrypted else Kind.PLAINTEXT, stored, against)
 
     async def _open(self, stored: ObjectInfo) -> None:
         """
