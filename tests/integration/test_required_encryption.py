@@ -89,7 +89,7 @@ class RequiredCase(WorkersCase):
 
     def refused(self, call: Callable[..., Any], **arguments: Any) -> None:
         """
-        See that both workers refuse something, whoever was told of the rule.
+        See that something is refused for what its bucket requires.
         """
         with self.assertRaises(ClientError) as caught:
             call(**arguments)
