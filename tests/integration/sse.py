@@ -242,7 +242,7 @@ without them the keys in `DIR/kes` are used.
 | `missing key` | there is no master key of the name |
 | `wrong key` | the master key of the name is another one than the data was encrypted with |
 | `plaintext` | the object lies in clear where encryption is the default, or required |
-| `refused encryption` | the object has another kind of encryption, or another master key, than is required |
+| `refused encryption` | the object has another kind of encryption, or another key, than is required |
 
 Encryption is the default where the bucket asks for it, or `MINIO_KMS_AUTO_ENCRYPTION` does. It is
 required by `kypello bucket require`, or by the policy of the bucket
@@ -250,10 +250,10 @@ required by `kypello bucket require`, or by the policy of the bucket
 
 Of a policy those statements count that deny `s3:PutObject` to everybody for nothing but the
 encryption: whose conditions ask for `s3:x-amz-server-side-encryption`, `-aws-kms-key-id` and
-`-customer-algorithm` alone, with `Null`, `StringEquals`, `StringLike` and their opposites. An object
-is told when they deny every request that would have made it: with its master key in each form
-that the policy knows, and without headers where a default does the same. Other conditions, users,
-variables, and patterns of master keys say nothing of an object that is there. With
+`-customer-algorithm` alone, with `Null`, `StringEquals`, `StringLike` and their opposites. An
+object is told when they deny every request that would have made it: with its master key in each
+form that the policy knows, and without headers where a default does the same. Other conditions,
+users, variables, and patterns of master keys say nothing of an object that is there. With
 `KYPELLO_BUCKET_POLICY_SCOPE=anonymous` policies do not count.
 
 What a client has the key of cannot be verified without it. It is counted apart, and the headers,
