@@ -242,7 +242,7 @@ without them the keys in `DIR/kes` are used.
 | `missing key` | there is no master key of the name |
 | `wrong key` | the master key of the name is another one than the data was encrypted with |
 | `plaintext` | the object lies in clear where encryption is the default, or required |
-| `refused encryption` | the object has another kind of encryption, or another key, than is required |
+| `refused encryption` | the object has another kind of encryption, or key, than is required |
 
 Encryption is the default where the bucket asks for it, or `MINIO_KMS_AUTO_ENCRYPTION` does. It is
 required by `kypello bucket require`, or by the policy of the bucket
