@@ -19,14 +19,17 @@ from twisted.python.failure import Failure
 
 from kypello.accessconfig import read_access
 from kypello.environment import Environment
-from kypello.errors import ConfigurationError, KypelloError, NoSuchBucket
+from kypello.errors import ConfigurationError, KMSUnavailable, KypelloError, NoSuchBucket
 from kypello.kms.connect import KESClient
 from kypello.kmsconfig import AUTO_ENCRYPTION
+from kypello.objects.access import Access
+from kypello.objects.bucketkeys import BucketKeys
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.demands import Server
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.judging import Judge, Position, Verified, Wanted
 from kypello.objects.objectkeys import ObjectKeys
-from kypello.objects.verifying import Verifier, Wanted
+from kypello.objects.verifying import Verifier
 from kypello.process import INTERRUPTED, react, run_command
 from kypello.service import THREADS
 from kypello.store.files import FileBlobs
@@ -44,12 +47,19 @@ _SHOWN, _KEPT = 0.5, 5.0
 
 _MIB = 1024 * 1024
 
+#: How long to wait for a key server that does not answer, in seconds, and at most at a time.
+_PATIENCE, _LONGEST = 60.0, 15.0
+
 _EPILOG = """\
 Every version of every object is opened from the disk: its key with the master key, its metadata,
 and all of its packages, whose content must have the checksums and the ETag that were sealed with
 it. What lies in clear is told where the bucket, or the server, encrypts by default or requires
 encryption, and so is what is encrypted in another way than the bucket requires. Objects with a key
 of their client cannot be verified without it: only the places of their packages are.
+So it is with the parts of unfinished uploads.
+
+While no key server answers it waits, for a minute unless --patience tells otherwise.  What a key
+server forbids to open is told, like what is missing, and the rest is looked at.
 
 Nothing in DIR is changed. A server may use it meanwhile.
 
@@ -88,9 +98,19 @@ def verify(options: Namespace) -> int:
     with held(directory, beside=True) as alone:
         keys = find_keys(directory, os.environ)
         server = _server()
-        work = _Verifying(directory, wanted, keys, server, alone, options.rate, report, resumption)
+        work = _Verifying(
+            directory,
+            wanted,
+            keys,
+            server,
+            alone,
+            options.rate,
+            options.patience,
+            report,
+            resumption,
+        )
         outcome = react(work.run)
-    return _exit_code(outcome, report, directory)
+    return _exit_code(outcome, report, options)
 
 
 def _server() -> Server:
@@ -106,7 +126,7 @@ def _server() -> Server:
     return server
 
 
-def _exit_code(outcome: Failure | None, report: VerifyReport, directory: Path) -> int:
+def _exit_code(outcome: Failure | None, report: VerifyReport, options: Namespace) -> int:
     if outcome is None:
         return 0 if report.sound else _UNSOUND
     report.clear()
@@ -121,7 +141,13 @@ def _exit_code(outcome: Failure | None, report: VerifyReport, directory: Path) -
         outcome.raiseException()
     error = outcome.value
     why = f"there is no bucket {error.bucket}" if isinstance(error, NoSuchBucket) else str(error)
-    raise ConfigurationError((f"{directory} cannot be verified: {why}.",))
+    mistakes = [f"{options.directory} cannot be verified: {why}."]
+    if isinstance(error, KMSUnavailable):
+        hint = "With --resume FILE a run can go on where it ended."
+        if options.resume is not None:
+            hint = f"The same command goes on where it ended, as {options.resume} tells."
+        mistakes.append(hint)
+    raise ConfigurationError(tuple(mistakes))
 
 
 @define(eq=False)
@@ -131,6 +157,7 @@ class _Verifying:
 
     :ivar _alone: Whether nobody uses the directory.
     :ivar _rate: Bytes that may be read in a second; 0 for as many as can be.
+    :ivar _patience: How long to wait for a key server, in seconds.
     """
 
     _directory: Path
@@ -139,6 +166,7 @@ class _Verifying:
     _server: Server
     _alone: bool
     _rate: float
+    _patience: float
     _report: VerifyReport
     _resumption: Resumption | None
     _began: float = field(init=False, default=0.0)
@@ -157,22 +185,11 @@ class _Verifying:
         below = LayoutStore(index, FileBlobs(self._directory / "blobs", lanes), reactor, os.urandom)
         client: KESClient | None = None
         try:
-            data_keys, server = None, self._server
+            data_keys = None
             if self._keys.settings is not None or self._keys.folder is not None:
                 kms, client = make_kms(reactor, self._keys, lanes, index)
                 data_keys = DataKeys(kms, reactor)
-                server = evolve(server, default_key=kms.default_key)
-            above = EncryptedStore(below, data_keys, os.urandom)
-            verifier = Verifier(
-                below,
-                above,
-                ObjectKeys(data_keys, os.urandom),
-                lanes.lane(),
-                self._report.found,
-                partial(self._pace, reactor),
-                server,
-            )
-            await self._verify(reactor, verifier)
+            await self._verify(reactor, self._verifier(reactor, lanes, below, data_keys))
         finally:
             if client is not None:
                 await maybeDeferred(client.stopService)
@@ -180,10 +197,39 @@ class _Verifying:
             await lanes.stop()
             databases.clean()
 
+    def _verifier(
+        self, reactor: Any, lanes: Lanes, below: LayoutStore, data_keys: DataKeys | None
+    ) -> Verifier:
+        """
+        What verifies, from where an earlier run has ended.
+
+        :raises ConfigurationError: The file of that run cannot be used.
+        """
+        position, figures = Position(), Verified()
+        if self._resumption is not None:
+            position, figures = self._resumption.load()
+        judge = Judge(
+            lanes.lane(),
+            self._report.found,
+            partial(self._pace, reactor),
+            partial(self._wait, reactor),
+            figures,
+        )
+        object_keys = ObjectKeys(data_keys, os.urandom)
+        server = evolve(self._server, default_key=object_keys.default_key)
+        bucket_keys = None if data_keys is None else BucketKeys(below, data_keys, os.urandom)
+        return Verifier(
+            below,
+            EncryptedStore(below, data_keys, os.urandom),
+            object_keys,
+            Access(below, object_keys, bucket_keys),
+            judge,
+            server,
+            position,
+        )
+
     async def _verify(self, reactor: Any, verifier: Verifier) -> None:
         resumption = self._resumption
-        if resumption is not None:
-            verifier.position, verifier.figures = resumption.load()
         self._began = reactor.seconds()
         following = [self._every(reactor, _SHOWN, lambda: self._show(reactor, verifier))]
         if resumption is not None:
@@ -228,6 +274,30 @@ class _Verifying:
             if early > 0:
                 await deferLater(reactor, early)
 
+    async def _wait(self, reactor: Any, error: KMSUnavailable, tries: int) -> bool:
+        """
+        Wait for a key server, as long as there is patience.
+
+        :param tries: How often it was waited for it.
+        """
+        waited = sum(min(2.0**number, _LONGEST) for number in range(tries))
+        pause = min(2.0**tries, _LONGEST, self._patience - waited)
+        if pause <= 0:
+            return False
+        self._report.wait(str(error), pause)
+        await deferLater(reactor, pause)
+        return True
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ArgumentTypeError(f"{text} is no number of seconds")
+    return seconds
+
 
 def _mib(text: str) -> float:
     try:
@@ -269,6 +339,13 @@ def _parser() -> ArgumentParser:
     )
     verifying.add_argument(
         "--rate", metavar="MIB", type=_mib, default=0.0, help="read no more MiB in a second"
+    )
+    verifying.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=_seconds,
+        default=_PATIENCE,
+        help="how long to wait for a key server that does not answer; 60 unless given",
     )
     verifying.add_argument(
         "--resume",

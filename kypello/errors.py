@@ -143,6 +143,15 @@ class QuotaExceeded(KypelloError):
 
     bucket: str
 
+    def __str__(self) -> str:
+        """
+        Tell it to people.
+        """
+        return (
+            f"the quota of the bucket {self.bucket} leaves no room for it, beside what it takes the"
+            " place of"
+        )
+
 
 @define(eq=False)
 class StorageFailed(KypelloError):

@@ -66,6 +66,12 @@ Change: TypeAlias = Callable[[ObjectInfo], ObjectMetadata]
 #: have, ``None`` to leave it as it is, or raises to refuse.  May be called more than once.
 Choose: TypeAlias = Callable[[ObjectInfo], EncryptionRequest | None]
 
+#: The same for an unfinished upload, whose metadata it gives.
+UploadChange: TypeAlias = Callable[[UploadInfo], ObjectMetadata]
+
+#: As :data:`Choose`, for an unfinished upload.
+ChooseUpload: TypeAlias = Callable[[UploadInfo], EncryptionRequest | None]
+
 #: Called in the instant of a commit with an upload and all its parts in order; tells what the
 #: object is made of, or raises to refuse.  May be called more than once.
 Assemble: TypeAlias = Callable[[UploadInfo, Sequence[PartInfo]], Assembly]
@@ -414,6 +420,36 @@ class IObjectStore(Interface):
         """
 
 
+class IInnerStore(IObjectStore):
+    """
+    A store below the encryption, for those who look after what is sealed in it.
+    """
+
+    async def change_upload(
+        bucket: str, key: str, upload_id: str, change: UploadChange
+    ) -> UploadInfo:
+        """
+        Replace all metadata of an unfinished upload, at once.
+
+        Who stores a part of it, or completes it, at the same time is not disturbed: what is
+        completed has the metadata of before, or those of afterwards.
+
+        :return: The upload as it is now.
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
+        :raises KypelloError: Whatever *change* raises.
+        """
+
+    async def open_part(bucket: str, key: str, upload_id: str, number: int) -> IOpenObject:
+        """
+        Pin a part of an unfinished upload for reading.  The caller closes it.
+
+        :return: What it tells is the part, as its only one.
+        :raises NoSuchBucket:
+        :raises NoSuchUpload: Or it has no such part.
+        """
+
+
 class IRewrapping(Interface):
     """
     The keys of what is stored, sealed anew: under another master key, or another version of it.
@@ -441,6 +477,19 @@ class IRewrapping(Interface):
         :raises Refused: ``InvalidRequest``: it has no key that could be sealed so.
         """
 
+    async def rewrap_upload(
+        bucket: str, key: str, upload_id: str, choose: ChooseUpload
+    ) -> UploadInfo:
+        """
+        Seal the key of an unfinished upload anew, and so that of the object that it becomes; its
+        parts have theirs of it.
+
+        :param choose: As in :meth:`rewrap`.
+        :return: The upload as it is now.
+        :raises NoSuchUpload:
+        :raises KypelloError: As :meth:`rewrap`.
+        """
+
     async def master_key(bucket: str) -> str:
         """
         The name of the master key that seals what is known of the objects of a bucket; empty when
@@ -456,9 +505,12 @@ class IRewrapping(Interface):
         :raises NoSuchBucket:
         """
 
-    def renew() -> None:
+    async def renew(bucket: str) -> None:
         """
-        Use no data key any more that was made before.
+        Use no data key any more that objects of a bucket shared before: whatever process begins to
+        write when this has ended makes another.
+
+        :raises NoSuchBucket:
         """
 
 

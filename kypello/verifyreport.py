@@ -13,7 +13,7 @@ from typing import Any
 from attrs import asdict, define, frozen
 
 from kypello.errors import ConfigurationError
-from kypello.objects.verifying import Finding, Position, Verified, Wanted
+from kypello.objects.judging import Finding, Position, Verified, Wanted
 from kypello.store.directory import write_private
 from kypello.store.findings import Problem
 from kypello.storereport import Report, amount, describe
@@ -34,7 +34,14 @@ class VerifyReport(Report):
             told = asdict(finding, value_serializer=_plainly)
             self._print(json.dumps({"finding": {key: text for key, text in told.items() if text}}))
             return
-        where = Problem(finding.what, finding.bucket, finding.key, finding.version)
+        where = Problem(
+            finding.what,
+            finding.bucket,
+            finding.key,
+            finding.version,
+            finding.upload,
+            finding.part,
+        )
         self._print(f"{finding.kind.value}: {describe(where)}")
 
     def follow_verifying(self, figures: Verified, per_second: float) -> None:
@@ -44,9 +51,18 @@ class VerifyReport(Report):
         :param per_second: Bytes of content.
         """
         self._show(
-            f"{figures.versions:,} versions, {amount(figures.bytes)}, {amount(per_second)}/s,"
-            f" {figures.findings:,} findings"
+            f"{figures.versions:,} versions, {figures.uploads:,} uploads, {amount(figures.bytes)},"
+            f" {amount(per_second)}/s, {figures.findings:,} findings"
         )
+
+    def wait(self, why: str, pause: float) -> None:
+        """
+        Tell that it waits for a key server.
+
+        :param pause: Seconds until it tries again.
+        """
+        self.clear()
+        print(f"{why}; trying again in {pause:g} s", file=self._err, flush=True)
 
     def conclude_verifying(self, figures: Verified) -> None:
         """
@@ -130,10 +146,16 @@ def _summary(figures: Verified) -> Iterator[tuple[str, int, str]]:
     unverified = " cannot be verified without their client's key; their packages are in place"
     yield "Clients' keys", figures.structure, unverified
     yield "In clear", figures.plain, ""
+    yield "Uploads", figures.uploads, " are unfinished"
+    yield "Parts", figures.parts, " of these are encrypted, and sound to their end"
+    if figures.parts_structure:
+        yield "", figures.parts_structure, " of these" + unverified
     if figures.vanished:
-        yield "Vanished", figures.vanished, " were removed meanwhile"
+        yield "Vanished", figures.vanished, " were removed or completed meanwhile"
     yield "Damaged", figures.damaged, ""
     yield "Missing key", figures.missing_keys, ""
     yield "Wrong key", figures.wrong_keys, ""
+    if figures.forbidden_keys:
+        yield "Key forbidden", figures.forbidden_keys, " that the key server does not let us open"
     yield "Plaintext", figures.plaintext, " in clear where all is to be encrypted"
     yield "Refused", figures.refused, " encrypted in a way that their buckets refuse"

@@ -19,7 +19,7 @@ from kypello.crypto.sse import SETTING, ServerSideEncryption, master_key_name
 from kypello.errors import KMSNotConfigured
 from kypello.http.response import Response
 from kypello.interfaces import IRewrapping
-from kypello.model import VersionQuery
+from kypello.model import UploadQuery, VersionQuery
 from kypello.objects.rotation import Page, Plan, Rotation
 
 #: How many versions one call looks at, at most.
@@ -56,6 +56,19 @@ class _Plan(Document, forbid_unknown_fields=True):
         )
 
 
+class _Uploads(_Plan, forbid_unknown_fields=True):
+    """
+    Which unfinished uploads.
+
+    :ivar after_key: Begin behind this key and upload, as the call before told; empty to begin.
+    """
+
+    prefix: str = ""
+    after_key: str = ""
+    after_upload: str = ""
+    limit: int = MAX_PAGE
+
+
 class _Objects(_Plan, forbid_unknown_fields=True):
     """
     Which objects.
@@ -74,8 +87,7 @@ async def rotate_objects(call: Call) -> Response:
     Give one page of the versions of objects other keys.
     """
     wanted = call.read(_Objects)
-    if not wanted.bucket or not 1 <= wanted.limit <= MAX_PAGE:
-        raise invalid_argument(f"It takes a bucket, and a limit from 1 to {MAX_PAGE}.")
+    _check(wanted)
     keys, plan = _keys(call), wanted.plan(_default_key(call))
     query = VersionQuery(
         wanted.prefix,
@@ -84,7 +96,25 @@ async def rotate_objects(call: Call) -> Response:
         limit=wanted.limit,
     )
     page = await _rotation(call, keys).page(wanted.bucket, query, plan, dry=wanted.dry_run)
-    return json_response(_told(page))
+    return json_response(_told(page, "versionId"))
+
+
+async def rotate_uploads(call: Call) -> Response:
+    """
+    Give one page of the unfinished uploads of a bucket other keys, and so the objects that they
+    become.
+    """
+    wanted = call.read(_Uploads)
+    _check(wanted)
+    keys, plan = _keys(call), wanted.plan(_default_key(call))
+    query = UploadQuery(
+        wanted.prefix,
+        after_key=wanted.after_key,
+        after_upload=wanted.after_upload,
+        limit=wanted.limit,
+    )
+    page = await _rotation(call, keys).uploads(wanted.bucket, query, plan, dry=wanted.dry_run)
+    return json_response(_told(page, "uploadId"))
 
 
 async def rotate_key(call: Call) -> Response:
@@ -92,20 +122,23 @@ async def rotate_key(call: Call) -> Response:
     Have what seals the metadata of a bucket's objects, or the accounts, sealed anew.
 
     It also tells the master key that is used for what is new, if that is none of the plan's, and,
-    with the accounts, all buckets: also those whose content who asks may not see.
+    with the accounts, all buckets, also those whose content who asks may not see, and how many
+    events wait for their targets that need another key.
     """
     wanted = call.read(_Plan)
     keys, plan = _keys(call), wanted.plan(_default_key(call))
-    accounts, uploads = call.accounts, 0
+    accounts, events = call.accounts, 0
     buckets: list[str] = []
     default = _default_key(call)
     if wanted.bucket:
         name = await keys.master_key(wanted.bucket)
         default = await _default_of(call, wanted.bucket)
-        uploads = await _rotation(call, keys).uploads(wanted.bucket, plan)
     else:
         name = await accounts.master_key()
         buckets = sorted(each.name for each in await call.front.store.buckets())
+        if call.front.key_usage is not None:
+            waiting = await call.front.key_usage.waiting_events()
+            events = sum(count for key, count in waiting.items() if key and plan.concerns(key))
     changed = bool(name) and plan.concerns(name)
     if changed and not wanted.dry_run:
         if wanted.bucket:
@@ -117,14 +150,29 @@ async def rotate_key(call: Call) -> Response:
             "keyName": plan.key_name,
             "before": name,
             "changed": changed,
-            "uploads": uploads,
             "buckets": buckets,
+            "events": events,
             "default": default if default and evolve(plan, again=False).concerns(default) else "",
         }
     )
 
 
-def _told(page: Page) -> Mapping[str, object]:
+def _check(wanted: _Objects | _Uploads) -> None:
+    """
+    See that a page is wanted.
+
+    :raises Refused:
+    """
+    if not wanted.bucket or not 1 <= wanted.limit <= MAX_PAGE:
+        raise invalid_argument(f"It takes a bucket, and a limit from 1 to {MAX_PAGE}.")
+
+
+def _told(page: Page, named: str) -> Mapping[str, object]:
+    """
+    What became of a page.
+
+    :param named: How the ids of what was changed are called.
+    """
     return {
         "seen": page.seen,
         "changed": page.changed,
@@ -132,10 +180,9 @@ def _told(page: Page) -> Mapping[str, object]:
         "plain": page.plain,
         "customers": page.customers,
         "troubles": [
-            {"key": one.key, "versionId": one.version_id, "reason": text_of(one.error)}
-            for one in page.troubles
+            {"key": one.key, named: one.id, "reason": text_of(one.error)} for one in page.troubles
         ],
-        "next": None if page.next is None else {"key": page.next[0], "versionId": page.next[1]},
+        "next": None if page.next is None else {"key": page.next[0], named: page.next[1]},
     }
 
 

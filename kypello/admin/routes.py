@@ -190,6 +190,7 @@ ROUTES: tuple[Route, ...] = (
     _asking(f"GET {KMS}key/list", "kms:ListKeys", kms.list_keys),
     _asking(f"GET {KMS}key/status", "kms:KeyStatus", kms.key_status),
     _route("POST encryption/rotate-objects", "admin:StartBatchJob", rotation.rotate_objects),
+    _route("POST encryption/rotate-uploads", "admin:StartBatchJob", rotation.rotate_uploads),
     _route("POST encryption/rotate-key", "admin:StartBatchJob", rotation.rotate_key),
     _asking(f"DELETE {KMS}key/delete", "kms:DeleteKey", keyusage.delete_key),
     _asking(f"GET {KMS}metrics", "kms:Metrics", kms.metrics),

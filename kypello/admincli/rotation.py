@@ -36,7 +36,19 @@ _TOLD = 10.0
 _BAR = 24
 _UNAVAILABLE = 503
 _GONE = "NoSuchBucket"
-_COUNTS = ("seen", "changed", "encrypted", "plain", "customers", "failed", "uploads")
+
+#: What is changed, in this order: an upload that is completed meanwhile becomes a version.
+_UPLOADS, _VERSIONS = "uploads", "objects"
+
+#: How the id is called that a page of each follows, and those that it tells.
+_AFTER = {_UPLOADS: ("afterUpload", "uploadId"), _VERSIONS: ("afterVersion", "versionId")}
+
+#: What the server counts in a page, and how the same is called of unfinished uploads here.
+_COUNTED = {
+    _VERSIONS: {name: name for name in ("seen", "changed", "encrypted", "plain", "customers")},
+    _UPLOADS: {"seen": "uploads", "changed": "uploads_changed", "customers": "uploads_customers"},
+}
+_COUNTS = (*_COUNTED[_VERSIONS], *_COUNTED[_UPLOADS].values(), "failed", "events")
 _TYPES = {None: "", "sse-s3": "AES256", "sse-kms": "aws:kms"}
 
 
@@ -46,12 +58,14 @@ class _Position:
     How far it has come.
 
     :ivar bucket: Empty before the first one.
-    :ivar key: The next page follows this key and version.
+    :ivar key: The next page follows this key, and version or upload.
+    :ivar kind: Which of both.
     """
 
     bucket: str = ""
     key: str = ""
-    version: str = ""
+    id: str = ""
+    kind: str = _VERSIONS
 
 
 @define(eq=False)
@@ -60,7 +74,7 @@ class _Rotating:
     One run of the command.
 
     :ivar _wanted: What all calls ask for.
-    :ivar _total: How many versions there are to see; 0 when that is not known.
+    :ivar _total: How many versions and uploads there are to see; 0 when that is not known.
     :ivar _notes: What has to be done beside that, for people.
     """
 
@@ -88,36 +102,53 @@ class _Rotating:
             for each in buckets:
                 with _removed_is_done(bucket):
                     self._total += await self._count(each)
-            self._total += self._counts["seen"]
+            self._total += self._seen
         for each in buckets:
             if each >= self._position.bucket:
                 with _removed_is_done(bucket):
                     await self._bucket(each)
+        if not bucket:
+            await self._count_events()
         screen.status("")
         self._forget()
         for note in self._notes:
             screen.note(note)
         counts = self._counts
-        left = counts["failed"] + counts["uploads"]
+        # Under what version of a master key an event is does not show.
+        left = counts["failed"] + (0 if self._wanted["again"] else counts["events"])
         told = {**counts, "dry_run": dry, "complete": not left}
         screen.done(_sentence(counts, dry=dry), told)
         return int(bool(left) and not dry)
 
+    @property
+    def _seen(self) -> int:
+        return self._counts["seen"] + self._counts["uploads"]
+
     async def _bucket(self, bucket: str) -> None:
         if bucket != self._position.bucket:
-            self._position = _Position(bucket)
+            self._position = _Position(bucket, kind=_UPLOADS)
         await self._rotate_key(bucket)
+        if self._position.kind == _UPLOADS:
+            await self._pages(bucket)
+            self._position = _Position(bucket)
+            self._save()
+        await self._pages(bucket)
+
+    async def _pages(self, bucket: str) -> None:
+        """
+        Change all uploads, or versions, of a bucket.
+        """
         following = True
         while following:
             began = self._work.client.now()
             page = await self._page(bucket, self._position, dry=bool(self._wanted["dryRun"]))
-            for name in _COUNTS:
-                self._counts[name] += int(page.get(name, 0))
+            for name, here in _COUNTED[self._position.kind].items():
+                self._counts[here] += int(page[name])
             for trouble in page["troubles"]:
                 self._tell_trouble(bucket, trouble)
             following = page["next"] is not None
             if following:
-                self._position = _Position(bucket, page["next"]["key"], page["next"]["versionId"])
+                self._position = _behind(self._position, page["next"])
                 self._save()
             self._tell(bucket)
             await self._pace(int(page["changed"]), began)
@@ -129,19 +160,25 @@ class _Rotating:
         :return: With the accounts, all buckets.
         """
         told = await self._call("rotate-key", {**self._wanted, "bucket": bucket})
-        self._counts["uploads"] += told["uploads"]
         named = f"The bucket {bucket}" if bucket else "The server"
-        if told["uploads"]:
-            self._notes.append(
-                f"{named} has {told['uploads']} unfinished uploads under another master key: have"
-                " them completed or aborted, and run this again."
-            )
         if told["default"]:
             self._notes.append(
                 f"{named} is set to encrypt what is new under {told['default']}; what is new needs"
                 " that key until this is changed."
             )
         return list(told["buckets"])
+
+    async def _count_events(self) -> None:
+        """
+        See whether events wait for their targets that need another master key.
+        """
+        told = await self._call("rotate-key", {**self._wanted, "bucket": "", "dryRun": True})
+        self._counts["events"] = told["events"]
+        if told["events"]:
+            self._notes.append(
+                f"{told['events']} events that wait for their targets are sealed under other master"
+                " keys, and need them until they are sent."
+            )
 
     async def _page(self, bucket: str, position: _Position, *, dry: bool) -> Any:
         plain = bool(self._wanted["plain"])
@@ -153,11 +190,11 @@ class _Rotating:
             "bucket": bucket,
             "prefix": self._prefix,
             "afterKey": position.key,
-            "afterVersion": position.version,
+            _AFTER[position.kind][0]: position.id,
             "limit": _PAGE if dry else limit,
             "dryRun": dry,
         }
-        return await self._call("rotate-objects", asked)
+        return await self._call(f"rotate-{position.kind}", asked)
 
     async def _call(self, operation: str, asked: Mapping[str, object]) -> Any:
         """
@@ -181,19 +218,22 @@ class _Rotating:
 
     async def _count(self, bucket: str) -> int:
         """
-        How many versions of a bucket are still to be seen.
+        How many uploads and versions of a bucket are still to be seen.
         """
-        found, position = 0, _Position(bucket)
+        if bucket < self._position.bucket:
+            return 0
+        begins = [_Position(bucket, kind=_UPLOADS), _Position(bucket)]
         if bucket == self._position.bucket:
-            position = self._position
-        following = bucket >= self._position.bucket
-        while following:
-            page = await self._page(bucket, position, dry=True)
-            found += page["seen"]
-            following = page["next"] is not None
-            if following:
-                position = _Position(bucket, page["next"]["key"], page["next"]["versionId"])
-            self._work.screen.status(f"counting: {self._total + found:,}")
+            uploads = self._position.kind == _UPLOADS
+            begins = [self._position, begins[1]] if uploads else [self._position]
+        found = 0
+        for begin in begins:
+            position: _Position | None = begin
+            while position is not None:
+                page = await self._page(bucket, position, dry=True)
+                found += page["seen"]
+                position = None if page["next"] is None else _behind(position, page["next"])
+                self._work.screen.status(f"counting: {self._total + found:,}")
         return found
 
     async def _pace(self, changed: int, began: float) -> None:
@@ -207,8 +247,9 @@ class _Rotating:
                 await self._work.client.wait(early)
 
     def _tell(self, bucket: str) -> None:
-        screen, seen, total = self._work.screen, self._counts["seen"], self._total
-        line = f"{seen:,} seen, {self._counts['changed']:,} changed: {bucket}/{self._position.key}"
+        screen, seen, total = self._work.screen, self._seen, self._total
+        changed = self._counts["changed"] + self._counts["uploads_changed"]
+        line = f"{seen:,} seen, {changed:,} changed: {bucket}/{self._position.key}"
         if screen.is_terminal:
             if total:
                 done = min(seen, total) * _BAR // total
@@ -224,7 +265,9 @@ class _Rotating:
     def _tell_trouble(self, bucket: str, trouble: Mapping[str, str]) -> None:
         self._counts["failed"] += 1
         self._work.screen.status("")
-        name = f"{bucket}/{trouble['key']} ({trouble['versionId']})"
+        id_ = trouble[_AFTER[self._position.kind][1]]
+        upload = "upload " if self._position.kind == _UPLOADS else ""
+        name = f"{bucket}/{trouble['key']} ({upload}{id_})"
         told = {"bucket": bucket, **trouble}
         self._work.screen.done(f"FAILED {name}: {trouble['reason']}", {"failed": told})
 
@@ -242,15 +285,14 @@ class _Rotating:
             if told["wanted"] != self._identity():
                 raise CommandError(f"{path} tells of a run that wanted something else")
             self._position = _Position(*told["position"])
-            self._counts = {name: int(told["counts"][name]) for name in _COUNTS}
+            # A file of an earlier release tells less.
+            self._counts = {name: int(told["counts"].get(name, 0)) for name in _COUNTS}
         except FileNotFoundError:
             return
         except OSError as error:
             raise CommandError(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{path} does not tell how far a run has come") from error
-        # What its uploads were is asked again.
-        self._counts["uploads"] = 0
 
     def _save(self) -> None:
         """
@@ -264,7 +306,7 @@ class _Rotating:
         position = self._position
         told = {
             "wanted": self._identity(),
-            "position": [position.bucket, position.key, position.version],
+            "position": [position.bucket, position.key, position.id, position.kind],
             "counts": self._counts,
         }
         try:
@@ -279,6 +321,14 @@ class _Rotating:
     def _identity(self) -> dict[str, object]:
         options = self._work.options
         return {**self._wanted, "target": options.target or "", "prefix": self._prefix}
+
+
+def _behind(position: _Position, following: Mapping[str, str]) -> _Position:
+    """
+    Where the page after that of a position begins, as the server told.
+    """
+    id_ = following[_AFTER[position.kind][1]]
+    return _Position(position.bucket, following["key"], id_, position.kind)
 
 
 @contextmanager
@@ -335,6 +385,9 @@ def _sentence(counts: Mapping[str, int], *, dry: bool) -> str:
         ("encrypted", "of them were not encrypted"),
         ("plain", "are not encrypted"),
         ("customers", "have keys of their clients"),
+        ("uploads", "unfinished uploads seen"),
+        ("uploads_changed", f"of these {changed}"),
+        ("uploads_customers", "of these have keys of their clients"),
         ("failed", "FAILED"),
     ):
         if counts[name]:

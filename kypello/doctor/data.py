@@ -5,7 +5,7 @@ Which master keys the data in a directory depends on, and how much of it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from kypello.events.queue import waiting_keys
 from kypello.iam.ledger import accounts_key
 from kypello.interfaces import IKMS, IIndex, ILanes
 from kypello.objects.canary import GuardedKMS, Known, known_keys
-from kypello.objects.keyusage import KeyUsage
+from kypello.objects.keyusage import KeyUsage, KeyUse
 from kypello.store.files import FileBlobs
 from kypello.store.layout import LayoutStore
 from kypello.store.readonly import ReadOnly
@@ -39,6 +39,7 @@ class Data:
     _store: LayoutStore
     _chart: Chart
     known: Sequence[Known] = ()
+    _counted: Mapping[str, KeyUse] | None = None
 
     @classmethod
     async def open(cls, reactor: Any, directory: Path, lanes: ILanes, tell: Tell) -> "Data":
@@ -83,6 +84,10 @@ class Data:
             try:
                 await guard.holds(kms, known.name)
             except (KeyMismatch, KeyNotFound) as error:
+                if isinstance(error, KeyNotFound) and not await self.needs(known.name, default_key):
+                    gone = f"the key {known.name} is not there, and nothing needs it any more"
+                    self._chart.ok("canary", gone)
+                    continue
                 lost.append(known.name)
                 self._chart.failed(
                     "canary", str(error), f"restore the key {known.name}; do not make a new one"
@@ -97,21 +102,35 @@ class Data:
         """
         Tell what depends on master keys that somebody does not hold.
         """
-        if not lost:
-            return
-        walk = KeyUsage(
-            self._store,
-            self._sqlite,
-            partial(accounts_key, self._sqlite),
-            partial(waiting_keys, self._sqlite),
-            default_key,
-        ).walk()
-        async for _ in walk.pages():
-            pass
         for name in lost:
-            self._chart.failed(
-                "need", f"{walk.found[name]} need the key {name}", "keep all backups of this key"
-            )
+            use = (await self._uses(default_key))[name]
+            self._chart.failed("need", f"{use} need the key {name}", "keep all backups of this key")
+
+    async def needs(self, name: str, default_key: str) -> bool:
+        """
+        Whether anything that is stored, or will be, depends on a master key that was used.
+
+        :raises KypelloError: It cannot be read.
+        """
+        use = (await self._uses(default_key))[name]
+        return use.needed or use.named
+
+    async def _uses(self, default_key: str) -> Mapping[str, KeyUse]:
+        """
+        What depends on which master key, counted once.
+        """
+        if self._counted is None:
+            walk = KeyUsage(
+                self._store,
+                self._sqlite,
+                partial(accounts_key, self._sqlite),
+                partial(waiting_keys, self._sqlite),
+                default_key,
+            ).walk()
+            async for _ in walk.pages():
+                pass
+            self._counted = walk.found
+        return self._counted
 
     async def close(self) -> None:
         """

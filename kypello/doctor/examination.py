@@ -6,6 +6,7 @@ The examination as a whole: settings, key servers, and the keys that data depend
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,11 @@ class Examination:
         answering = [exam for exam in exams if exam.reached]
         if data is not None and data.known:
             lost: set[str] = set()
+            default_key = exams[0].kms.default_key
+            needs = partial(data.needs, default_key=default_key)
             for exam in answering:
-                lost.update(await exam.holds(data.guard(exam.kms), data.known))
-            await data.tell_need(sorted(lost), exams[0].kms.default_key)
+                lost.update(await exam.holds(data.guard(exam.kms), data.known, needs))
+            await data.tell_need(sorted(lost), default_key)
         first = next((exam for exam in answering if exam.made is not None), None)
         for exam in answering:
             if first is not None and exam is not first:

@@ -29,7 +29,7 @@ from kypello.model import (
     Sealing,
     UploadInfo,
 )
-from kypello.objects.bucketkeys import SETTING, BucketKeys
+from kypello.objects.bucketkeys import SETTING, BucketKeys, renewal_of
 from kypello.objects.metadata import CustomerMetadataKey, MetadataKey
 from kypello.objects.objectkeys import ObjectKeys, Refusals, open_with_customer_key
 
@@ -108,7 +108,9 @@ class Access:
         :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
         :raises Refused: What the client gave is malformed.
         """
-        made = await self._object_keys.make(info.name, key, wanted, multipart=multipart)
+        made = await self._object_keys.make(
+            info.name, key, wanted, multipart=multipart, renewal=renewal_of(info)
+        )
         metadata_key: MetadataKey
         if wanted.customer_key is not None:
             metadata_key = CustomerMetadataKey.derive(info.name, made.key, wanted.customer_key)

@@ -1,7 +1,11 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-The metadata keys of buckets: made at the first encrypted write, opened once per process.
+The keys that buckets have: metadata keys, made at the first encrypted write and opened once per
+process, and the renewal of the data keys that their new objects share.
+
+Each process makes such data keys for itself.  They are renewed by a setting of the bucket, which
+every write reads, so none of before serves any writer that begins afterwards, in any process.
 """
 
 from collections.abc import Mapping
@@ -21,6 +25,12 @@ from kypello.objects.sharing import SharedCalls
 
 #: The bucket setting that holds the sealed metadata key.
 SETTING = "metadata-key"
+
+#: The bucket setting that data keys for new objects go by: those of another value are used no more.
+RENEWAL = "data-keys"
+
+#: Bytes of a renewal.
+_RENEWAL_SIZE = 8
 
 
 class _Sealed(msgspec.Struct, array_like=True):
@@ -121,6 +131,13 @@ class BucketKeys:
         after = msgspec.msgpack.encode(_Sealed(made.key_name, made.sealed, wrapped))
         await self._store.change_bucket(name, partial(_with_other_key, before, after))
 
+    async def renew(self, bucket: str) -> None:
+        """
+        Have data keys made anew for new objects, by all processes that share the store.
+        """
+        renewal = self._random(_RENEWAL_SIZE)
+        await self._store.change_bucket(bucket, lambda settings: {**settings, RENEWAL: renewal})
+
     def forget(self, bucket: str) -> None:
         """
         Drop the key of a bucket that is no more.
@@ -165,12 +182,21 @@ def sealing_key(info: BucketInfo) -> str | None:
         return ""
 
 
+def renewal_of(info: BucketInfo) -> bytes:
+    """
+    What the data keys of new objects of a bucket go by; empty when they were never renewed.
+    """
+    return info.settings.get(RENEWAL, b"")
+
+
 def guarded(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Mapping[str, bytes]:
     """
-    The settings *after* a change, with the metadata key of *before*: nobody else changes it.
+    The settings *after* a change, with the metadata key of *before* and the renewal of data keys:
+    nobody else changes them.
     """
-    others = {name: value for name, value in after.items() if name != SETTING}
-    return {**others, SETTING: before[SETTING]} if SETTING in before else others
+    ours = {SETTING, RENEWAL}
+    others = {name: value for name, value in after.items() if name not in ours}
+    return {**others, **{name: before[name] for name in ours if name in before}}
 
 
 def _with_key(stored: bytes, settings: Mapping[str, bytes]) -> Mapping[str, bytes]:

@@ -23,8 +23,8 @@ V = TypeVar("V")
 #: Key name, sealed data key and context: what decides what a call of the KMS gives.
 _Opening: TypeAlias = tuple[str, bytes, bytes]
 
-#: Key name and bucket: whose objects share a data key.
-_Sharing: TypeAlias = tuple[str, str]
+#: Key name, bucket and its renewal: whose objects share a data key.
+_Sharing: TypeAlias = tuple[str, str, bytes]
 
 #: How long a key that is kept for an outage is used before the KMS is asked again, in seconds: not
 #: every request shall wait for what does not answer.
@@ -168,7 +168,7 @@ class DataKeys:
         Start without keys.
         """
         reuse = self._reuse
-        self.renew()
+        self._bucket_keys = _Recent(self._clock, reuse.bucket_seconds, max(reuse.opened_keys, 1))
         self._opened = _Recent(self._clock, reuse.opened_seconds, reuse.opened_keys)
         # Who wants no opened key kept has none in an outage, either.
         longer = reuse.opened_seconds + reuse.outage_seconds
@@ -192,6 +192,7 @@ class DataKeys:
         context: Mapping[str, str] = _NOTHING,
         *,
         share: bool = True,
+        renewal: bytes = b"",
     ) -> ObjectDataKey:
         """
         A data key to seal the key of a new object.
@@ -200,10 +201,12 @@ class DataKeys:
         :param context: What the client binds it to.  Such a data key is for one object: what
             is bound to its context cannot serve those that have another.
         :param share: Whether other objects of the bucket may use it too.
+        :param renewal: Of the bucket: a key that was made with another one is shared no more.
         """
         key_name = key_name or self._kms.default_key
         if share and not context and self._reuse.by_bucket:
-            return ObjectDataKey(await self._for_bucket((key_name, bucket)), bucket_key=True)
+            shared = await self._for_bucket((key_name, bucket, renewal))
+            return ObjectDataKey(shared, bucket_key=True)
         made = await self.generate(object_context(bucket, key, context), key_name)
         return ObjectDataKey(made, bucket_key=False)
 
@@ -216,14 +219,6 @@ class DataKeys:
         key = await self._kms.generate_key(key_name or self._kms.default_key, context)
         self._keep((key.key_name, key.sealed, context), key.plaintext)
         return key
-
-    def renew(self) -> None:
-        """
-        Use no data key for new objects that was used for others before.
-        """
-        self._bucket_keys = _Recent(
-            self._clock, self._reuse.bucket_seconds, max(self._reuse.opened_keys, 1)
-        )
 
     async def open(self, key_name: str, sealed: bytes, context: bytes) -> bytes:
         """
@@ -293,7 +288,7 @@ class DataKeys:
         return current.key
 
     async def _make(self, sharing: _Sharing) -> _BucketKey:
-        key_name, bucket = sharing
+        key_name, bucket, _ = sharing
         made = _BucketKey(
             await self.generate(bucket_context(bucket), key_name), self._reuse.bucket_objects
         )

@@ -17,7 +17,7 @@ from kypello.crypto.required import RequiredEncryption, required_of
 from kypello.crypto.sse import SETTING, encryption_for, key_spellings, master_key_name
 from kypello.errors import Damaged, MalformedPolicy, Refused
 from kypello.interfaces import BUCKET_POLICY
-from kypello.model import SSE_C, BucketInfo, EncryptionRequest, ObjectInfo
+from kypello.model import SSE_C, BucketInfo, EncryptionRequest, ObjectInfo, UploadInfo
 from kypello.policy.document import parse_bucket_policy
 from kypello.policy.encryptiondemand import (
     ALGORITHM,
@@ -91,9 +91,10 @@ class Demands:
                 unreadable.append("the policy of a bucket")
         return cls(default, unasked, required, policy, server.default_key, unreadable)
 
-    def against(self, stored: ObjectInfo) -> str:
+    def against(self, stored: ObjectInfo | UploadInfo) -> str:
         """
-        What is against the encryption of an object, for people; empty when nothing is.
+        What is against the encryption of an object, or of what an unfinished upload is to be, for
+        people; empty when nothing is.
 
         :param stored: As the store keeps it, neither damaged nor opened.
         """
@@ -108,7 +109,7 @@ class Demands:
             return f"{it}, which the policy of its bucket denies"
         return ""
 
-    def _is_denied(self, stored: ObjectInfo, algorithm: str, key_name: str) -> bool:
+    def _is_denied(self, stored: ObjectInfo | UploadInfo, algorithm: str, key_name: str) -> bool:
         """
         Whether the policy denies every request that would make an object like this.
         """

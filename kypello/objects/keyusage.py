@@ -7,6 +7,7 @@ Every version, every unfinished upload and every setting is looked at, page by p
 of the KMS.  What changes meanwhile counts as the walk met it.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -152,6 +153,18 @@ class KeyUsage:
         Begin to count.
         """
         return Walk(self._store, self._index, self._accounts, self._events, self.default_key)
+
+    async def waiting_events(self) -> Mapping[str, int]:
+        """
+        How many events that wait for their targets need which master key; an empty name stands for
+        those that do not tell.
+
+        :raises StorageFailed:
+        """
+        waiting: Counter[str] = Counter()
+        async for page in self._events():
+            waiting.update(page)
+        return waiting
 
     async def of(self, key_name: str) -> KeyUse:
         """

@@ -20,7 +20,14 @@ from kypello.crypto.metadata import ACTUAL_SIZE, is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import no_customer_key
 from kypello.errors import NoSuchUpload, NotAuthentic
-from kypello.interfaces import Assemble, Condition, Describe, IBodySource, IObjectStore
+from kypello.interfaces import (
+    Assemble,
+    Condition,
+    Describe,
+    IBodySource,
+    IObjectStore,
+    IOpenObject,
+)
 from kypello.model import (
     Assembly,
     BucketInfo,
@@ -37,7 +44,10 @@ from kypello.objects.access import Access, Opened, is_customers, plainly, with_e
 from kypello.objects.bodies import encrypting, unmarked
 from kypello.objects.metadata import MetadataKey, OpenedPart, parts_digest
 from kypello.objects.objectkeys import UPLOADING
+from kypello.objects.reading import EncryptedObject
+from kypello.objects.recentparts import Stream
 from kypello.objects.shown import (
+    OpenedObject,
     etag_of_parts,
     object_without_key,
     opened_object,
@@ -218,6 +228,22 @@ class EncryptedUploads:
         self, stored: UploadInfo, customer_key: CustomerKey | None
     ) -> Opened[UploadInfo]:
         return await self._access.open(stored, opened_upload, customer_key, UPLOADING)
+
+
+def open_part(opened: Opened[UploadInfo], stored: UploadInfo, below: IOpenObject) -> IOpenObject:
+    """
+    A part of an upload for reading: an object of its own, with the encryption of the upload.
+
+    :param opened: The upload *stored*.
+    :param below: The part as the store keeps it.
+    :raises NotAuthentic: It is not what was written.
+    """
+    (part,) = below.info.parts
+    known = opened_part(opened.metadata_key, stored, part)
+    metadata = evolve(known.metadata, sealing=opened.shown.metadata.sealing)
+    info = evolve(below.info, size=known.size, metadata=metadata, parts=())
+    stream = Stream(known.size, known.number, known.nonce)
+    return EncryptedObject(OpenedObject(info, (stream,)), below, opened.object_key)
 
 
 @frozen

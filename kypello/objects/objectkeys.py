@@ -116,7 +116,13 @@ class ObjectKeys:
         return "" if self._data_keys is None else self._data_keys.default_key
 
     async def make(
-        self, bucket: str, key: str, wanted: EncryptionRequest, *, multipart: bool = False
+        self,
+        bucket: str,
+        key: str,
+        wanted: EncryptionRequest,
+        *,
+        multipart: bool = False,
+        renewal: bytes = b"",
     ) -> NewObjectKey:
         """
         Make the key of a new object.
@@ -125,10 +131,11 @@ class ObjectKeys:
         if it asked for both.
 
         :param wanted: As :func:`kypello.crypto.sse.encryption_for` gave it.
+        :param renewal: As in :meth:`DataKeys.for_object`.
         :raises KypelloError: What the KMS raises; :class:`KMSNotConfigured`.
         :raises Refused: A key or its name is malformed.
         """
-        external = await self._external(bucket, key, wanted)
+        external = await self._external(bucket, key, wanted, renewal)
         object_key = generate_object_key(external.key, self._random)
         sealed = seal_object_key(
             external.key,
@@ -146,6 +153,8 @@ class ObjectKeys:
         entries: Mapping[str, str],
         object_key: bytes,
         wanted: EncryptionRequest,
+        *,
+        renewal: bytes = b"",
     ) -> Mapping[str, str]:
         """
         Seal the key of an object anew.
@@ -154,10 +163,11 @@ class ObjectKeys:
 
         :param entries: Those that the object has.
         :param wanted: As in :meth:`make`; its master key may be named for SSE-S3, too.
+        :param renewal: As there.
         :return: The entries that it gets.
         :raises KypelloError: As :meth:`make`.
         """
-        external = await self._external(bucket, key, wanted)
+        external = await self._external(bucket, key, wanted, renewal)
         old = read_entries(entries)
         sealed = seal_object_key(
             external.key,
@@ -181,15 +191,24 @@ class ObjectKeys:
         """
         return Opening(self._configured(), bucket, key, entries)
 
-    async def _external(self, bucket: str, key: str, wanted: EncryptionRequest) -> _External:
+    async def _external(
+        self, bucket: str, key: str, wanted: EncryptionRequest, renewal: bytes
+    ) -> _External:
         if wanted.algorithm == SSE_C:
             return _clients(wanted.customer_key)
-        return await self._from_kms(bucket, key, wanted)
+        return await self._from_kms(bucket, key, wanted, renewal)
 
-    async def _from_kms(self, bucket: str, key: str, wanted: EncryptionRequest) -> _External:
+    async def _from_kms(
+        self, bucket: str, key: str, wanted: EncryptionRequest, renewal: bytes
+    ) -> _External:
         name = master_key_name(wanted.key_id) if wanted.key_id else ""
         made = await self._configured().for_object(
-            bucket, key, name, wanted.context, share=bool(wanted.bucket_key)
+            bucket,
+            key,
+            name,
+            wanted.context,
+            share=bool(wanted.bucket_key),
+            renewal=renewal,
         )
         recorded = partial(
             KeyRecord,

@@ -18,7 +18,7 @@ from kypello.crypto.metadata import is_encrypted
 from kypello.crypto.randomness import Random
 from kypello.crypto.sse import check_accepted
 from kypello.errors import KMSNotConfigured, KypelloError, Refused, StorageFailed
-from kypello.interfaces import Choose, IObjectStore, IRewrapping
+from kypello.interfaces import Choose, ChooseUpload, IInnerStore, IRewrapping
 from kypello.model import (
     SSE_C,
     CustomerKey,
@@ -26,13 +26,15 @@ from kypello.model import (
     ObjectInfo,
     ObjectMetadata,
     Sealing,
+    UploadInfo,
 )
 from kypello.objects.access import Access, is_customers
-from kypello.objects.bucketkeys import BucketKeys
+from kypello.objects.bucketkeys import BucketKeys, renewal_of
 from kypello.objects.conditions import known_object, needed_key
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.metadata import MetadataKey
 from kypello.objects.objectkeys import READING, ObjectKeys, open_with_customer_key
+from kypello.objects.shown import opened_upload, upload_without_key
 
 #: How often it is tried when others write the same version.
 _ATTEMPTS = 16
@@ -54,7 +56,7 @@ class Rewrapping:
     :ivar _keys: ``None`` without a KMS: only keys of clients can be exchanged.
     """
 
-    _store: IObjectStore
+    _store: IInnerStore
     _keys: DataKeys | None
     _random: Random
     _bucket_keys: BucketKeys | None = field(init=False)
@@ -91,8 +93,6 @@ class Rewrapping:
             wanted = choose(known)
             if wanted is None:
                 return known
-            info = await self._store.bucket(bucket)
-            check_accepted(wanted, info.settings, self._access.default_key)
             entries = await self._rewrapped(stored, wanted, customer_key)
             change = _Change(
                 stored.metadata.internal,
@@ -109,6 +109,31 @@ class Rewrapping:
                 continue
             return known_object(changed, metadata_key, failure)
         raise StorageFailed(f"too many writers of {bucket}/{key} at once")
+
+    async def rewrap_upload(
+        self, bucket: str, key: str, upload_id: str, choose: ChooseUpload
+    ) -> UploadInfo:
+        """
+        Seal the key of an unfinished upload anew.
+
+        :raises StorageFailed: Others change it all the time.
+        """
+        for _ in range(_ATTEMPTS):
+            stored = await self._store.upload(bucket, key, upload_id)
+            metadata_key, failure = await self._access.try_bucket_key(bucket)
+            known = _known_upload(stored, metadata_key, failure)
+            wanted = choose(known)
+            if wanted is None:
+                return known
+            entries = await self._rewrapped(stored, wanted, None)
+            key_of_bucket = needed_key(metadata_key, failure)
+            change = _UploadChange(stored, entries, wanted, self._random, key_of_bucket)
+            try:
+                changed = await self._store.change_upload(bucket, key, upload_id, change)
+            except _Changed:
+                continue
+            return opened_upload(key_of_bucket, changed)
+        raise StorageFailed(f"too many changes of the upload {bucket}/{key} at once")
 
     async def master_key(self, bucket: str) -> str:
         """
@@ -127,22 +152,27 @@ class Rewrapping:
             raise KMSNotConfigured()
         await self._bucket_keys.rewrap(await self._store.bucket(bucket), key_name)
 
-    def renew(self) -> None:
+    async def renew(self, bucket: str) -> None:
         """
-        Use new data keys.
+        Have new data keys used for new objects of a bucket, by all workers.
         """
-        if self._keys is not None:
-            self._keys.renew()
+        if self._bucket_keys is not None:
+            await self._bucket_keys.renew(bucket)
 
     async def _rewrapped(
-        self, stored: ObjectInfo, wanted: EncryptionRequest, customer_key: CustomerKey | None
+        self,
+        stored: ObjectInfo | UploadInfo,
+        wanted: EncryptionRequest,
+        customer_key: CustomerKey | None,
     ) -> Mapping[str, str]:
         """
-        The entries that a version gets.
+        The entries that a version, or an upload, gets.
 
-        :raises Refused: It is not encrypted; or who keeps its key would be another, which its
-            metadata do not survive.
+        :raises Refused: The bucket requires another encryption; it is not encrypted; or who keeps
+            its key would be another, which its metadata do not survive.
         """
+        info = await self._store.bucket(stored.bucket)
+        check_accepted(wanted, info.settings, self._access.default_key)
         bucket, key, entries = stored.bucket, stored.key, stored.metadata.internal
         customers = is_customers(entries)
         if not is_encrypted(entries) or customers != (wanted.algorithm == SSE_C):
@@ -150,7 +180,9 @@ class Rewrapping:
         object_key = open_with_customer_key(bucket, key, entries, customer_key, READING)
         if object_key is None:
             object_key = (await self._object_keys.opening(bucket, key, entries)()).secret
-        return await self._object_keys.rewrap(bucket, key, entries, object_key, wanted)
+        return await self._object_keys.rewrap(
+            bucket, key, entries, object_key, wanted, renewal=renewal_of(info)
+        )
 
 
 @frozen
@@ -191,3 +223,49 @@ class _Change:
         whole = evolve(opened.metadata, internal=self._after, sealing=sealing)
         sealed = key.seal(stored.key, whole, opened.size, self._random, opened.parts)
         return evolve(metadata, internal=self._after, sealed=sealed.sealed)
+
+
+def _known_upload(
+    stored: UploadInfo, metadata_key: MetadataKey | None, failure: KypelloError | None
+) -> UploadInfo:
+    """
+    An upload as its client knows it; with a key of the client, what can be told without.
+    """
+    entries = stored.metadata.internal
+    if not is_encrypted(entries):
+        return stored
+    if is_customers(entries):
+        return upload_without_key(stored)
+    return opened_upload(needed_key(metadata_key, failure), stored)
+
+
+@frozen
+class _UploadChange:
+    """
+    Changes what a store keeps of an upload whose key was sealed anew.
+
+    :ivar _before: The upload as it was then.
+    :ivar _after: The entries that it gets.
+    :ivar _metadata_key: Of the bucket.
+    """
+
+    _before: UploadInfo
+    _after: Mapping[str, str]
+    _wanted: EncryptionRequest
+    _random: Random
+    _metadata_key: MetadataKey
+
+    def __call__(self, stored: UploadInfo) -> ObjectMetadata:
+        """
+        Replace the entries, and what is sealed of the encryption.
+
+        :raises _Changed: The upload has another key by now.
+        :raises NotAuthentic: It is not what was written.
+        """
+        if stored != self._before:
+            raise _Changed
+        key = self._metadata_key
+        opened = key.open_upload(stored.key, stored.metadata)
+        sealing = Sealing(self._wanted.algorithm, self._wanted.key_id)
+        whole = evolve(opened.metadata, internal=self._after, sealing=sealing)
+        return key.seal_upload(stored.key, whole, self._random)

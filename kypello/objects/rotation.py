@@ -6,10 +6,11 @@ Other keys for many objects: page by page, so that whoever asks can stop, and go
 Nothing is kept of what was done, as the objects tell: what has the keys that it shall have is left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from kypello.crypto.sse import check_accepted, master_key_name
 from kypello.errors import (
@@ -21,8 +22,10 @@ from kypello.errors import (
     KypelloError,
     NoSuchBucket,
     NoSuchKey,
+    NoSuchUpload,
     NoSuchVersion,
     PreconditionFailed,
+    QuotaExceeded,
     StorageFailed,
     StorageFull,
 )
@@ -33,6 +36,7 @@ from kypello.model import (
     ListedVersion,
     ObjectInfo,
     Sealing,
+    UploadInfo,
     UploadQuery,
     VersionQuery,
 )
@@ -50,10 +54,7 @@ _FOR_ALL = (
 )
 
 #: Who comes between has removed or replaced the version: what it wrote is not concerned.
-_GONE = (IsDeleteMarker, NoSuchKey, NoSuchVersion, PreconditionFailed)
-
-#: How many unfinished uploads are counted at most.
-_UPLOADS = 100_000
+_GONE = (IsDeleteMarker, NoSuchKey, NoSuchUpload, NoSuchVersion, PreconditionFailed)
 
 
 @frozen
@@ -84,9 +85,9 @@ class Plan:
             return False
         return self.again or key_name != self.key_name
 
-    def choose(self, info: ObjectInfo) -> EncryptionRequest | None:
+    def choose(self, info: ObjectInfo | UploadInfo) -> EncryptionRequest | None:
         """
-        The encryption that an object is to have; ``None`` to leave it as it is.
+        The encryption that an object, or an upload, is to have; ``None`` to leave it as it is.
         """
         return self.wanted(info.metadata.sealing)
 
@@ -121,18 +122,20 @@ class Plan:
 @frozen
 class Trouble:
     """
-    A version whose key could not be changed, which stays as it was.
+    A version, or an upload, whose key could not be changed, which stays as it was.
+
+    :ivar id: Of either.
     """
 
     key: str
-    version_id: str
+    id: str
     error: KypelloError
 
 
 @define
 class Page:
     """
-    What became of some versions.
+    What became of some versions, or of some unfinished uploads.
 
     :ivar seen: How many there were; no delete markers.
     :ivar changed: How many got other keys, or are to get them.
@@ -140,7 +143,7 @@ class Page:
     :ivar plain: How many are not encrypted now.
     :ivar customers: How many have keys of their clients.
     :ivar troubles: What could not be changed.
-    :ivar next: The key and version that the next page follows; ``None`` at the end.
+    :ivar next: The key, and version or upload, that the next page follows; ``None`` at the end.
     """
 
     seen: int = 0
@@ -173,57 +176,101 @@ class Rotation:
         :param dry: Change nothing: tell what would be changed.
         :raises KypelloError: Something that concerns them all; some may have been changed.
         """
-        if plan.again and not dry:
-            # What was made before may be under an earlier version of the master key.
-            self._keys.renew()
+        if not (query.after_key or query.after_version):
+            await self._begin(bucket, plan, dry)
         listing = await self._store.list_versions(bucket, query)
-        page = Page(next=listing.next)
-        settings = (await self._store.bucket(bucket)).settings
-        await for_each(listing.versions, partial(self._change, plan, page, settings, dry))
+        versions = [version for version in listing.versions if not version.marker]
+        page, crowded = Page(len(versions), next=listing.next), list[ListedVersion]()
+        await for_each(versions, partial(self._change, plan, page, dry, crowded))
+        for version in crowded:
+            # Under a quota there may be room for one at a time.
+            await self._change(plan, page, dry, None, version)
         return page
 
-    async def uploads(self, bucket: str, plan: Plan) -> int:
+    async def uploads(self, bucket: str, query: UploadQuery, plan: Plan, *, dry: bool) -> Page:
         """
-        How many unfinished uploads have keys that are not changed: as long as they last, they need
-        their master key.
+        Change one page of unfinished uploads; their objects have the keys that these have.
 
-        :raises NoSuchBucket:
+        Who changes uploads first and versions then leaves no object that was completed meanwhile.
+
+        :param dry: As in :meth:`page`.
+        :raises KypelloError: As :meth:`page`.
         """
-        found, query = 0, UploadQuery()
-        while found < _UPLOADS:
-            listing = await self._store.uploads(bucket, query)
-            found += sum(
-                plan.wanted(upload.metadata.sealing) is not None for upload in listing.uploads
-            )
-            if listing.next is None:
-                break
-            key, upload_id = listing.next
-            query = evolve(query, after_key=key, after_upload=upload_id)
-        return found
+        if not (query.after_key or query.after_upload):
+            await self._begin(bucket, plan, dry)
+        listing = await self._store.uploads(bucket, query)
+        page = Page(next=listing.next)
+        await for_each(listing.uploads, partial(self._change_upload, plan, page, dry))
+        return page
+
+    async def _begin(self, bucket: str, plan: Plan, dry: bool) -> None:
+        if plan.again and not dry:
+            # What was made before may be under an earlier version of the master key.
+            await self._keys.renew(bucket)
+
+    async def _change_upload(self, plan: Plan, page: Page, dry: bool, upload: UploadInfo) -> None:
+        page.seen += 1
+        sealing = upload.metadata.sealing
+        if sealing is None:
+            page.plain += 1
+        elif sealing.algorithm == SSE_C:
+            page.customers += 1
+        elif (wanted := plan.choose(upload)) is not None:
+            with self._told(plan, page, upload.key, upload.upload_id):
+                if dry:
+                    await self._see_accepted(upload.bucket, wanted)
+                else:
+                    await self._keys.rewrap_upload(
+                        upload.bucket, upload.key, upload.upload_id, plan.choose
+                    )
+                page.changed += 1
 
     async def _change(
         self,
         plan: Plan,
         page: Page,
-        settings: Mapping[str, bytes],
         dry: bool,
+        crowded: list[ListedVersion] | None,
         version: ListedVersion,
     ) -> None:
-        if version.marker:
-            return
+        """
+        Change one version.
+
+        :param crowded: Takes it if there is no room to write it beside others.
+        """
         info = version.info
-        page.seen += 1
-        try:
+        with self._told(plan, page, info.key, info.version_id):
             if info.metadata.sealing is None:
-                await self._encrypt(plan, page, settings, dry, version)
+                try:
+                    await self._encrypt(plan, page, dry, version)
+                except QuotaExceeded:
+                    if crowded is None:
+                        raise
+                    crowded.append(version)
             elif info.metadata.sealing.algorithm == SSE_C:
                 page.customers += 1
             elif (wanted := plan.choose(info)) is not None:
                 if dry:
-                    check_accepted(wanted, settings, plan.key_name)
+                    await self._see_accepted(info.bucket, wanted)
                 else:
                     await self._keys.rewrap(info.bucket, info.key, info.version_id, plan.choose)
                 page.changed += 1
+
+    async def _see_accepted(self, bucket: str, wanted: EncryptionRequest) -> None:
+        """
+        See that a bucket accepts an encryption, which names its master key.
+
+        :raises Refused: It requires another one.
+        """
+        check_accepted(wanted, (await self._store.bucket(bucket)).settings, wanted.key_id)
+
+    @contextmanager
+    def _told(self, plan: Plan, page: Page, key: str, id_: str) -> Iterator[None]:
+        """
+        Have an error that concerns one thing only told in the page.
+        """
+        try:
+            yield
         except _GONE:
             return
         except _FOR_ALL:
@@ -231,16 +278,9 @@ class Rotation:
         except KypelloError as error:
             if isinstance(error, KeyNotFound) and error.name == plan.key_name:
                 raise
-            page.troubles.append(Trouble(info.key, info.version_id, error))
+            page.troubles.append(Trouble(key, id_, error))
 
-    async def _encrypt(
-        self,
-        plan: Plan,
-        page: Page,
-        settings: Mapping[str, bytes],
-        dry: bool,
-        version: ListedVersion,
-    ) -> None:
+    async def _encrypt(self, plan: Plan, page: Page, dry: bool, version: ListedVersion) -> None:
         """
         Write an object again, encrypted.  Where there are versions that makes a new one, and those
         below it stay as they are.
@@ -250,7 +290,7 @@ class Rotation:
             return
         info = version.info
         if dry:
-            check_accepted(plan.for_plain(), settings, plan.key_name)
+            await self._see_accepted(info.bucket, plan.for_plain())
         else:
             opened = await self._store.open(info.bucket, info.key, None, info.version_id)
             try:

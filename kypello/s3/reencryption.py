@@ -6,6 +6,7 @@ Other keys for objects as they are: UpdateObjectEncryption, and the exchange of 
 No content is read or written, and nothing changes but the encryption that clients are told.
 """
 
+from collections.abc import Callable
 from functools import partial
 from xml.etree.ElementTree import Element
 
@@ -23,6 +24,9 @@ from kypello.s3.versions import read_version
 from kypello.s3.xml import malformed, read_document
 
 _KMS, _S3 = "SSE-KMS", "SSE-S3"
+
+#: How often it is tried when others change the encryption of the same object.
+_ATTEMPTS = 16
 _KMS_PARTS = frozenset({"KMSKeyArn", "BucketKeyEnabled"})
 
 
@@ -59,32 +63,63 @@ async def update_object_encryption(call: Call) -> Response:
     wanted = _read_wanted(await call.read_document(covered=True))
     # What a bucket demands of new objects, it demands of these.
     await call.require("s3:PutObject", encryption=Sealing(wanted.algorithm, wanted.key_id))
-    store = call.front.store
-    # What a change sees can be told without the key of a client.
-    before = await store.change_version(
-        call.bucket, call.key, version_id, lambda info: info.metadata
-    )
-    sealing = _changeable(before)
-    await call.require_decryption(sealing)
-    if wanted.algorithm == "aws:kms":
-        await call.require_key("kms:GenerateDataKey", wanted.key_id)
+    for _ in range(_ATTEMPTS):
+        # What a change sees can be told without the key of a client.
+        before = await call.front.store.change_version(
+            call.bucket, call.key, version_id, lambda info: info.metadata
+        )
+        sealing = _changeable(before)
+        await call.require_decryption(sealing)
+        if wanted.algorithm == "aws:kms":
+            await call.require_key("kms:GenerateDataKey", wanted.key_id)
+        choose = _Choice(before, wanted.request(sealing), call.now)
+        try:
+            await keys.rewrap(call.bucket, call.key, before.version_id, choose)
+        except _OvertakenError:
+            continue
+        return Response(200)
+    raise _aborted()
 
-    def choose(info: ObjectInfo) -> EncryptionRequest:
+
+class _OvertakenError(Exception):
+    """
+    Another request has changed the encryption of an object, and nothing else.
+    """
+
+
+@frozen
+class _Choice:
+    """
+    Chooses the encryption of an object as long as it is the one that the client may change.
+
+    :ivar _before: The object as rights to it were asked for.
+    :ivar _now: Nanoseconds since the epoch.
+    """
+
+    _before: ObjectInfo
+    _wanted: EncryptionRequest
+    _now: Callable[[], int]
+
+    def __call__(self, info: ObjectInfo) -> EncryptionRequest:
         """
-        See that it is still what the client may have changed, and not protected.
+        Choose.
+
+        :raises Refused: ``AccessDenied``: it is protected; ``OperationAborted``: it is another
+            object by now.
+        :raises _OvertakenError: It has another encryption by now: it may take other rights.
         """
-        if is_protected(info.metadata.lock, call.now()):
+        before = self._before
+        if is_protected(info.metadata.lock, self._now()):
             raise Refused(
                 "AccessDenied",
                 "The encryption type for the specified object can't be updated because that object"
                 " is protected by S3 Object Lock.",
             )
-        if info.metadata.sealing != sealing:
+        if (info.etag, info.modified) != (before.etag, before.modified):
             raise _aborted()
-        return wanted.request(sealing)
-
-    await keys.rewrap(call.bucket, call.key, before.version_id, choose)
-    return Response(200)
+        if info.metadata.sealing != before.metadata.sealing:
+            raise _OvertakenError
+        return self._wanted
 
 
 async def exchange_key(

@@ -161,7 +161,7 @@ class Endings:
                 Write(done_key(upload.info.upload_id), pack(done)),
                 *upload.removal,
                 *forgotten,
-                *self._intents.discarded(unused.values()),
+                *self._intents.discarded([*unused.values(), *upload.descriptions]),
             ]
 
         size = sum(part.size for part in parts)
@@ -215,7 +215,8 @@ class Endings:
     async def _abort(self, bucket: str, key: str, upload_id: str) -> None:
         for _ in range(ATTEMPTS):
             upload = await self._uploads.read(bucket, key, upload_id)
-            writes = [*upload.removal, *self._intents.discarded(upload.parts.values())]
+            blobs = [*upload.parts.values(), *upload.descriptions]
+            writes = [*upload.removal, *self._intents.discarded(blobs)]
             expect = {META: upload.seen.meta, **upload.expect}
             try:
                 await self._intents.commit(upload.seen.space, writes, expect, upload.empty)

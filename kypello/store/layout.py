@@ -29,8 +29,9 @@ from kypello.interfaces import (
     IBlobs,
     IBodySource,
     IIndex,
-    IObjectStore,
+    IInnerStore,
     IOpenObject,
+    UploadChange,
 )
 from kypello.model import (
     BucketInfo,
@@ -68,6 +69,7 @@ from kypello.store.removals import Removals
 from kypello.store.sources import ResumedSource, begin
 from kypello.store.stacks import Stacks
 from kypello.store.undisturbed import undisturbed
+from kypello.store.uploadamendments import UploadAmendments
 from kypello.store.uploads import Uploads
 from kypello.store.versionlisting import list_versions
 from kypello.store.versions import Content, Versions
@@ -78,7 +80,7 @@ from kypello.store.versions import Content, Versions
 INLINE = PACKAGE_SIZE
 
 
-@implementer(IObjectStore)
+@implementer(IInnerStore)
 @define(eq=False)
 class LayoutStore:
     """
@@ -103,6 +105,7 @@ class LayoutStore:
     _removals: Removals = field(init=False)
     _amendments: Amendments = field(init=False)
     _uploads: Uploads = field(init=False)
+    _upload_amendments: UploadAmendments = field(init=False)
     _endings: Endings = field(init=False)
     _reading: Reading = field(init=False)
 
@@ -131,6 +134,9 @@ class LayoutStore:
         )
         self._uploads = Uploads(
             self._index, self._blobs, self._buckets, self.intents, self._random, self._now
+        )
+        self._upload_amendments = UploadAmendments(
+            self._blobs, self._uploads, self.intents, self._random, self._now
         )
         self._endings = Endings(
             self._index,
@@ -394,6 +400,20 @@ class LayoutStore:
         End an upload and remove its parts.
         """
         await self._endings.abort(bucket, key, upload_id)
+
+    async def change_upload(
+        self, bucket: str, key: str, upload_id: str, change: UploadChange
+    ) -> UploadInfo:
+        """
+        Replace the metadata of an upload.
+        """
+        return await self._upload_amendments.amend(bucket, key, upload_id, change)
+
+    async def open_part(self, bucket: str, key: str, upload_id: str, number: int) -> IOpenObject:
+        """
+        Pin a part of an upload.
+        """
+        return await self._upload_amendments.open_part(bucket, key, upload_id, number)
 
     async def uploads(self, bucket: str, query: UploadQuery) -> UploadListing:
         """

@@ -133,6 +133,10 @@ class RebuiltUploads:
             self._work.figures.parts -= 1
         await self._work.names.take([[found.blob]])
         record = PartRecord(found.number, found.size, found.blob, -found.rank, described.metadata)
-        await self._work.write(space, [Write(row, pack(record))])
+        writes = [Write(row, pack(record))]
+        if not found.number and described.upload is not None:
+            # It describes the upload, which may have been known as it was before.
+            writes.append(Write(upload_key(found.key, found.upload), pack(described.upload)))
+        await self._work.write(space, writes)
         self._work.figures.described += 1
         self._work.figures.parts += 1

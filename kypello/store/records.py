@@ -40,6 +40,7 @@ afresh:
 ``u`` key NUL upload          :class:`UploadRecord`: an unfinished upload in parts
 ``p`` upload number           :class:`PartRecord`: a part of one; the number has 2 bytes.  A
                               part belongs to an upload as long as that has a record.
+                              Number 0 describes an upload that was changed, without content.
 ``d`` upload                  :class:`DoneRecord`: an upload that was completed of late
 ``i`` id                      :class:`Intent`: blobs that are being written
 ``g`` id                      :class:`Garbage`: blobs that nothing refers to any more
@@ -347,7 +348,7 @@ class ObjectRecord(msgspec.Struct, array_like=True, frozen=True):
 
 class UploadRecord(msgspec.Struct, array_like=True, frozen=True):
     """
-    An unfinished upload in parts.  It never changes.
+    An unfinished upload in parts.  Only its metadata ever change.
 
     :ivar began: Nanoseconds since the epoch.
     :ivar metadata: Of the object.

@@ -4,6 +4,9 @@
 Uploads in parts.
 
 A part is a blob with a record, put like an object by a commit that expects the upload.
+
+An upload whose metadata were changed has a part 0 beside, which no client sees: a blob without
+content that describes the upload as it is now, as the parts that came before describe it as it was.
 """
 
 import re
@@ -46,6 +49,9 @@ from kypello.store.versions import refuse_key
 
 _ID = re.compile("[0-9a-f]{48}")
 
+#: The part that describes an upload, and no client's.
+DESCRIPTION = 0
+
 #: No part has a larger number, nor has any key of one more digits.
 _LAST = 0xFFFF
 
@@ -71,6 +77,7 @@ class Upload:
 
     :ivar seen: A look at the key of the object.
     :ivar parts: By number, in order.
+    :ivar descriptions: What describes the upload beside them, if it was changed.
     :ivar expect: The records that it was read from.
     :ivar empty: Ranges in which there was none.
     """
@@ -78,6 +85,7 @@ class Upload:
     seen: Seen
     info: UploadInfo
     parts: dict[int, PartRecord]
+    descriptions: tuple[PartRecord, ...]
     expect: dict[bytes, bytes | None]
     empty: list[tuple[bytes, bytes]]
 
@@ -129,7 +137,7 @@ class Uploads:
         :raises NoSuchBucket:
         :raises NoSuchUpload:
         """
-        _, record = await self._find(bucket, key, upload_id)
+        _, record = await self.find(bucket, key, upload_id)
         return record.info(bucket, key, upload_id)
 
     async def put_part(
@@ -151,7 +159,7 @@ class Uploads:
         :raises KypelloError: As :meth:`IObjectStore.put_part`.
         """
         where = upload_key(key, upload_id), part_key(upload_id, number)
-        seen, upload = await self._find(bucket, key, upload_id, where[1])
+        seen, upload = await self.find(bucket, key, upload_id, where[1])
         refuse_key(customer_key)
         blob = self._random(16).hex()
         began = self._now()
@@ -169,8 +177,8 @@ class Uploads:
             )
 
         try:
-            expect = {META: seen.meta, where[0]: seen.values[0]}
-            async with self._intents.making(seen.space, expect, (blob,)) as intent:
+            # The upload may be changed while the part comes; it must be there at the end.
+            async with self._intents.making(seen.space, {META: seen.meta}, (blob,)) as intent:
                 size = await self._blobs.write(blob, body, describe_blob)
                 record = PartRecord(number, size, blob, self._now(), metadata_record(described[0]))
                 await undisturbed(self._commit_part(seen, where, record, intent))
@@ -184,20 +192,22 @@ class Uploads:
         self, seen: Seen, where: tuple[bytes, bytes], record: PartRecord, intent: Made
     ) -> None:
         upload, part = where
-        old = seen.values[1]
+        began, old = seen.values
         for _ in range(ATTEMPTS):
             writes = [Write(part, pack(record)), intent.removal]
             if old is not None:
                 writes += self._intents.discarded([unpack(PartRecord, old)])
-            expect = {META: seen.meta, upload: seen.values[0], part: old, **intent.expect}
+            expect = {META: seen.meta, upload: began, part: old, **intent.expect}
             try:
                 await self._intents.commit(seen.space, writes, expect)
             except Conflict as conflict:
-                if conflict.key != part:
+                if conflict.key not in where:
                     raise
             else:
                 return
-            (old,) = await self._index.get(seen.space, [part])
+            began, old = await self._index.get(seen.space, where)
+            if began is None:
+                raise Conflict(upload)
         raise StorageFailed("too many writers of one part at once")
 
     async def parts(
@@ -209,13 +219,14 @@ class Uploads:
         :raises NoSuchBucket:
         :raises NoSuchUpload:
         """
-        seen, _ = await self._find(bucket, key, upload_id)
+        seen, _ = await self.find(bucket, key, upload_id)
         if after >= _LAST:
             return ()
-        first, end = part_key(upload_id, max(after, -1) + 1), part_key(upload_id, _LAST)
+        start = max(after, DESCRIPTION) + 1
+        first, end = part_key(upload_id, start), part_key(upload_id, _LAST)
         rows = await self._index.scan(seen.space, first, end, limit)
         # What was scanned counts if the upload had not ended by then.
-        await self._find(bucket, key, upload_id)
+        await self.find(bucket, key, upload_id)
         return tuple(unpack(PartRecord, value).info() for _, value in rows)
 
     async def list(self, bucket: str, query: UploadQuery) -> UploadListing:
@@ -250,11 +261,11 @@ class Uploads:
         :raises NoSuchBucket:
         :raises NoSuchUpload:
         """
-        before, _ = await self._find(bucket, key, upload_id)
+        before, _ = await self.find(bucket, key, upload_id)
         at, end = part_key(upload_id, 0), part_key(upload_id, _LAST)
         rows = await all_records(self._index, before.space, (at, end))
         # Parts vanish with their upload only: these are all if it had not ended by then.
-        seen, record = await self._find(bucket, key, upload_id, *look_keys(key))
+        seen, record = await self.find(bucket, key, upload_id, *look_keys(key))
         expect = {upload_key(key, upload_id): seen.values[0]}
         parts: dict[int, PartRecord] = {}
         empty: list[tuple[bytes, bytes]] = []
@@ -267,13 +278,18 @@ class Uploads:
             at = part_key(upload_id, part.number + 1)
         empty.append((at, end))
         info = record.info(bucket, key, upload_id)
-        return Upload(evolve(seen, values=seen.values[1:]), info, parts, expect, empty)
+        descriptions = tuple(parts.pop(number) for number in (DESCRIPTION,) if number in parts)
+        seen = evolve(seen, values=seen.values[1:])
+        return Upload(seen, info, parts, descriptions, expect, empty)
 
-    async def _find(
+    async def find(
         self, bucket: str, key: str, upload_id: str, *more: bytes
     ) -> tuple[Seen, UploadRecord]:
         """
         Read the record of an upload and *more* keys.
+
+        :raises NoSuchBucket:
+        :raises NoSuchUpload:
         """
         if not is_upload_id(upload_id):
             await self._buckets.see(bucket, ())

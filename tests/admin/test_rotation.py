@@ -21,13 +21,26 @@ from kypello.admincli.target import CommandError
 from kypello.admincli.work import Inputs, Work
 from kypello.adminclient import Access, AdminClient, CallRefused
 from kypello.crypto.sse import SETTING, ServerSideEncryption
-from kypello.model import EncryptionRequest, ObjectInfo, ObjectMetadata
+from kypello.events.queue import SPACE, waiting_keys
+from kypello.events.sealing import Kept, pack
+from kypello.iam.ledger import accounts_key
+from kypello.model import (
+    SSE_C,
+    CustomerKey,
+    EncryptionRequest,
+    ObjectInfo,
+    ObjectMetadata,
+    UploadInfo,
+    Write,
+)
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.keyusage import KeyUsage
 from kypello.objects.rewrapping import Rewrapping
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.testing.harness import Harness
 from tests.admin.front import ROOT, AdminCase, Signer, policy
+from tests.objects.case import assembling
 
 _S3 = EncryptionRequest("AES256")
 _KMS = EncryptionRequest("aws:kms")
@@ -206,7 +219,7 @@ class RouteTests(RotationCase):
         self.put("a")
         for action, status in (("admin:ServerInfo", 403), ("admin:StartBatchJob", 200)):
             by = self.make_user(f"user{status}", policy(action))
-            for operation in ("rotate-objects", "rotate-key"):
+            for operation in ("rotate-objects", "rotate-uploads", "rotate-key"):
                 self.ask(operation, status=status, by=by, bucket="one")
 
 
@@ -320,8 +333,8 @@ class CommandTests(RotationCase):
 
     def test_failed(self) -> None:
         """
-        What cannot be changed is told, the rest is, and the command ends with 1; so it does while
-        there are uploads.
+        What cannot be changed is told, the rest is, and the command ends with 1; so it is with
+        uploads.
         """
         self.put("a")
         self.put("b", EncryptionRequest("aws:kms", "new-key"))
@@ -336,10 +349,138 @@ class CommandTests(RotationCase):
         self.assertEqual(failed["failed"]["key"], "b")
         self.assertIn("'new-key'", failed["failed"]["reason"])
         self.assertEqual((told["failed"], told["changed"], told["complete"]), (1, 1, False))
-        self.done(self.store.create_upload("two", "u", ObjectMetadata(), "", _KMS))
-        (told,) = self.run_command("two", "--to", "third", code=1)
-        self.assertEqual(told["uploads"], 1)
-        self.assertIn("1 unfinished uploads", self.err.getvalue())
+        lost = EncryptionRequest("aws:kms", "third")
+        began = self.done(self.store.create_upload("two", "u", ObjectMetadata(), "", lost))
+        del self.kms.keys["third"]
+        self.clock.advance(400)
+        failed, told = self.run_command("two", "--to", "my-key", code=1)
+        self.assertEqual(failed["failed"]["uploadId"], began.upload_id)
+        self.assertEqual((told["failed"], told["uploads"], told["uploads_changed"]), (1, 1, 0))
+        failed, told = self.run_people("two", "--to", "my-key", code=1)
+        self.assertIn(f"FAILED two/u (upload {began.upload_id}): ", failed)
+
+    def test_uploads(self) -> None:
+        """
+        Unfinished uploads are changed before versions, counted apart, and completed afterwards
+        without the old key; so no run finds anything to be changed.
+        """
+        self.fill()
+        kinds = (_S3, _KMS, EncryptionRequest(SSE_C, customer_key=CustomerKey(bytes(32), "x")))
+        began = [
+            self.done(self.store.create_upload("one", f"u/{number}", ObjectMetadata(), "", kind))
+            for number, kind in enumerate(kinds)
+        ]
+        for upload in began[:2]:
+            self.send_part(upload)
+        expected = {"uploads": 3, "uploads_changed": 2, "uploads_customers": 1}
+        for arguments in (("--dry-run",), ()):
+            (told,) = self.run_command("one", "--to", "new-key", *arguments)
+            self.assertEqual({name: told[name] for name in expected}, expected)
+            self.assertEqual((told["seen"], told["changed"]), (6, 5))
+        self.done(self.rewrapped("two"))
+        del self.kms.keys["my-key"]
+        self.clock.advance(400)
+        for upload in began[:2]:
+            where = upload.bucket, upload.key, upload.upload_id
+            self.done(self.process().complete_upload(*where, b"", assembling(1)))
+            self.assertIn("new-key", self.key_of(upload.key))
+        told, said = self.run_people("one/u", "--to", "new-key")[0], self.err.getvalue()
+        self.assertEqual(
+            told,
+            "2 versions seen, 0 got other keys; 1 unfinished uploads seen;"
+            " 1 of these have keys of their clients.",
+            said,
+        )
+
+    def test_events(self) -> None:
+        """
+        Events that wait for their targets under another master key are told, and left, until they
+        are sent.
+        """
+        self.fill()
+        usage = KeyUsage(
+            self.below,
+            self.index,
+            lambda: accounts_key(self.index),
+            lambda: waiting_keys(self.index),
+            self.kms.default_key,
+        )
+        self.front = evolve(self.front, key_usage=usage)
+        self.harness = Harness(AdminResource(self.front), access_log=False)
+        kept = [
+            Kept("s", b"content", name, b"sealed" if name else b"", bytes(12))
+            for name in ("my-key", "my-key", "new-key", "")
+        ]
+        events = [Write(b"hook\0%d" % number, pack(one)) for number, one in enumerate(kept)]
+        self.done(self.index.commit(SPACE, events, {}, ()))
+        (told,) = self.run_command("--all", "--to", "new-key", code=1)
+        self.assertEqual((told["events"], told["complete"]), (2, False))
+        self.assertIn("2 events that wait for their targets", self.err.getvalue())
+        (told,) = self.run_command("one", "--to", "new-key")
+        self.assertEqual(told["events"], 0)
+        (told,) = self.run_command("--all", "--to", "new-key", "--again")
+        self.assertEqual((told["events"], told["complete"]), (3, True))
+        self.done(self.index.commit(SPACE, [Write(one.key, None) for one in events], {}, ()))
+        (told,) = self.run_command("--all", "--to", "new-key")
+        self.assertEqual((told["events"], told["complete"]), (0, True))
+
+    async def rewrapped(self, bucket: str) -> None:
+        """
+        Have the key of a bucket sealed anew.
+        """
+        assert self.front.rewrapping is not None
+        await self.front.rewrapping.rewrap_bucket(bucket, "new-key")
+
+    def send_part(self, upload: UploadInfo) -> None:
+        """
+        Store a part.
+        """
+        where = upload.bucket, upload.key, upload.upload_id
+        body = BytesSource([b"content"])
+        known = ObjectMetadata("9a0364b9e99bb480dd25e1f0284c8555")
+        self.done(self.store.put_part(*where, 1, body, lambda _size: known))
+
+    def run_people(self, *arguments: str, code: int = 0) -> list[str]:
+        """
+        Run a command to its end; give what people get.
+        """
+        self.assertEqual(self.successResultOf(self.start(*arguments, people=True)), code)
+        return self.out.getvalue().splitlines()
+
+    def test_resume_uploads(self) -> None:
+        """
+        A run that is ended among the uploads goes on there, and counts all; a file that tells of
+        versions only is understood.
+        """
+        self.fill()
+        for number in range(4):
+            self.done(self.store.create_upload("one", f"u/{number}", ObjectMetadata(), "", _KMS))
+        path = Path(self.mktemp())
+        common = ("one", "--to", "new-key", "--again", "--resume", str(path))
+        waiting = self.start(*common, "--rate", "1", terminal=True)
+        self.assertNoResult(waiting)
+        self.assertIn("counting: 10", self.err.getvalue())
+        self.assertIn("10 %", self.err.getvalue())
+        self.clock.advance(1)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        told = json.loads(path.read_bytes())
+        self.assertEqual((told["position"][1], told["position"][3]), ("u/1", "uploads"))
+        waiting = self.start(*common, terminal=True)
+        self.assertEqual(self.successResultOf(waiting), 0)
+        self.assertIn("100 %", self.err.getvalue())
+        self.assertIn("counting: 8", self.err.getvalue())
+        (told,) = [json.loads(line) for line in self.out.getvalue().splitlines()]
+        self.assertEqual((told["uploads"], told["uploads_changed"]), (4, 4))
+        self.assertEqual((told["seen"], told["changed"]), (6, 5))
+        earlier = {"wanted": None, "position": ["one", "photos/2", "null"], "counts": {"seen": 3}}
+        waiting = self.start(*common, "--rate", "1")
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        earlier["wanted"] = json.loads(path.read_bytes())["wanted"]
+        path.write_text(json.dumps(earlier))
+        (told,) = self.run_command(*common)
+        self.assertEqual((told["seen"], told["changed"], told["uploads"]), (5, 2, 0))
 
     def test_rate(self) -> None:
         """
@@ -387,7 +528,7 @@ class CommandTests(RotationCase):
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         told = json.loads(path.read_bytes())
-        self.assertEqual(told["position"], ["one", "photos/0", "null"])
+        self.assertEqual(told["position"], ["one", "photos/0", "null", "objects"])
         asked = ("two", "--to", "new-key", "--resume", str(path))
         error = self.failureResultOf(self.start(*asked), CommandError).value
         self.assertIn("something else", str(error))

@@ -324,6 +324,29 @@ class DataTests(DoctorCase):
         self.assertIn("fingerprint", finding.message)
         self.assertIn("1 objects", repr([one for one in found if one.check == "need"]))
 
+    async def test_retired(self) -> None:
+        """
+        A master key that is gone, and that nothing needs any more, is nothing wrong; as long as
+        anything needs it, it is.
+        """
+        right = await self.serve(keys="right")
+        static = {"MINIO_KMS_SECRET_KEY": "my-key:" + b64encode(b"A" * 32).decode()}
+        path = await self.store("data", "old-key:" + "A" * 32)
+        for settings in (static, self.settings(right.port)):
+            found = self.wrong(await self.examined(settings, path))
+            self.assertEqual([each.check for each in found], ["canary", "need"])
+        disk = DiskStore(reactor, DataDirectory(path), 2)
+        disk.startService()
+        await disk.store.delete("b", "k")
+        await disk.store.delete_bucket("b")
+        await disk.stopService()
+        for settings in (static, self.settings(right.port)):
+            found = await self.examined(settings, path)
+            self.assertEqual(self.wrong(found), [])
+            (canary,) = [one for one in found if one.check == "canary"]
+            self.assertIn("nothing needs", canary.message)
+            self.assertIn("old-key", canary.message)
+
     async def test_embedded(self) -> None:
         """
         Without settings the key server inside is looked for in the directory.

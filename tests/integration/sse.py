@@ -241,6 +241,7 @@ without them the keys in `DIR/kes` are used.
 | `damaged` | content, sealed key or metadata are not what was written, or are missing |
 | `missing key` | there is no master key of the name |
 | `wrong key` | the master key of the name is another one than the data was encrypted with |
+| `key forbidden` | the key server does not let the identity use the master key |
 | `plaintext` | the object lies in clear where encryption is the default, or required |
 | `refused encryption` | the object has another kind of encryption, or key, than is required |
 
@@ -257,12 +258,16 @@ users, variables, and patterns of master keys say nothing of an object that is t
 `KYPELLO_BUCKET_POLICY_SCOPE=anonymous` policies do not count.
 
 What a client has the key of cannot be verified without it. It is counted apart, and the headers,
-sizes and order of its packages are looked at. Unfinished uploads are not opened.
+sizes and order of its packages are looked at.
+
+In each bucket unfinished uploads come after the versions: the key of each is opened, and each part
+is read like an object. What is wrong names bucket, key, upload and part.
 
 | option | meaning |
 |---|---|
 | `--json` | a JSON object in each line: findings, then the summary |
 | `--rate MIB` | read no more MiB of content in a second |
+| `--patience SECONDS` | how long to wait for a key server that does not answer; 60 unless given |
 | `--resume FILE` | keep in FILE how far it has come; a run with the same FILE goes on from there |
 
 A run that goes on counts what was found before, which the earlier run has printed.

@@ -20,12 +20,23 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from kypello.store.records import ObjectRecord, object_key, pack, unpack
+from kypello.store.records import (
+    ObjectRecord,
+    PartRecord,
+    UploadRecord,
+    object_key,
+    pack,
+    part_key,
+    unpack,
+    upload_key,
+)
 from tests.cases import SyncCase
+from tests.integration import tools
 from tests.integration.server import STATIC_KEY, ServerProcess, base_environment
 from tests.integration.test_account_cli import run
 from tests.integration.test_clients import boto3_client
-from tests.integration.test_faults import KeyServerCase
+from tests.integration.test_faults import KeyServerCase, wait_until
+from tests.integration.test_kes_server import OURS
 from tests.integration.test_store_check import record_of, tree
 
 _WAIT = 60.0
@@ -63,7 +74,8 @@ class VerifyCase(SyncCase):
     def fill(self, s3: Any) -> None:
         """
         Seven encrypted versions, three of them with a key of their client; one in clear; and a
-        delete marker.
+        delete marker.  Three unfinished uploads of two parts, one of them in clear and one with a
+        key of its client.
         """
         for bucket in ("bucket", "other"):
             s3.create_bucket(Bucket=bucket)
@@ -78,12 +90,31 @@ class VerifyCase(SyncCase):
         s3.put_object(Bucket="other", Key="plain", Body=_BIG)
         s3.put_object(Bucket="bucket", Key="gone", Body=b"", **_S3)
         s3.delete_object(Bucket="bucket", Key="gone")
+        self.uploads = {
+            key: self.begin(s3, bucket, key, kind)[0]
+            for bucket, key, kind in (
+                ("bucket", "begun", _KMS),
+                ("bucket", "begun client's", _CUSTOMER),
+                ("other", "begun plain", {}),
+            )
+        }
 
     def parts(self, s3: Any, key: str, arguments: dict[str, str]) -> None:
         """
         Store an object in two parts.
         """
-        place = {"Bucket": "bucket", "Key": key}
+        upload, listed = self.begin(s3, "bucket", key, arguments)
+        theirs = {name: value for name, value in arguments.items() if "Customer" in name}
+        made = {"UploadId": upload, "MultipartUpload": {"Parts": listed}}
+        s3.complete_multipart_upload(Bucket="bucket", Key=key, **made, **theirs)
+
+    def begin(
+        self, s3: Any, bucket: str, key: str, arguments: dict[str, str]
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """
+        Begin an upload, and send two parts.
+        """
+        place = {"Bucket": bucket, "Key": key}
         upload = s3.create_multipart_upload(**place, **arguments)["UploadId"]
         theirs = {name: value for name, value in arguments.items() if "Customer" in name}
         more = {name: value for name, value in arguments.items() if "Checksum" in name}
@@ -93,8 +124,7 @@ class VerifyCase(SyncCase):
             told = s3.upload_part(**place, **named, **theirs, **more)
             kept = {name: told[name] for name in ("ETag", "ChecksumCRC32C") if name in told}
             listed.append({"PartNumber": number, **kept})
-        made = {"UploadId": upload, "MultipartUpload": {"Parts": listed}}
-        s3.complete_multipart_upload(**place, **made, **theirs)
+        return upload, listed
 
     def run_verify(self, *arguments: str, **environment: str) -> tuple[int, list[Any], str]:
         """
@@ -154,10 +184,20 @@ class SoundTests(VerifyCase):
         figures = told["summary"]
         names = ("buckets", "versions", "opened", "structure", "plain")
         self.assertEqual([figures[name] for name in names], [2, 9, 5, 3, 1])
-        self.assertGreater(figures["bytes"], 2 * len(_PART) + 3 * len(_BIG))
-        for target, versions in (("bucket/client", 2), ("other", 1), ("bucket/no", 0)):
+        names = ("uploads", "parts", "parts_structure")
+        self.assertEqual([figures[name] for name in names], [3, 2, 2])
+        self.assertGreater(figures["bytes"], 4 * len(_PART) + 3 * len(_BIG))
+        for target, versions, uploads in (
+            ("bucket/client", 2, 0),
+            ("bucket/begun c", 0, 1),
+            ("other", 1, 1),
+            ("bucket/no", 0, 0),
+        ):
             code, (told,), _ = self.run_verify(target)
-            self.assertEqual((code, told["summary"]["versions"]), (0, versions))
+            figures = told["summary"]
+            self.assertEqual(
+                (code, figures["versions"], figures["uploads"]), (0, versions, uploads)
+            )
         self.assertEqual(tree(self.directory), before)
 
     def test_for_people(self) -> None:
@@ -169,6 +209,7 @@ class SoundTests(VerifyCase):
             self.command(), env=environment, capture_output=True, timeout=_WAIT, check=True
         )
         self.assertIn("Opened        5 are encrypted, and sound to their end", done.stdout.decode())
+        self.assertIn("Parts         2 of these are encrypted, and sound", done.stdout.decode())
         self.assertTrue(done.stdout.endswith(b"All is sound.\n"))
 
     def test_beside_a_server(self) -> None:
@@ -247,6 +288,90 @@ class FoundTests(VerifyCase):
         self.assertEqual([kind for kind, _, _ in found], ["damaged"] * 4)
         self.assertEqual([key for _, key, _ in found], ["client's", "kms", "parts", "s3"])
 
+    def test_uploads(self) -> None:
+        """
+        A part whose content, or header, is not what was written, one that took the place of
+        another, and one that is missing are told by upload and part; so is an upload whose key is
+        that of another.
+        """
+        path, rows = self.upload_rows("begun")
+        (upload, begun), (first, one), (second, two) = rows
+        records = [unpack(PartRecord, value) for value in (one, two)]
+        files = [self.directory / "blobs" / one.blob[:2] / one.blob for one in records]
+        soundly = [file.read_bytes() for file in files]
+        wheres = [(self.uploads["begun"], 2), (self.uploads["begun"], 7)]
+
+        def broken(content: bytes, at: int) -> bytes:
+            """
+            Change a bit.
+            """
+            return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+        for at in (0, 20):
+            files[0].write_bytes(broken(soundly[0], at))
+            files[1].unlink()
+            found = self.found_uploads()
+            self.assertEqual(found, [("damaged", *where) for where in wheres])
+            for file, content in zip(files, soundly, strict=True):
+                file.write_bytes(content)
+        exchanged = [replace(records[0], number=7), replace(records[1], number=2)]
+        self.write_rows(path, {first: pack(exchanged[1]), second: pack(exchanged[0])})
+        self.assertEqual(self.found_uploads(), [("damaged", *where) for where in wheres])
+        self.write_rows(path, {first: one, second: two})
+        record = unpack(UploadRecord, begun)
+        sealed = "X-Minio-Internal-Server-Side-Encryption-Kms-Sealed-Key"
+        entries = {**record.metadata.internal, sealed: b64encode(bytes(64)).decode()}
+        other = replace(record, metadata=replace(record.metadata, internal=entries))
+        self.write_rows(path, {upload: pack(other)})
+        self.assertEqual(self.found_uploads(), [("damaged", self.uploads["begun"], 0)])
+        self.write_rows(path, {upload: begun})
+        theirs = self.upload_rows("begun client's")[1][1][1]
+        blob = unpack(PartRecord, theirs).blob
+        self.change(self.directory / "blobs" / blob[:2] / blob, lambda content: broken(content, 20))
+        where = self.uploads["begun client's"]
+        self.assertEqual(self.found_uploads(), [("damaged", where, 2)])
+        done = subprocess.run(
+            self.command(),
+            env={**base_environment(), "MINIO_KMS_SECRET_KEY": STATIC_KEY},
+            capture_output=True,
+            timeout=_WAIT,
+            check=False,
+        )
+        said = f"damaged: bucket/begun client's, upload {where}, part 2: "
+        self.assertIn(said, done.stdout.decode())
+
+    def found_uploads(self) -> list[tuple[str, str, int]]:
+        """
+        What is wrong with uploads: kind, upload and part.
+        """
+        code, printed, err = self.run_verify()
+        self.assertEqual((code, err), (1, ""), printed)
+        findings = [each["finding"] for each in printed[:-1]]
+        return [(each["kind"], each["upload"], each.get("part", 0)) for each in findings]
+
+    def upload_rows(self, key: str) -> tuple[Path, list[tuple[bytes, bytes]]]:
+        """
+        The records of an upload and its parts, and the database that they are in.
+        """
+        upload = self.uploads[key]
+        for path in (self.directory / "index").rglob("*.sqlite"):
+            with closing(sqlite3.connect(path)) as connection:
+                select = "SELECT key, value FROM records WHERE key >= ? AND key < ? ORDER BY key"
+                row = upload_key(key, upload)
+                found = connection.execute(select, (row, row + b"\x00")).fetchall()
+                parts = part_key(upload, 0), part_key(upload, 0xFFFF)
+                if found:
+                    return path, found + connection.execute(select, parts).fetchall()
+        raise AssertionError(key)
+
+    def write_rows(self, path: Path, rows: dict[bytes, bytes]) -> None:
+        """
+        Change records behind the server's back.
+        """
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for key, value in rows.items():
+                connection.execute("UPDATE records SET value = ? WHERE key = ?", (value, key))
+
     def test_records(self) -> None:
         """
         What is kept of an object and does not belong to it: another master key's name, a context,
@@ -293,7 +418,7 @@ class FoundTests(VerifyCase):
         Without the master key, or with another one of its name, everything with a key of the KMS
         is told, and what is wrong with the key.
         """
-        keys = ["gone", "kms", "parts", "s3", "s3"]
+        keys = ["gone", "kms", "parts", "s3", "s3", "begun"]
         missing = f"other-key:{STATIC_KEY.partition(':')[2]}"
         for key, kind in ((missing, "missing key"), (_OTHER_KEY, "wrong key")):
             found = self.found(MINIO_KMS_SECRET_KEY=key)
@@ -307,7 +432,8 @@ class FoundTests(VerifyCase):
         What lies in clear where all is to be encrypted: by the server, or by the bucket.
         """
         auto = self.found(MINIO_KMS_AUTO_ENCRYPTION="on")
-        self.assertEqual([each[:2] for each in auto], [("plaintext", "plain")])
+        plain = [("plaintext", "plain"), ("plaintext", "begun plain")]
+        self.assertEqual([each[:2] for each in auto], plain)
         self.server.start()
         s3 = boto3_client(self.server)
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
@@ -315,7 +441,7 @@ class FoundTests(VerifyCase):
             Bucket="other", ServerSideEncryptionConfiguration={"Rules": [rule]}
         )
         self.assertEqual(self.server.stop(), 0)
-        self.assertEqual([each[:2] for each in self.found()], [("plaintext", "plain")])
+        self.assertEqual([each[:2] for each in self.found()], plain)
 
 
 class InterruptionTests(VerifyCase):
@@ -359,6 +485,44 @@ class InterruptionTests(VerifyCase):
         self.assertEqual((code, figures["versions"], figures["damaged"]), (1, 9, 1))
         self.assertFalse(file.exists())
 
+    def test_killed(self) -> None:
+        """
+        A run that is killed goes on from what it kept last: here among the uploads, which are
+        counted once.
+        """
+        file = self.work / "progress"
+        target = "bucket/begun"
+        process = subprocess.Popen(
+            # Each of two uploads takes longer than three seconds, and it is kept after five.
+            self.command(target, "--json", "--resume", str(file), "--rate", "1.5"),
+            env={**base_environment(), "MINIO_KMS_SECRET_KEY": STATIC_KEY},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(lambda: self.position(file).get("upload", "") != "")
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(_WAIT)
+        seen = json.loads(file.read_text())
+        self.assertEqual(seen["position"]["upload"], self.uploads["begun"])
+        self.assertEqual((seen["figures"]["uploads"], seen["figures"]["parts"]), (1, 2))
+        code, (told,), _ = self.run_verify(target, "--resume", str(file))
+        figures = told["summary"]
+        self.assertEqual((code, figures["uploads"], figures["parts"]), (0, 2, 2))
+        self.assertEqual((figures["buckets"], figures["parts_structure"]), (1, 2))
+        self.assertFalse(file.exists())
+
+    def position(self, file: Path) -> dict[str, str]:
+        """
+        How far a run has come.
+        """
+        try:
+            told: dict[str, str] = json.loads(file.read_text())["position"]
+        except FileNotFoundError:
+            return {}
+        return told
+
 
 class KeyServiceTests(KeyServerCase):
     """
@@ -373,7 +537,7 @@ class KeyServiceTests(KeyServerCase):
             [
                 *(sys.executable, "-m", "kypello.cli", "encrypt", "verify"),
                 str(self.folder / "data"),
-                *("--resume", str(self.folder / "progress")),
+                *("--resume", str(self.folder / "progress"), "--patience", "1.5"),
             ],
             env={**base_environment(), **environment},
             stdin=subprocess.DEVNULL,
@@ -408,8 +572,49 @@ class KeyServiceTests(KeyServerCase):
         kes.end()
         code, out, err = self.verify(**settings)
         self.assertEqual((code, out), (2, ""))
-        self.assertIn("no key server answers", err)
+        self.assertIn("trying again in 1 s", err)
+        self.assertIn("trying again in 0.5 s", err)
+        self.assertIn("cannot be verified: no key server answers", err)
+        self.assertIn("goes on where it ended", err)
         self.assertTrue((self.folder / "progress").exists())
+
+    def test_forbidden(self) -> None:
+        """
+        What is under a master key that the key server does not let the command use is told, and
+        the rest is looked at.
+        """
+        policy = (
+            "policy:\n  verifier:\n    allow: [/v1/key/decrypt/my-key]\n"
+            f"    identities: [{self.user.identity}]\n"
+        )
+        for command in ((str(tools.require("kes")), "server"), OURS):
+            shutil.rmtree(self.folder / "data", ignore_errors=True)
+            kes = self.start(command, policy)
+            if command != OURS:
+                self.kes(kes, "key", "create", "my-key", "other-key")
+            server = self.object_server(kes.port)
+            self.fill(server)
+            s3 = boto3_client(server)
+            other = {**_KMS, "SSEKMSKeyId": "other-key"}
+            s3.put_object(Bucket="bucket", Key="other", Body=b"content", **other)
+            s3.put_object(Bucket="bucket", Key="this", Body=b"content", **_S3)
+            s3.create_multipart_upload(Bucket="bucket", Key="begun", **other)
+            s3.close()
+            verifier = {
+                **server.environment,
+                "MINIO_KMS_KES_KEY_FILE": str(self.user.key),
+                "MINIO_KMS_KES_CERT_FILE": str(self.user.cert),
+            }
+            code, out, err = self.verify(**verifier)
+            self.assertEqual((code, err), (1, ""), out)
+            told = [line for line in out.splitlines() if line.startswith("key forbidden")]
+            self.assertIn("bucket/other, version null: the key server forbids us", told[0])
+            self.assertIn("bucket/begun, upload ", told[1])
+            self.assertEqual(len(told), 2)
+            self.assertIn("Opened        2 are", out)
+            self.assertIn("Key forbidden 2 that", out)
+            server.stop()
+            kes.end()
 
     def test_inside(self) -> None:
         """

@@ -5,30 +5,35 @@ Tests for ``kypello.objects.rewrapping``.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from kypello.errors import (
     KeyNotFound,
     KMSUnavailable,
     NoSuchKey,
+    NoSuchUpload,
     NoSuchVersion,
     NotAuthentic,
     Refused,
     StorageFailed,
 )
-from kypello.interfaces import Choose, IRewrapping
+from kypello.interfaces import IBodySource, IRewrapping
 from kypello.model import (
     SSE_C,
+    Buffer,
     EncryptionRequest,
     ListQuery,
     ObjectInfo,
     ObjectMetadata,
+    UploadInfo,
     VersionQuery,
 )
 from kypello.objects.datakeys import DataKeys
@@ -44,6 +49,7 @@ from tests.objects.case import (
     OTHER_KEY,
     SSE_S3,
     EncryptedCase,
+    part_metadata,
 )
 
 TO_S3 = EncryptionRequest("AES256", "new-key", bucket_key=True)
@@ -62,7 +68,35 @@ _FROM = (
 _TO = (TO_S3, TO_KMS, TO_SHARED, TO_CONTEXT)
 
 
-def always(wanted: EncryptionRequest | None) -> Choose:
+@implementer(IBodySource)
+@define(eq=False)
+class WaitingSource:
+    """
+    A body whose last block is awaited.
+    """
+
+    _blocks: list[bytes]
+    _rest: "Deferred[bytes]"
+    size: int | None = None
+
+    async def read(self) -> Buffer:
+        """
+        Give the next block.
+        """
+        if self._blocks:
+            return self._blocks.pop(0)
+        rest, self._rest = self._rest, succeed(b"")
+        return await rest
+
+    def close(self) -> None:
+        """
+        There is nothing to release.
+        """
+
+
+def always(
+    wanted: EncryptionRequest | None,
+) -> Callable[[ObjectInfo | UploadInfo], EncryptionRequest | None]:
     """
     A choice that looks at nothing.
     """
@@ -358,13 +392,155 @@ class RewrappingTests(RewrappingCase):
         made = []
         for key in ("a", "b", "c"):
             if key == "c":
-                self.rewrapping.renew()
+                await self.rewrapping.renew("b")
             await self.rewrapping.rewrap("b", key, "", always(TO_S3))
             entries = (await self.raw(key))[0].metadata.internal
             made.append(next(value for name, value in entries.items() if "S3-Kms-S" in name))
         self.assertEqual(made[0], made[1])
         self.assertNotEqual(made[1], made[2])
         self.assertEqual(await self.get("c", store=self.process()), b"data")
+
+
+class UploadTests(RewrappingCase):
+    """
+    Keys of unfinished uploads that are sealed anew.
+    """
+
+    async def test_every_kind(self) -> None:
+        """
+        From every encryption with a key of the KMS to every other: what is known of the upload is
+        the same but for its encryption, its parts are as they were, further ones come, and without
+        the old master key the object is made of all of them by a process that never saw it.
+        """
+        await self.prepare()
+        began = {}
+        for one, before in enumerate(_FROM):
+            for two, after in enumerate(_TO):
+                key = f"k{one}{two}"
+                upload = began[key] = await self.upload({1: DATA}, before, key, checksum="crc32")
+                where = "b", key, upload.upload_id
+                parts = await self.store.parts(*where, 0, 10)
+                new = await self.rewrapping.rewrap_upload(*where, always(after))
+                sealing = new.metadata.sealing
+                assert sealing is not None
+                self.assertEqual(
+                    (sealing.algorithm, sealing.key_id, sealing.context, sealing.bucket_key),
+                    (after.algorithm, after.key_id, after.context, after is TO_SHARED),
+                )
+                self.assertEqual(
+                    evolve(new, metadata=evolve(new.metadata, sealing=None)),
+                    evolve(upload, metadata=evolve(upload.metadata, sealing=None)),
+                )
+                process = self.process()
+                self.assertEqual(await process.upload(*where), new)
+                self.assertEqual(await process.parts(*where, 0, 10), parts)
+        store = await self.retire()
+        for key, upload in began.items():
+            await self.part(upload, 2, b"end", store=store)
+            made = await self.complete(upload, (1, 2), store=store)
+            self.assertEqual([part.size for part in made.parts], [len(DATA), 3])
+            self.assertEqual(await self.get(key, store=self.process()), DATA + b"end")
+
+    async def test_while_a_part_comes(self) -> None:
+        """
+        A part that is being sent while the key of its upload is sealed anew belongs to it.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, KMS)
+        rest = Deferred[bytes]()
+        body = WaitingSource([b"first"], rest)
+        sending = Deferred.fromCoroutine(
+            self.store.put_part(
+                "b", "k", upload.upload_id, 2, body, lambda size: part_metadata(b"firstlast", size)
+            )
+        )
+        self.assertFalse(sending.called)
+        await self.rewrapping.rewrap_upload("b", "k", upload.upload_id, always(TO_S3))
+        rest.callback(b"last")
+        await sending
+        store = await self.retire()
+        await self.complete(upload, (1, 2), store=store)
+        self.assertEqual(await self.get("k", store=self.process()), DATA + b"firstlast")
+
+    async def test_completed_meanwhile(self) -> None:
+        """
+        An upload that is completed while the key service is asked is complete, and gone.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, SSE_S3)
+        await self.rewrapping.rewrap_upload("b", "k", upload.upload_id, always(None))
+        self.kms.pause = pause = Deferred()
+        rewrapping = self.rewrapping.rewrap_upload("b", "k", upload.upload_id, always(TO_CONTEXT))
+        waiting = Deferred.fromCoroutine(rewrapping)
+        self.assertFalse(waiting.called)
+        self.kms.pause = None
+        await self.complete(upload, (1,))
+        pause.callback(None)
+        with self.assertRaises(NoSuchUpload):
+            await waiting
+        self.assertEqual(await self.get("k", store=self.process()), DATA)
+
+    async def test_changed_meanwhile(self) -> None:
+        """
+        Two that seal one upload anew at once: the keys fit together, whoever is last.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, SSE_S3)
+        where = "b", "k", upload.upload_id
+        await self.rewrapping.rewrap_upload(*where, always(None))
+        self.kms.pause = pause = Deferred()
+        waiting = Deferred.fromCoroutine(self.rewrapping.rewrap_upload(*where, always(TO_CONTEXT)))
+        self.kms.pause = None
+        await self.rewrapper().rewrap_upload(*where, always(TO_KMS))
+        pause.callback(None)
+        sealing = (await waiting).metadata.sealing
+        assert sealing is not None
+        self.assertEqual(sealing.context, TO_CONTEXT.context)
+        store = await self.retire()
+        await self.complete(upload, (1,), store=store)
+        self.assertEqual(await self.get("k", store=self.process()), DATA)
+
+    async def test_left(self) -> None:
+        """
+        What is chosen to stay does, and so does what has no key that could be sealed so.
+        """
+        await self.prepare()
+        for number, (kind, shown) in enumerate(((KMS, None), (CUSTOMER, SSE_C), (None, None))):
+            upload = await self.upload({1: DATA}, kind, f"k{number}")
+            where = "b", upload.key, upload.upload_id
+            before = await self.below.upload(*where)
+            told = await self.rewrapping.rewrap_upload(*where, always(None))
+            if shown is not None:
+                assert told.metadata.sealing is not None
+                self.assertEqual(told.metadata.sealing.algorithm, shown)
+            if kind is not KMS:
+                with self.assertRaises(Refused) as caught:
+                    await self.rewrapping.rewrap_upload(*where, always(TO_KMS))
+                self.assertEqual(caught.exception.code, "InvalidRequest")
+            self.assertEqual(await self.below.upload(*where), before)
+
+    async def test_tampered(self) -> None:
+        """
+        An upload whose keys are those of another is not sealed anew.
+        """
+        await self.prepare()
+        upload, other = await self.upload({1: DATA}, KMS), await self.upload({}, KMS, "other")
+        theirs = (await self.below.upload("b", "other", other.upload_id)).metadata
+        await self.below.change_upload("b", "k", upload.upload_id, lambda _: theirs)
+        with self.assertRaises(NotAuthentic):
+            await self.rewrapping.rewrap_upload("b", "k", upload.upload_id, always(TO_KMS))
+
+    async def test_opaque(self) -> None:
+        """
+        The parts of an upload that had random ETags make an object whose ETag is marked.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, KMS)
+        await self.rewrapping.rewrap_upload("b", "k", upload.upload_id, always(TO_S3))
+        await self.part(upload, 2, b"end")
+        made = await self.complete(upload, (1, 2))
+        assert made.metadata.sealing is not None
+        self.assertTrue(made.metadata.sealing.opaque)
 
 
 class BucketKeyTests(RewrappingCase):

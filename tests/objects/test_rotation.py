@@ -6,24 +6,40 @@ Tests for ``kypello.objects.rotation``.
 
 import os
 from hashlib import md5
+from typing import Any
 from zlib import crc32
 
 from attrs import define, evolve
+from twisted.internet.task import Clock
 
 from kypello.crypto.checksums import encode
 from kypello.crypto.masterkey import MasterKey
 from kypello.errors import Damaged, KeyNotFound, KMSUnavailable, NotAuthentic
-from kypello.model import EncryptionRequest, Lock, ObjectInfo, ObjectMetadata, VersionQuery
+from kypello.model import (
+    EncryptionRequest,
+    Lock,
+    ObjectInfo,
+    ObjectMetadata,
+    UploadListing,
+    UploadQuery,
+    VersionQuery,
+)
+from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.rotation import Page, Plan, Rotation
+from kypello.quota import SETTING as QUOTA
+from kypello.quota import Quota
+from kypello.store.limited import LimitedStore
+from kypello.store.memory import MemoryBlobs, MemoryIndex
 from kypello.testing.fakes import BytesSource, InlineLane
 from kypello.versioning import SETTING, Versioning
-from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, SSE_S3, metadata
+from tests.objects.case import CUSTOMER, CUSTOMER_KEY, DATA, KMS, PLANNED, SSE_S3, metadata
 from tests.objects.keyservice import MemoryKMS
 from tests.objects.test_rewrapping import RewrappingCase
 
 _CONTEXT = EncryptionRequest("aws:kms", context={"team": "red"})
 _SHARED = EncryptionRequest("aws:kms", bucket_key=True)
 TO_NEW = Plan("new-key")
+_DATA_KEY = "X-Minio-Internal-Server-Side-Encryption-S3-Kms-Sealed-Key"
 
 
 def fresh_key() -> MasterKey:
@@ -55,6 +71,22 @@ class VersionedKMS(MemoryKMS):
             return self.earlier.open(sealed, context)
 
 
+@define(eq=False)
+class Listing:
+    """
+    A store whose uploads are listed in another way.
+    """
+
+    _store: EncryptedStore
+    uploads: Any
+
+    def __getattr__(self, name: str) -> Any:
+        """
+        All else is the store's.
+        """
+        return getattr(self._store, name)
+
+
 class RotationCase(RewrappingCase):
     """
     A test of many objects.
@@ -80,6 +112,21 @@ class RotationCase(RewrappingCase):
             if page.next is None:
                 return whole
             query = evolve(query, after_key=page.next[0], after_version=page.next[1])
+        raise AssertionError("no end")
+
+    async def run_uploads(self, plan: Plan, *, dry: bool = False) -> Page:
+        """
+        Change all pages of uploads; give what became of them together.
+        """
+        query, whole = UploadQuery(limit=2), Page()
+        for _ in range(1000):
+            page = await self.rotation.uploads("b", query, plan, dry=dry)
+            whole.troubles += page.troubles
+            for name in ("seen", "changed", "plain", "customers"):
+                setattr(whole, name, getattr(whole, name) + getattr(page, name))
+            if page.next is None:
+                return whole
+            query = evolve(query, after_key=page.next[0], after_upload=page.next[1])
         raise AssertionError("no end")
 
     async def put_plain(self, key: str, data: bytes) -> ObjectInfo:
@@ -269,6 +316,33 @@ class RotationTests(RotationCase):
         self.assertEqual(info.metadata.checksums, {"crc32": checksum})
         self.assertEqual(await self.get("k"), DATA + b"end")
 
+    async def test_plain_with_a_quota(self) -> None:
+        """
+        Under a quota what is written again needs room for one object beside those that there are,
+        not for several; without that it is told, and stays.
+        """
+        await self.prepare()
+        contents = {f"{number}": os.urandom(100_000) for number in range(5)}
+        clock = Clock()
+        clock.advance(1_700_000_000)
+        self.below = LimitedStore(MemoryIndex(), MemoryBlobs(), clock, os.urandom)
+        self.store, self.rewrapping = self.process(), self.rewrapper()
+        self.rotation = Rotation(self.store, self.rewrapping, InlineLane())
+        await self.store.create_bucket("b", {})
+        for key, content in contents.items():
+            await self.put_plain(key, content)
+        plan = evolve(TO_NEW, plain=True)
+        for room, failed in ((99_000, 5), (110_000, 0)):
+            quota = Quota(500_000 + room, 1).to_bytes()
+            await self.store.change_bucket("b", lambda old, new=quota: {**old, QUOTA: new})
+            page = await self.run_pages(plan, limit=1000)
+            self.assertEqual((page.seen, page.encrypted), (5, 5 - failed))
+            self.assertEqual(len(page.troubles), failed)
+            for trouble in page.troubles:
+                self.assertIn("the quota of the bucket b leaves no room", str(trouble.error))
+        for key, content in contents.items():
+            self.assertEqual(await self.get(key, store=self.process()), content)
+
     async def test_plain_damaged(self) -> None:
         """
         What is not what it was is not made to look sound.
@@ -387,15 +461,92 @@ class RotationTests(RotationCase):
 
     async def test_uploads(self) -> None:
         """
-        Unfinished uploads under an old key are counted; their objects have it when they are
-        complete, and can be changed then.
+        Unfinished uploads move like objects, page by page; those with keys of their clients and
+        those in clear are counted.  Then they are completed without the old key.
         """
         await self.prepare()
-        began = await self.upload({1: DATA}, KMS)
-        await self.upload({1: DATA}, CUSTOMER, "customer")
+        began = {}
+        for key, kind in (("a", KMS), ("b", _SHARED), ("c", SSE_S3), ("d", CUSTOMER), ("e", None)):
+            began[key] = await self.upload({1: DATA}, kind, key)
         await self.upload({1: DATA}, EncryptionRequest("aws:kms", "new-key"), "new")
-        self.assertEqual(await self.rotation.uploads("b", TO_NEW), 1)
-        await self.complete(began, (1,))
-        self.assertEqual(await self.rotation.uploads("b", TO_NEW), 0)
+        for dry in (True, False):
+            page = await self.run_uploads(TO_NEW, dry=dry)
+            self.assertEqual((page.seen, page.changed, page.troubles), (6, 3, []))
+            self.assertEqual((page.customers, page.plain), (1, 1))
+        self.assertEqual((await self.run_uploads(TO_NEW)).changed, 0)
+        store = await self.retire()
+        for key, upload in began.items():
+            brought = CUSTOMER_KEY if key == "d" else None
+            await self.part(upload, 2, b"end", brought, store)
+            await self.complete(upload, (1, 2), brought, store)
+            content = await self.get(key, store=self.process(), customer_key=brought)
+            self.assertEqual(content, DATA + b"end")
+        self.assertEqual((await self.run_pages(TO_NEW)).changed, 0)
+
+    async def test_uploads_troubles(self) -> None:
+        """
+        An upload that cannot be opened is told by its id and left; the others go on.
+        """
+        await self.prepare()
+        upload = await self.upload({}, KMS, "a")
+        await self.upload({}, KMS, "b")
+        await self.below.change_upload(
+            "b", "a", upload.upload_id, lambda info: evolve(info.metadata, sealed=b"x")
+        )
+        page = await self.run_uploads(TO_NEW)
+        self.assertEqual((page.seen, page.changed), (2, 1))
+        (trouble,) = page.troubles
+        self.assertEqual((trouble.key, trouble.id), ("a", upload.upload_id))
+        self.assertIsInstance(trouble.error, NotAuthentic)
+
+    async def test_completed_between(self) -> None:
+        """
+        An upload that is completed after its page was read and before it is changed is an object
+        for the versions, which come later.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, KMS)
+        stored = self.store.uploads
+
+        async def listed(bucket: str, query: UploadQuery) -> UploadListing:
+            """
+            Complete it as soon as it was listed.
+            """
+            listing = await stored(bucket, query)
+            await self.complete(upload, (1,))
+            return listing
+
+        rotation = Rotation(Listing(self.store, listed), self.rewrapping, InlineLane())
+        page = await rotation.uploads("b", UploadQuery(), TO_NEW, dry=False)
+        self.assertEqual((page.seen, page.changed, page.troubles), (1, 0, []))
         self.assertEqual((await self.run_pages(TO_NEW)).changed, 1)
         self.assertEqual(await self.get("k", store=await self.retire()), DATA)
+
+    async def test_renewed_in_all(self) -> None:
+        """
+        When new data keys were asked for, no process that writes afterwards uses one that objects
+        shared before, whichever did the work.
+        """
+        await self.prepare()
+        others = [self.process() for _ in range(2)]
+        for number, other in enumerate(others):
+            await self.put(f"{number}", store=other)
+        before = {await self.sealed(f"{number}") for number in range(2)}
+        await self.run_uploads(evolve(TO_NEW, again=True))
+        for number, other in enumerate(others):
+            await self.put(f"{number}", store=other)
+            began = await other.create_upload("b", "k", PLANNED, "", _SHARED)
+            made = (await self.below.upload("b", "k", began.upload_id)).metadata.internal
+            self.assertNotIn(made[_DATA_KEY], before)
+        after = {await self.sealed(f"{number}") for number in range(2)}
+        self.assertEqual((len(after), after & before), (2, set()))
+        # Nothing is renewed for those who only look.
+        await self.run_pages(evolve(TO_NEW, again=True), dry=True)
+        await self.put("2", store=others[0])
+        self.assertIn(await self.sealed("2"), after)
+
+    async def sealed(self, key: str) -> str:
+        """
+        The data key of an object, as it is sealed.
+        """
+        return (await self.raw(key))[0].metadata.internal[_DATA_KEY]

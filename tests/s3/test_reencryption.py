@@ -11,8 +11,8 @@ from zlib import crc32
 from twisted.internet.defer import Deferred
 
 from kypello.s3.dates import xml_date
-from kypello.testing.harness import Answer
-from tests.s3.front import NAMESPACE, FrontCase, presigned, presigned_plainly
+from kypello.testing.harness import Answer, RawClient
+from tests.s3.front import NAMESPACE, FrontCase, presigned, presigned_plainly, signed
 from tests.s3.secure import SSE, SecureCase, customer
 from tests.s3.test_authorization import AuthorizationCase
 
@@ -60,6 +60,18 @@ class ReencryptionCase(FrontCase):
         Ask for another encryption.
         """
         return self.send("PUT", target, body, digest(body), status=status)
+
+    def begin(self, body: bytes) -> RawClient:
+        """
+        Ask for another encryption while the key service takes its time.
+        """
+        self.kms.pause = Deferred()
+        client = self.harness.connect()
+        lines = signed("PUT", _TARGET, digest(body), body)
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        head += f"Host: kypello.test\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.send(f"PUT {_TARGET} HTTP/1.1\r\n{head}".encode() + body)
+        return client
 
     def not_updated(self, status: int, code: str, body: bytes, target: str = _TARGET) -> str:
         """
@@ -254,6 +266,37 @@ class UpdateTests(SecureCase, ReencryptionCase):
         self.assertEqual(answer.status, 503)
         self.assertIsNotNone(answer.header("Retry-After"))
 
+    def test_meanwhile(self) -> None:
+        """
+        What others change of the object while the key service is asked, tags, its encryption, or
+        both, is no conflict: the last request counts.  Other content is.
+        """
+        tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+        changes = {
+            "tags": lambda: self.send("PUT", "/bucket/k?tagging", tags, digest(tags), status=200),
+            "encryption": lambda: self.update(wanting("<SSE-S3/>")),
+            "both": lambda: (changes["encryption"](), changes["tags"]()),
+            "content": lambda: self.put("k", b"other", **_KMS),
+        }
+        for name, change in changes.items():
+            self.put("k", **_KMS)
+            self.send("GET", "/bucket/k", status=200)
+            client = self.begin(kms("new-key"))
+            pause, self.kms.pause = self.kms.pause, None
+            assert pause is not None
+            change()
+            self.assertEqual(client.received, b"")
+            pause.callback(None)
+            status = 409 if name == "content" else 200
+            self.assertIn(b"HTTP/1.1 %d " % status, client.received, name)
+            answer = self.send("GET", "/bucket/k", status=200)
+            key, content = ("my-key", b"other") if status == 409 else ("new-key", b"content")
+            self.assertEqual(answer.body, content)
+            self.assertIn(key, answer.header(_KEY_ID) or "")
+            tagged = "1" if name in ("tags", "both") else None
+            self.assertEqual(answer.header("x-amz-tagging-count"), tagged)
+        self.assertIn(b"OperationAborted", client.received)
+
     def test_not_configured(self) -> None:
         """
         Without a KMS there is nothing to encrypt with.
@@ -278,6 +321,22 @@ class RightsTests(AuthorizationCase, ReencryptionCase):
         answer = self.plainly("PUT", _TARGET, lines, body)
         self.assertIn("Version 4", answer.body.decode())
         self.assert_refused(answer, 400, "InvalidRequest")
+
+    def test_rights_meanwhile(self) -> None:
+        """
+        When another encryption came since rights were asked for, those to it are asked for, too.
+        """
+        self.put("k", **_KMS)
+        self.send("GET", "/bucket/k", status=200)
+        self.kms.keys["third"] = self.kms.keys["new-key"]
+        client = self.begin(kms("new-key"))
+        pause, self.kms.pause = self.kms.pause, None
+        assert pause is not None
+        self.update(kms("third"))
+        self.forbidden_keys = {("kms:Decrypt", "third")}
+        pause.callback(None)
+        self.assertIn(b"HTTP/1.1 403 ", client.received)
+        self.assertEqual(self.send("HEAD", "/bucket/k").header(_KEY_ID), "third")
 
     def test_rights(self) -> None:
         """

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
@@ -20,6 +21,7 @@ from kypello.model import Assembly, EncryptionRequest, ListQuery, ObjectInfo, Up
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.datakeys import DataKeys
 from kypello.objects.encrypted import EncryptedStore
+from kypello.objects.rewrapping import Rewrapping
 from kypello.store.check import Checker
 from kypello.store.directory import DataDirectory
 from kypello.store.files import FileBlobs
@@ -146,6 +148,24 @@ class RebuildCase(DiskCase):
         await self.complete(key, upload, tuple(range(1, parts + 1)), bucket)
         return upload
 
+    async def amend(self, key: str, upload: str, encryption: EncryptionRequest | None) -> None:
+        """
+        Change an unfinished upload twice; of one that is encrypted the key is sealed anew.
+        """
+        for name in ("first-key", "second-key"):
+            self.clock.advance(1)
+            if encryption is None:
+                await self.layout.change_upload(
+                    "b", key, upload, lambda info, new=name: evolve(info.metadata, user={"a": new})
+                )
+                continue
+            if name not in self.kms.keys:
+                await self.kms.create_key(name)
+            guarded = GuardedKMS(self.kms, self.index, self.clock)
+            keys = Rewrapping(self.layout, DataKeys(guarded, self.clock), os.urandom)
+            wanted = EncryptionRequest("AES256", name)
+            await keys.rewrap_upload("b", key, upload, lambda _, new=wanted: new)
+
     async def copy(self, source: str, target: str, bucket: str = "b") -> None:
         """
         Store a copy of an object.
@@ -254,6 +274,9 @@ class LosingCase(RebuildCase):
             upload = await self.upload(f"{name}/chosen", 4, encryption)
             await self.complete(f"{name}/chosen", upload, (2, 4))
             await self.upload(f"{name}/unfinished", 2, encryption)
+            upload = await self.upload(f"{name}/changed", 2, encryption)
+            await self.amend(f"{name}/changed", upload, encryption)
+            await self.part(f"{name}/changed", upload, 3)
             # What comes last counts, however it came.
             await self.put(f"{name}/again", BIG, encryption, seed=1)
             await self.put(f"{name}/again", BIG + 1, encryption, seed=2)

@@ -22,6 +22,7 @@ from kypello.store.layout import LayoutStore
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
 from kypello.versioning import SETTING, Versioning
+from tests.contracts.inneruploads import InnerUploadsContract
 from tests.contracts.locks import LocksContract
 from tests.contracts.object_store import ObjectStoreContract, pattern
 from tests.contracts.uploads import UploadsContract
@@ -41,7 +42,12 @@ State = tuple[int, int] | None
 
 
 class DiskLayoutTests(
-    ObjectStoreContract, UploadsContract, VersionsContract, LocksContract, DiskCase
+    ObjectStoreContract,
+    UploadsContract,
+    InnerUploadsContract,
+    VersionsContract,
+    LocksContract,
+    DiskCase,
 ):
     """
     The contract of an object store, on disk.

@@ -29,6 +29,7 @@ from kypello.store.remembering import RememberingIndex
 from kypello.store.sweep import Sweeper
 from kypello.testing.fakes import BytesSource
 from tests.cases import AsyncCase
+from tests.contracts.inneruploads import InnerUploadsContract
 from tests.contracts.locks import LocksContract
 from tests.contracts.object_store import ObjectStoreCase, ObjectStoreContract, metadata_of, pattern
 from tests.contracts.uploads import UploadsCase, UploadsContract
@@ -37,7 +38,12 @@ from tests.store.faults import whats_wrong
 
 
 class MemoryLayoutTests(
-    ObjectStoreContract, UploadsContract, VersionsContract, LocksContract, AsyncCase
+    ObjectStoreContract,
+    UploadsContract,
+    InnerUploadsContract,
+    VersionsContract,
+    LocksContract,
+    AsyncCase,
 ):
     """
     The contract of an object store, in memory.

@@ -33,6 +33,7 @@ from kypello.testing.fakes import BytesSource
 from kypello.versioning import SETTING as VERSIONING
 from kypello.versioning import Versioning
 from tests.cases import AsyncCase, SyncCase
+from tests.contracts.inneruploads import InnerUploadsContract
 from tests.contracts.object_store import ObjectStoreContract, metadata_of
 from tests.contracts.uploads import UploadsContract
 from tests.contracts.versions import VersionsContract
@@ -60,7 +61,9 @@ def _limited(info: BucketInfo) -> BucketInfo:
     return evolve(info, settings={**info.settings, SETTING: Quota(1 << 40, 1).to_bytes()})
 
 
-class ContractTests(ObjectStoreContract, UploadsContract, VersionsContract, AsyncCase):
+class ContractTests(
+    ObjectStoreContract, UploadsContract, InnerUploadsContract, VersionsContract, AsyncCase
+):
     """
     The contract of an object store, where every bucket has a quota that is never reached.
     """

@@ -7,8 +7,9 @@ uploads does not see.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -21,7 +22,14 @@ from kypello.errors import (
     NoSuchUpload,
     StorageFailed,
 )
-from kypello.model import EncryptionRequest, ListQuery, UploadInfo, UploadQuery, Write
+from kypello.model import (
+    EncryptionRequest,
+    ListQuery,
+    ObjectMetadata,
+    UploadInfo,
+    UploadQuery,
+    Write,
+)
 from kypello.store.layout import LayoutStore
 from kypello.store.memory import MemoryIndex
 from kypello.store.records import PartsRecord, pack
@@ -182,6 +190,89 @@ class UploadsTests(UploadsCase, AsyncCase):
             await self.assert_clean()
             await store.create_bucket("b", {})
             upload = await self.with_parts(store, 2)
+
+    async def test_changed_meanwhile(self) -> None:
+        """
+        An upload that is changed before any commit of a part, of its end or of another change does
+        not disturb them, and one that ends before any commit of a change has ended; nothing is left
+        over.
+        """
+        self.index = index = InterruptedIndex()
+        calls = {
+            "part": lambda store, upload: self.put_part(store, upload, 2, b"other"),
+            "change": lambda store, upload: changed(store, upload, "second"),
+            "complete": self.complete,
+            "abort": self.abort,
+        }
+
+        async def changed(store: LayoutStore, upload: UploadInfo, name: str) -> None:
+            """
+            Change the upload.
+            """
+            await store.change_upload(
+                "b", "k", upload.upload_id, lambda info: evolve(info.metadata, user={"is": name})
+            )
+
+        for name, call in calls.items():
+            for at in range(1, 4):
+                store = await self.make_store()
+                await store.create_bucket("b", {})
+                upload = await self.with_parts(store, 1)
+
+                async def change(store: LayoutStore = store, upload: UploadInfo = upload) -> None:
+                    """
+                    Change it first.
+                    """
+                    await changed(store, upload, "first")
+
+                index.commits, index.meanwhile = at, change
+                await call(store, upload)
+                index.meanwhile = None
+                await self.assert_clean()
+                if name in ("part", "change"):
+                    known = await store.upload("b", "k", upload.upload_id)
+                    # A part takes two commits.
+                    last = "second" if name == "change" else "first" if at < 3 else None
+                    self.assertEqual(known.metadata.user.get("is"), last)
+                    self.assertEqual(len(await self.parts(store, upload)), 1 + (name == "part"))
+                    await self.complete(store, upload)
+                await self.assert_clean()
+                await store.delete("b", "k")
+                await store.delete_bucket("b")
+        for end in (self.complete, self.abort):
+            for at in (1, 2):
+                store = await self.make_store()
+                await store.create_bucket("b", {})
+                upload = await self.with_parts(store, 1)
+
+                async def finish(
+                    store: LayoutStore = store, upload: UploadInfo = upload, end: Any = end
+                ) -> None:
+                    """
+                    End it first.
+                    """
+                    await end(store, upload)
+
+                index.commits, index.meanwhile = at, finish
+                await self.raises(NoSuchUpload, changed(store, upload, "late"))
+                index.meanwhile = None
+                await self.assert_clean()
+                await store.delete("b", "k")
+                await store.delete_bucket("b")
+                await self.assert_clean()
+                self.assertEqual(await self.blobs.names("", 10), [])
+
+    async def test_deleted_with_its_bucket(self) -> None:
+        """
+        What describes a changed upload goes with the bucket.
+        """
+        store = await self.with_bucket()
+        upload = await self.with_parts(store, 2)
+        await store.change_upload("b", "k", upload.upload_id, lambda _: ObjectMetadata("x"))
+        self.assertEqual(len(await self.blobs.names("", 10)), 3 + 1)
+        await store.delete_bucket("b")
+        await self.assert_clean()
+        self.assertEqual(await self.blobs.names("", 10), [])
 
     async def test_ended_while_looking(self) -> None:
         """
