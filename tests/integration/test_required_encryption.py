@@ -384,9 +384,15 @@ class VerifyTests(RequiredCase):
             for key, (kind, what) in found.items():
                 self.assertEqual(kind, "plaintext" if key == "plain" else "refused encryption")
                 self.assertIn("its bucket requires encryption by SSE-", what)
+        for key, asked in (("upload", _S3), ("upload in clear", {}), ("right", _KMS)):
+            self.first.create_multipart_upload(Bucket="bucket", Key=key, **asked)
+        found = self.found()
+        self.assertEqual(found["upload"][0], "refused encryption")
+        self.assertEqual(found["upload in clear"][0], "plaintext")
+        self.assertNotIn("right", found)
         self.require("--none")
         self.assertEqual(self.found(0), {})
-        self.assertEqual({*self.found(**{AUTO_ENCRYPTION: "on"})}, {"plain"})
+        self.assertEqual({*self.found(**{AUTO_ENCRYPTION: "on"})}, {"plain", "upload in clear"})
 
     def deny(self, **condition: dict[str, Any]) -> None:
         """

@@ -291,3 +291,23 @@ class RewrappingTests(RequiredCase):
         for dry in (True, False):
             page = await self.rotate(Plan("other", algorithm="aws:kms", plain=True), dry=dry)
             self.assertEqual((page.troubles, page.changed, page.encrypted), ([], 2, 1))
+
+    async def test_uploads(self) -> None:
+        """
+        Of unfinished uploads a rotation tells the same, and gives them what is required.
+        """
+        await self.prepare()
+        upload = await self.upload({1: DATA}, SSE_S3)
+        await self.require("sse-kms", keys=("other",))
+        rotation = Rotation(self.store, self.rewrapping, InlineLane())
+        for dry in (True, False):
+            page = await rotation.uploads("b", UploadQuery(), Plan("other"), dry=dry)
+            self.assertEqual(([one.key for one in page.troubles], page.changed), (["k"], 0))
+        await self.refused(self.complete(upload, [1]))
+        plan = Plan("other", algorithm="aws:kms")
+        for dry in (True, False):
+            page = await rotation.uploads("b", UploadQuery(), plan, dry=dry)
+            self.assertEqual((page.troubles, page.changed), ([], 1))
+        made = await self.complete(upload, [1])
+        assert made.metadata.sealing is not None
+        self.assertEqual(made.metadata.sealing.algorithm, "aws:kms")
