@@ -369,7 +369,8 @@ class VerifyTests(RequiredCase):
 
     def test_required(self) -> None:
         """
-        What lies in clear, and what has another kind or key, is told, with what is required.
+        What lies in clear, and what has another kind or key, is told, with what is required; so
+        are unfinished uploads.
         """
         self.fill()
         self.assertEqual(self.found(0), {})
@@ -384,8 +385,10 @@ class VerifyTests(RequiredCase):
             for key, (kind, what) in found.items():
                 self.assertEqual(kind, "plaintext" if key == "plain" else "refused encryption")
                 self.assertIn("its bucket requires encryption by SSE-", what)
+        self.require("--none")
         for key, asked in (("upload", _S3), ("upload in clear", {}), ("right", _KMS)):
             self.first.create_multipart_upload(Bucket="bucket", Key=key, **asked)
+        self.require("--key", "wanted")
         found = self.found()
         self.assertEqual(found["upload"][0], "refused encryption")
         self.assertEqual(found["upload in clear"][0], "plaintext")
