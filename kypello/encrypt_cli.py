@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
+from kypello.accessconfig import read_access
 from kypello.environment import Environment
 from kypello.errors import ConfigurationError, KMSUnavailable, KypelloError, NoSuchBucket
 from kypello.kms.connect import KESClient
@@ -24,6 +25,7 @@ from kypello.kmsconfig import AUTO_ENCRYPTION
 from kypello.objects.access import Access
 from kypello.objects.bucketkeys import BucketKeys
 from kypello.objects.datakeys import DataKeys
+from kypello.objects.demands import Server
 from kypello.objects.encrypted import EncryptedStore
 from kypello.objects.judging import Judge, Position, Verified, Wanted
 from kypello.objects.objectkeys import ObjectKeys
@@ -51,8 +53,9 @@ _PATIENCE, _LONGEST = 60.0, 15.0
 _EPILOG = """\
 Every version of every object is opened from the disk: its key with the master key, its metadata,
 and all of its packages, whose content must have the checksums and the ETag that were sealed with
-it. What lies in clear is told where the bucket, or the server, encrypts by default. Objects with
-a key of their client cannot be verified without it: only the places of their packages are.
+it. What lies in clear is told where the bucket, or the server, encrypts by default or requires
+encryption, and so is what is encrypted in another way than the bucket requires. Objects with a key
+of their client cannot be verified without it: only the places of their packages are.
 So it is with the parts of unfinished uploads.
 
 While no key server answers it waits, for a minute unless --patience tells otherwise.  What a key
@@ -60,8 +63,9 @@ server forbids to open is told, like what is missing, and the rest is looked at.
 
 Nothing in DIR is changed. A server may use it meanwhile.
 
-Set MINIO_KMS_KES_... or MINIO_KMS_SECRET_KEY, and MINIO_KMS_AUTO_ENCRYPTION, as for kypello
-server. Without keys, those in DIR/kes are used, if there are any.
+Set MINIO_KMS_KES_... or MINIO_KMS_SECRET_KEY, MINIO_KMS_AUTO_ENCRYPTION and
+KYPELLO_BUCKET_POLICY_SCOPE as for kypello server. Without keys, those in DIR/kes are used, if there
+are any.
 
 Exit code: 0 when all is sound, 1 when something is wrong, 2 when it could not be verified.
 """
@@ -93,12 +97,12 @@ def verify(options: Namespace) -> int:
         resumption = Resumption(options.resume, target_of(directory, wanted))
     with held(directory, beside=True) as alone:
         keys = find_keys(directory, os.environ)
-        auto = _auto_encryption()
+        server = _server()
         work = _Verifying(
             directory,
             wanted,
             keys,
-            auto,
+            server,
             alone,
             options.rate,
             options.patience,
@@ -109,17 +113,17 @@ def verify(options: Namespace) -> int:
     return _exit_code(outcome, report, options)
 
 
-def _auto_encryption() -> bool:
+def _server() -> Server:
     """
-    Whether the server encrypts what asks for nothing.
+    How the server is set, but for its keys.
 
     :raises ConfigurationError:
     """
     environment = Environment.load(os.environ, lambda path: Path(path).read_text("utf-8"))
-    auto = environment.flag(AUTO_ENCRYPTION)
+    server = Server(environment.flag(AUTO_ENCRYPTION), read_access(environment).policies_for_all)
     if environment.mistakes:
         raise ConfigurationError(tuple(environment.mistakes))
-    return auto
+    return server
 
 
 def _exit_code(outcome: Failure | None, report: VerifyReport, options: Namespace) -> int:
@@ -159,7 +163,7 @@ class _Verifying:
     _directory: Path
     _wanted: Wanted
     _keys: Keys
-    _auto: bool
+    _server: Server
     _alone: bool
     _rate: float
     _patience: float
@@ -212,6 +216,7 @@ class _Verifying:
             figures,
         )
         object_keys = ObjectKeys(data_keys, os.urandom)
+        server = evolve(self._server, default_key=object_keys.default_key)
         bucket_keys = None if data_keys is None else BucketKeys(below, data_keys, os.urandom)
         return Verifier(
             below,
@@ -219,7 +224,7 @@ class _Verifying:
             object_keys,
             Access(below, object_keys, bucket_keys),
             judge,
-            self._auto,
+            server,
             position,
         )
 

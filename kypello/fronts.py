@@ -244,6 +244,7 @@ def _objects(parts: Parts, authenticator: Authenticator, over: Over) -> Front:
         broadcast=parts.broadcast,
         targets=config.events,
         rewrapping=parts.rewrapping,
+        auto_encryption=config.auto_encryption,
         blocks_customer_keys=config.blocks_customer_keys,
     )
 
@@ -276,6 +277,7 @@ def _administration(
         rewrapping=parts.rewrapping,
         key_usage=parts.key_usage,
         key_calls=partial(key_calls, parts.tally),
+        auto_encryption=config.auto_encryption,
     )
 
 

@@ -158,3 +158,4 @@ def _summary(figures: Verified) -> Iterator[tuple[str, int, str]]:
     if figures.forbidden_keys:
         yield "Key forbidden", figures.forbidden_keys, " that the key server does not let us open"
     yield "Plaintext", figures.plaintext, " in clear where all is to be encrypted"
+    yield "Refused", figures.refused, " encrypted in a way that their buckets refuse"

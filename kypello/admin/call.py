@@ -65,6 +65,7 @@ class AdminFront:
     :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
     :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
     :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
+    :ivar auto_encryption: Whether the server encrypts what asks for nothing.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -92,6 +93,7 @@ class AdminFront:
     rewrapping: IRewrapping | None = None
     key_usage: KeyUsage | None = None
     key_calls: Callable[[], Mapping[str, object]] = dict
+    auto_encryption: bool = False
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

@@ -13,6 +13,7 @@ from attrs import frozen
 from kypello.admin import (
     accesskeys,
     archives,
+    encryptionrules,
     entities,
     groups,
     keyusage,
@@ -105,6 +106,7 @@ _USERS = ("admin:EnableUser", "admin:DisableUser")
 _GROUPS = ("admin:EnableGroup", "admin:DisableGroup")
 _MEMBERS = ("admin:AddUserToGroup", "admin:RemoveUserFromGroup")
 _KEYS = ("admin:ListServiceAccounts", "admin:ListTemporaryAccounts", "admin:ListUsers")
+_RULES = ("admin:SetRequiredEncryption", "admin:GetRequiredEncryption")
 _SERVICE = ("admin:ServiceRestart", "admin:ServiceStop", "admin:ServiceFreeze")
 
 ROUTES: tuple[Route, ...] = (
@@ -175,6 +177,9 @@ ROUTES: tuple[Route, ...] = (
     # Buckets
     _route("GET get-bucket-quota", "admin:GetBucketQuota", quotas.get_quota),
     _route("PUT set-bucket-quota", "admin:SetBucketQuota", quotas.set_quota),
+    _route("GET kypello/encryption-rules", _RULES, encryptionrules.rules),
+    _route("PUT kypello/required-encryption", _RULES[0], encryptionrules.require),
+    _route("DELETE kypello/required-encryption", _RULES[0], encryptionrules.require_nothing),
     # Keys
     _asking("POST kms/status", "admin:KMSKeyStatus", kms.status),
     _asking("GET kms/status", "admin:KMSKeyStatus", kms.status),

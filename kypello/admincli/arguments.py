@@ -9,7 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kypello.admincli import archives, buckets, keys, kms, policies, rotation, users
+from kypello.admincli import (
+    archives,
+    buckets,
+    encryptionrules,
+    keys,
+    kms,
+    policies,
+    rotation,
+    users,
+)
+from kypello.admincli.examples import EXAMPLES
 from kypello.admincli.target import DEFAULT_ENDPOINT
 from kypello.admincli.work import Work
 
@@ -23,80 +33,6 @@ GROUPS = {
     "bucket": "what becomes of the objects in a bucket",
     "encrypt": "what is encrypted: verify it, or give it other keys",
     "kms": "master keys: what needs them, and whether the key servers can be used",
-}
-
-_EXAMPLES = {
-    "user": """\
-Examples:
-  kypello user add alice
-      Make a user; the secret key is asked for.
-  kypello user add --generate backup
-      Make a user with a secret key that is shown once.
-  kypello policy attach readwrite --user alice
-      Until then she may do nothing.
-""",
-    "group": """\
-Examples:
-  kypello group add staff alice bob
-  kypello policy attach readonly --group staff
-  kypello group rm staff bob
-      Take him out again; without users, remove the group, which must be empty.
-""",
-    "policy": """\
-Examples:
-  kypello policy create team team.json
-  kypello policy attach team readonly --group staff
-  kypello policy entities --policy team
-      Who has it?
-""",
-    "key": """\
-Examples:
-  kypello key create --user alice --name laptop
-      A key that may do what alice may; its secret key is shown once.
-  kypello key create --policy read-only.json --expires 2027-01-31T00:00:00Z
-      One of your own that may do less, and ends.
-  kypello key ls --all
-""",
-    "iam": """\
-Examples:
-  kypello iam export accounts.zip
-  kypello iam import --dry-run accounts.zip
-      What would come from this server, or from MinIO's mc admin cluster iam export?
-  kypello iam import --old-root admin accounts.zip
-      Keys of admin, the root user there, become keys of the root user here.
-""",
-    "bucket": """\
-Examples:
-  kypello bucket expiring photos
-      What do the rules of its lifecycle remove in the next round?  Nothing is removed.
-  kypello bucket expiring --at 2027-01-31 photos
-      And of what there is now, until then?
-""",
-    "encrypt": """\
-Examples:
-  kypello encrypt rotate --all --to key-2027 --dry-run
-      How many versions have another master key?
-  kypello encrypt rotate --all --to key-2027 --resume progress.json
-      Move all of them, also the keys of buckets and accounts; then the old key can be deleted.
-  kypello encrypt rotate photos/2026 --from key-2025 --to key-2027 --rate 200
-  kypello encrypt rotate photos --to key-2027 --again
-      The key has the same name, and another version: seal everything with that.
-
-Nothing that clients see changes but the encryption: no content is written, but with
---encrypt-plain. Ended at any time, it can be run again: what is done is left.
-
-Exit code: 1 also when something was left: what cannot be opened, or an unfinished upload.
-""",
-    "kms": """\
-Examples:
-  kypello kms usage
-      What needs each master key, by buckets.
-  kypello kms usage old-key
-      May it be deleted?
-  kypello kms doctor /srv/objects
-      Check the settings of a server, its key servers and the keys that its data needs; see
-      kypello kms doctor --help.
-""",
 }
 
 _TARGET = f"""\
@@ -123,7 +59,7 @@ def parser() -> ArgumentParser:
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=f"{_EXAMPLES[name]}\n{_TARGET}",
+            epilog=f"{EXAMPLES[name]}\n{_TARGET}",
             formatter_class=RawDescriptionHelpFormatter,
         ).add_subparsers(required=True, metavar="COMMAND")
         for name, purpose in GROUPS.items()
@@ -139,7 +75,7 @@ def parser() -> ArgumentParser:
             verb,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog=f"{_EXAMPLES[group]}\n{_TARGET}",
+            epilog=f"{EXAMPLES[group]}\n{_TARGET}",
             formatter_class=RawDescriptionHelpFormatter,
         )
         for add in arguments:
@@ -252,6 +188,26 @@ def _details(one: ArgumentParser) -> None:
     one.add_argument("--expires", metavar="TIME", help="when it ends, as 2027-01-31T00:00:00Z")
 
 
+def _requirement(one: ArgumentParser) -> None:
+    what = one.add_mutually_exclusive_group()
+    what.add_argument(
+        "--kinds",
+        metavar="KINDS",
+        help="those that are accepted, such as sse-s3,sse-kms; default any, with --key sse-kms",
+    )
+    what.add_argument("--none", action="store_true", help="require nothing any more")
+    one.add_argument(
+        "--key",
+        dest="keys",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a master key that is accepted with sse-kms or dsse-kms; several times for several;"
+        " default any",
+    )
+
+
+_BUCKET = _argument("name", metavar="BUCKET")
 _USER = _argument("name", metavar="USER")
 _GROUP = _argument("name", metavar="GROUP")
 _POLICY = _argument("name", metavar="POLICY")
@@ -403,9 +359,23 @@ _COMMANDS: tuple[tuple[str, str, str, _Run, Sequence[_Arguments]], ...] = (
         "tell what its lifecycle removes, without removing it",
         buckets.show_expiring,
         (
-            _argument("name", metavar="BUCKET"),
+            _BUCKET,
             _argument("--at", metavar="TIME", help="as if it were then, as 2027-01-31T00:00:00Z"),
         ),
+    ),
+    (
+        "bucket",
+        "require",
+        "set which encryption it requires of all that is written",
+        encryptionrules.require,
+        (_BUCKET, _requirement),
+    ),
+    (
+        "bucket",
+        "rules",
+        "tell which encryption it has by default, requires and blocks",
+        encryptionrules.show,
+        (_BUCKET,),
     ),
     ("encrypt", "rotate", "give what is stored other master keys", rotation.rotate, (_rotation,)),
     ("kms", "usage", "count what needs a master key", kms.usage, (_ANY_KEY,)),

@@ -127,6 +127,15 @@ def is_dual(entries: Mapping[str, str]) -> bool:
     return _INNER_KEY in entries
 
 
+def encryption_of(entries: Mapping[str, str]) -> tuple[str, str]:
+    """
+    How an object is encrypted, as it lies there: the algorithm, as clients ask for it, and the name
+    of the master key; both empty when it is not encrypted, or damaged.
+    """
+    sealing = shown_sealing(entries)
+    return ("", "") if sealing is None else (sealing.algorithm, entries.get(KEY_NAME, ""))
+
+
 def write_entries(record: KeyRecord) -> dict[str, str]:
     """
     The entries for *record*.

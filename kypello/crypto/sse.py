@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from kypello.crypto.required import SETTING as REQUIRED
+from kypello.crypto.required import check_required
 from kypello.errors import Refused
 from kypello.model import DSSE, SSE_C, EncryptionRequest
 from kypello.setting import Setting
@@ -48,21 +50,54 @@ class ServerSideEncryption(Setting, frozen=True, omit_defaults=True):
 
 
 def encryption_for(
-    request: EncryptionRequest | None, settings: Mapping[str, bytes], auto: bool
+    request: EncryptionRequest | None,
+    settings: Mapping[str, bytes],
+    auto: bool,
+    default_key: str = "",
 ) -> EncryptionRequest | None:
     """
-    Tell which encryption applies: what the client wants, else the bucket, else the server.
+    Tell which encryption applies: what the client wants, else the bucket, else the server; and see
+    that the bucket accepts it.
 
     In the answer ``bucket_key`` is decided: objects with ``AES256`` share data keys as far as
     the server lets them, and those in two layers never do, whatever is asked for.
 
-    :param settings: Of the bucket: :data:`SETTING` and :data:`BLOCKED` count, if they are there.
+    :param settings: Of the bucket: :data:`SETTING`, :data:`BLOCKED` and :data:`REQUIRED` count, if
+        they are there.
     :param auto: Whether the server encrypts everything by itself.
-    :raises Refused: The client wants an encryption that is not served, or that the bucket blocks
-        (``AccessDenied``), or gave no key to it.
-    :raises Damaged: The bucket setting is needed and unreadable; nothing is written in clear
+    :param default_key: As in :func:`check_accepted`.
+    :raises Refused: The client wants an encryption that is not served, or gave no key to it; or the
+        bucket blocks it, or requires another one (``AccessDenied``).
+    :raises Damaged: A bucket setting is needed and unreadable; nothing is written in clear
         then.
     """
+    wanted = _chosen(request, settings, auto)
+    check_accepted(wanted, settings, default_key)
+    return wanted
+
+
+def check_accepted(
+    wanted: EncryptionRequest | None, settings: Mapping[str, bytes], default_key: str
+) -> None:
+    """
+    See that a bucket accepts an encryption that is chosen.
+
+    :param default_key: The master key that is used when none is named; empty when there is none.
+    :raises Refused: The bucket requires another one (``AccessDenied``).
+    :raises Damaged: What it requires is unreadable.
+    """
+    if REQUIRED not in settings:
+        return
+    algorithm, key_name = "", ""
+    if wanted is not None:
+        algorithm = wanted.algorithm
+        key_name = master_key_name(wanted.key_id) if wanted.key_id else default_key
+    check_required(settings, algorithm, key_name)
+
+
+def _chosen(
+    request: EncryptionRequest | None, settings: Mapping[str, bytes], auto: bool
+) -> EncryptionRequest | None:
     bucket = settings.get(SETTING)
     if request is not None:
         if request.algorithm == SSE_C:

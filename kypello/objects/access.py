@@ -14,8 +14,10 @@ from twisted.logger import Logger
 
 from kypello.crypto.dare import StreamKey
 from kypello.crypto.keys import Domain
-from kypello.crypto.metadata import domain_of, is_encrypted, write_entries
+from kypello.crypto.metadata import domain_of, encryption_of, is_encrypted, write_entries
 from kypello.crypto.randomness import Random
+from kypello.crypto.required import check_required
+from kypello.crypto.sse import check_accepted
 from kypello.errors import KMSNotConfigured, KypelloError, NoSuchBucket, NotAuthentic
 from kypello.interfaces import IObjectStore, Outline
 from kypello.model import (
@@ -154,17 +156,41 @@ class Access:
             raise NotAuthentic("metadata")
         return Opened(how(current, stored), current, opening)
 
-    async def see_the_same(self, info: BucketInfo) -> None:
+    @property
+    def default_key(self) -> str:
         """
-        See that a bucket is still the one whose key is used, and not another of its name.
+        The master key that is used when none is named; empty without a KMS.
+        """
+        return self._object_keys.default_key
 
-        To be asked when the store begins to read: it has chosen the bucket by then, and stores
-        in no other one.
+    async def see_accepted(self, info: BucketInfo, wanted: EncryptionRequest | None) -> None:
+        """
+        See that a bucket is still the one whose key is used, and not another of its name, and that
+        it still accepts what is written.
+
+        To be asked when the store has read everything: it has chosen the bucket by then, and stores
+        in no other one.  What a bucket begins to require meanwhile holds, however long it took to
+        read.
+
+        :param wanted: The encryption that was chosen.
+        :raises NoSuchBucket:
+        :raises Refused: It requires another encryption.
+        """
+        current = await self._store.bucket(info.name)
+        if current.created != info.created:
+            raise NoSuchBucket(info.name)
+        check_accepted(wanted, current.settings, self.default_key)
+
+    async def see_upload_accepted(self, stored: UploadInfo) -> None:
+        """
+        See that a bucket accepts what belongs to an upload, which may have begun before it required
+        anything.
 
         :raises NoSuchBucket:
+        :raises Refused: It requires another encryption.
         """
-        if (await self._store.bucket(info.name)).created != info.created:
-            raise NoSuchBucket(info.name)
+        settings = (await self._store.bucket(stored.bucket)).settings
+        check_required(settings, *encryption_of(stored.metadata.internal))
 
     def is_current(self, opened: Opened[R], bucket: str) -> bool:
         """

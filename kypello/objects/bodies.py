@@ -32,14 +32,14 @@ from kypello.model import Buffer, ByteRange
 @define(eq=False)
 class CheckedSource:
     """
-    A body of which the first block is given only after a check.
+    A body that ends only after a check.
 
     :ivar size: That of the body.
-    :ivar _check: ``None`` when it was made.
+    :ivar _check: Made when all of the body was read.
     """
 
     _body: IBodySource
-    _check: Callable[[], Coroutine[Any, Any, None]] | None
+    _check: Callable[[], Coroutine[Any, Any, None]]
     size: int | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -54,10 +54,10 @@ class CheckedSource:
 
         :raises KypelloError: From the check, too.
         """
-        if self._check is not None:
-            check, self._check = self._check, None
-            await check()
-        return await self._body.read()
+        block = await self._body.read()
+        if not len(block):
+            await self._check()
+        return block
 
     def close(self) -> None:
         """

@@ -163,6 +163,13 @@ class DataKeys:
         self._object_keys = Expiring(clock, reuse.opened_seconds, object_keys)
         self._revocations = self._opened.revocations + self._made.revocations
 
+    @property
+    def default_key(self) -> str:
+        """
+        The master key that is used when none is named.
+        """
+        return self._kms.default_key
+
     async def for_object(
         self,
         bucket: str,

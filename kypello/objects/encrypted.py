@@ -157,7 +157,8 @@ class EncryptedStore:
         """
         try:
             info = await self._store.bucket(bucket)
-            wanted = encryption_for(encryption, info.settings, self._auto_encryption)
+            wanted = self._encryption(encryption, info)
+            body = CheckedSource(body, partial(self._access.see_accepted, info, wanted))
             if wanted is not None:
                 new = await self._access.begin(info, key, wanted)
                 return await self._put_encrypted(info, key, body, describe, condition, new)
@@ -274,7 +275,7 @@ class EncryptedStore:
         :raises KypelloError: As :meth:`put`.
         """
         info = await self._store.bucket(bucket)
-        wanted = encryption_for(encryption, info.settings, self._auto_encryption)
+        wanted = self._encryption(encryption, info)
         if wanted is not None:
             return await self._uploads.create(info, key, metadata, checksum, wanted)
         return await self._store.create_upload(bucket, key, plainly(metadata), checksum)
@@ -369,6 +370,11 @@ class EncryptedStore:
         """
         return await self._uploads.list(bucket, query)
 
+    def _encryption(
+        self, asked: EncryptionRequest | None, info: BucketInfo
+    ) -> EncryptionRequest | None:
+        return encryption_for(asked, info.settings, self._auto_encryption, self._access.default_key)
+
     async def _opened(
         self, stored: ObjectInfo, customer_key: CustomerKey | None
     ) -> Opened[OpenedObject] | None:
@@ -410,7 +416,6 @@ class EncryptedStore:
             described.append((size, metadata_key.shown(metadata)))
             return metadata_key.seal(key, metadata, size, random)
 
-        body = CheckedSource(body, partial(self._access.see_the_same, info))
         packages = encrypting(body, new.object_key, random(dare.NONCE_SIZE))
         checked = await self._checked(bucket, condition)
         stored = await self._store.put(bucket, key, packages, describe_sealed, None, checked)

@@ -54,8 +54,10 @@ class Kind(Enum):
     WRONG_KEY = "wrong key"
     #: The key server does not let us use the master key.
     FORBIDDEN_KEY = "key forbidden"
-    #: It lies in clear, and its bucket, or the server, encrypts what comes.
+    #: It lies in clear, and its bucket, or the server, encrypts what comes, or refuses it.
     PLAINTEXT = "plaintext"
+    #: It is encrypted in a way that its bucket refuses.
+    REFUSED = "refused encryption"
 
 
 @frozen
@@ -110,6 +112,7 @@ class Verified:
     wrong_keys: int = 0
     forbidden_keys: int = 0
     plaintext: int = 0
+    refused: int = 0
 
     @property
     def findings(self) -> int:
@@ -126,6 +129,7 @@ COUNTS = {
     Kind.WRONG_KEY: "wrong_keys",
     Kind.FORBIDDEN_KEY: "forbidden_keys",
     Kind.PLAINTEXT: "plaintext",
+    Kind.REFUSED: "refused",
 }
 
 

@@ -115,6 +115,7 @@ class EncryptedUploads:
         Store one part.  Who calls closes *body*.
         """
         stored = await self._store.upload(bucket, key, upload_id)
+        await self._access.see_upload_accepted(stored)
         entries = stored.metadata.internal
         if customer_key is None and not is_encrypted(entries):
             return await self._store.put_part(
@@ -188,6 +189,7 @@ class EncryptedUploads:
             # The store may know that it was completed; it asks nothing then.
             assembler: Assemble = _Gone(upload_id)
         else:
+            await self._access.see_upload_accepted(stored)
             assembler = await self._assembler(stored, assemble, customer_key)
         made = await self._store.complete_upload(
             bucket, key, upload_id, request, assembler, condition

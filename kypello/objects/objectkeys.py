@@ -126,6 +126,13 @@ class ObjectKeys:
     _data_keys: DataKeys | None
     _random: Random
 
+    @property
+    def default_key(self) -> str:
+        """
+        The master key that is used when none is named; empty without a KMS.
+        """
+        return "" if self._data_keys is None else self._data_keys.default_key
+
     async def make(
         self,
         bucket: str,

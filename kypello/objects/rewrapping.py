@@ -17,6 +17,7 @@ from zope.interface import implementer
 from kypello.crypto.dare import StreamKey
 from kypello.crypto.metadata import is_dual, is_encrypted
 from kypello.crypto.randomness import Random
+from kypello.crypto.sse import check_accepted
 from kypello.errors import KMSNotConfigured, KypelloError, Refused, StorageFailed
 from kypello.interfaces import Choose, ChooseUpload, IInnerStore, IRewrapping
 from kypello.model import (
@@ -169,9 +170,12 @@ class Rewrapping:
         """
         The entries that a version, or an upload, gets.
 
-        :raises Refused: It is not encrypted; or who keeps its key would be another, which its
-            metadata do not survive; or its content would have to be in another number of layers.
+        :raises Refused: The bucket requires another encryption; it is not encrypted; or who keeps
+            its key would be another, which its metadata do not survive; or its content would have
+            to be in another number of layers.
         """
+        info = await self._store.bucket(stored.bucket)
+        check_accepted(wanted, info.settings, self._access.default_key)
         bucket, key, entries = stored.bucket, stored.key, stored.metadata.internal
         customers = is_customers(entries)
         if (
@@ -185,9 +189,8 @@ class Rewrapping:
             object_key = await self._object_keys.opening(bucket, key, entries)()
         else:
             object_key = StreamKey(brought)
-        renewal = renewal_of(await self._store.bucket(bucket))
         return await self._object_keys.rewrap(
-            bucket, key, entries, object_key, wanted, renewal=renewal
+            bucket, key, entries, object_key, wanted, renewal=renewal_of(info)
         )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from attrs import define, field, frozen
 
-from kypello.crypto.sse import master_key_name
+from kypello.crypto.sse import check_accepted, master_key_name
 from kypello.errors import (
     IsDeleteMarker,
     KeyNotFound,
@@ -219,9 +219,11 @@ class Rotation:
             page.plain += 1
         elif sealing.algorithm == SSE_C:
             page.customers += 1
-        elif plan.choose(upload) is not None:
+        elif (wanted := plan.choose(upload)) is not None:
             with self._told(plan, page, upload.key, upload.upload_id):
-                if not dry:
+                if dry:
+                    await self._see_accepted(upload.bucket, wanted)
+                else:
                     await self._keys.rewrap_upload(
                         upload.bucket, upload.key, upload.upload_id, plan.choose
                     )
@@ -251,10 +253,20 @@ class Rotation:
                     crowded.append(version)
             elif info.metadata.sealing.algorithm == SSE_C:
                 page.customers += 1
-            elif plan.choose(info) is not None:
-                if not dry:
+            elif (wanted := plan.choose(info)) is not None:
+                if dry:
+                    await self._see_accepted(info.bucket, wanted)
+                else:
                     await self._keys.rewrap(info.bucket, info.key, info.version_id, plan.choose)
                 page.changed += 1
+
+    async def _see_accepted(self, bucket: str, wanted: EncryptionRequest) -> None:
+        """
+        See that a bucket accepts an encryption, which names its master key.
+
+        :raises Refused: It requires another one.
+        """
+        check_accepted(wanted, (await self._store.bucket(bucket)).settings, wanted.key_id)
 
     @contextmanager
     def _told(self, plan: Plan, page: Page, key: str, id_: str) -> Iterator[None]:
@@ -281,7 +293,9 @@ class Rotation:
             page.plain += 1
             return
         info = version.info
-        if not dry:
+        if dry:
+            await self._see_accepted(info.bucket, plan.for_plain())
+        else:
             opened = await self._store.open(info.bucket, info.key, None, info.version_id)
             try:
                 body = Rewritten(await opened.read(None), opened.info, self._lane)

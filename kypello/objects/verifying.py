@@ -15,7 +15,6 @@ from attrs import define, evolve, field
 
 from kypello.crypto.keys import Domain
 from kypello.crypto.metadata import domain_of, is_encrypted
-from kypello.crypto.sse import SETTING
 from kypello.errors import Damaged, NoSuchBucket, StorageFailed
 from kypello.interfaces import IInnerStore, IObjectStore
 from kypello.model import (
@@ -29,6 +28,7 @@ from kypello.model import (
 )
 from kypello.objects.access import Access
 from kypello.objects.contents import Contents, Streams
+from kypello.objects.demands import Demands, Server
 from kypello.objects.judging import Finding, Judge, Kind, Position, Verified, Wanted, told
 from kypello.objects.multipart import open_part
 from kypello.objects.objectkeys import READING, ObjectKeys
@@ -49,7 +49,7 @@ class Verifier:
     :ivar _keys: Opens the keys of objects.
     :ivar _access: Opens what is known of uploads.
     :ivar _judge: Tells what is wrong.
-    :ivar _auto: Whether the server encrypts what asks for nothing.
+    :ivar _server: What it demands of objects beside their buckets.
     :ivar position: Where it is.
     """
 
@@ -58,7 +58,7 @@ class Verifier:
     _keys: ObjectKeys
     _access: Access
     _judge: Judge
-    _auto: bool = False
+    _server: Server
     position: Position = field(factory=Position)
 
     @property
@@ -89,9 +89,13 @@ class Verifier:
         if info.name != self.position.bucket:
             self.position = Position(info.name)
             self.figures.buckets += 1
+        demands = Demands.of(info, self._server)
+        for what in demands.unreadable:
+            unreadable = f"{what} cannot be read"
+            self._judge.found(Finding(Kind.DAMAGED, info.name), Kind.DAMAGED, unreadable)
         for what, walk in (("versions", self._versions), ("uploads", self._uploads)):
             try:
-                await walk(info, prefix)
+                await walk(info, prefix, demands)
             except (Damaged, StorageFailed) as error:
                 found = f"not all {what} can be listed: {told(error)}"
                 self._judge.found(Finding(Kind.DAMAGED, info.name), Kind.DAMAGED, found)
@@ -100,7 +104,7 @@ class Verifier:
                 self.figures.vanished += 1
                 return
 
-    async def _versions(self, info: BucketInfo, prefix: str) -> None:
+    async def _versions(self, info: BucketInfo, prefix: str, demands: Demands) -> None:
         if self.position.upload:
             return
         following: tuple[str, str] | None = self.position.key, self.position.version
@@ -109,33 +113,34 @@ class Verifier:
             page = await self._below.list_versions(info.name, query)
             for each in page.versions:
                 if not each.marker:
-                    await self._version(info, each)
+                    await self._version(demands, each)
                 self.position = Position(info.name, each.info.key, each.info.version_id)
             following = page.next
 
-    async def _version(self, info: BucketInfo, listed: ListedVersion) -> None:
+    async def _version(self, demands: Demands, listed: ListedVersion) -> None:
         """
         Look at one version.
 
         :raises KypelloError: It says nothing of this version.
         """
-        key, version = listed.info.key, listed.info.version_id
-        where = Finding(Kind.DAMAGED, info.name, key, version)
+        bucket, key, version = listed.info.bucket, listed.info.key, listed.info.version_id
+        where = Finding(Kind.DAMAGED, bucket, key, version)
 
         async def verify() -> None:
             """
             Look at it as it is now: its keys may be others than when it was listed.
             """
-            await self._verify(where, info, await self._below.head(info.name, key, None, version))
+            stored = await self._below.head(bucket, key, None, version)
+            await self._verify(stored)
+            self._see_accepted(where, demands, stored)
 
         await self._judge.look(where, verify)
         self.figures.versions += 1
 
-    async def _verify(self, where: Finding, info: BucketInfo, stored: ObjectInfo) -> None:
+    async def _verify(self, stored: ObjectInfo) -> None:
         entries = stored.metadata.internal
         if not is_encrypted(entries):
             self.figures.plain += 1
-            self._plain(where, info)
         elif domain_of(entries) is Domain.SSE_C:
             await self._look_at_packages(stored)
             self.figures.structure += 1
@@ -143,10 +148,17 @@ class Verifier:
             await self._open(stored)
             self.figures.opened += 1
 
-    def _plain(self, where: Finding, info: BucketInfo) -> None:
-        who = "its bucket encrypts" if SETTING in info.settings else "the server encrypts all"
-        if self._auto or SETTING in info.settings:
-            self._judge.found(where, Kind.PLAINTEXT, f"it lies in clear, and {who}")
+    def _see_accepted(
+        self, where: Finding, demands: Demands, stored: ObjectInfo | UploadInfo
+    ) -> None:
+        """
+        Tell what is against the encryption of something that is sound.
+        """
+        against = demands.against(stored)
+        if against:
+            encrypted = is_encrypted(stored.metadata.internal)
+            kind = Kind.REFUSED if encrypted else Kind.PLAINTEXT
+            self._judge.found(where, kind, against)
 
     async def _open(self, stored: ObjectInfo) -> None:
         """
@@ -172,35 +184,35 @@ class Verifier:
             opened.close()
         streams.finish()
 
-    async def _uploads(self, info: BucketInfo, prefix: str) -> None:
+    async def _uploads(self, info: BucketInfo, prefix: str, demands: Demands) -> None:
         following: tuple[str, str] | None = "", ""
         if self.position.upload:
             following = self.position.key, self.position.upload
         while following is not None:
             page = await self._below.uploads(info.name, UploadQuery(prefix, "", *following))
             for each in page.uploads:
-                await self._upload(info, each)
+                await self._upload(demands, each)
                 self.position = Position(info.name, each.key, "", each.upload_id)
             following = page.next
 
-    async def _upload(self, info: BucketInfo, listed: UploadInfo) -> None:
+    async def _upload(self, demands: Demands, listed: UploadInfo) -> None:
         """
         Look at one upload, and at its parts if its keys open.
 
         :raises KypelloError: It says nothing of this upload.
         """
-        where = Finding(Kind.DAMAGED, info.name, listed.key, upload=listed.upload_id)
-        name = info.name, listed.key, listed.upload_id
+        bucket, key = listed.bucket, listed.key
+        where = Finding(Kind.DAMAGED, bucket, key, upload=listed.upload_id)
 
         async def verify() -> None:
             """
             Look at it as it is now.
             """
-            entries = (await self._below.upload(*name)).metadata.internal
-            if not is_encrypted(entries):
-                self._plain(where, info)
-            elif domain_of(entries) is not Domain.SSE_C:
-                await self._keys.opening(info.name, listed.key, entries)()
+            stored = await self._below.upload(bucket, key, listed.upload_id)
+            entries = stored.metadata.internal
+            if is_encrypted(entries) and domain_of(entries) is not Domain.SSE_C:
+                await self._keys.opening(bucket, key, entries)()
+            self._see_accepted(where, demands, stored)
 
         if await self._judge.look(where, verify) and is_encrypted(listed.metadata.internal):
             await self._parts(where)

@@ -15,7 +15,7 @@ from kypello.crypto.sse import (
     BLOCKED,
     SETTING,
     ServerSideEncryption,
-    check_blocked,
+    encryption_for,
     master_key_name,
 )
 from kypello.errors import KMSNotConfigured, Refused
@@ -118,22 +118,17 @@ async def delete_encryption(call: Call) -> Response:
 
 async def check_encryption(call: Call, wanted: EncryptionRequest | None) -> None:
     """
-    See that a new object, or a part of one, may be encrypted as it is to be: that the bucket takes
-    keys of clients, or the client may use the master key.
+    See that a new object may be encrypted as it is to be: that the bucket accepts it, and the
+    client may use the master key.
 
-    The store asks about keys of clients again, whoever writes; here it spares the upload.
+    The store asks the bucket again, whoever writes; here it spares the upload.
 
-    :raises Refused: ``AccessDenied``.
+    :raises Refused: ``AccessDenied``, and what else :func:`encryption_for` raises.
     """
-    if wanted is None:
-        stored = call.settings.get(SETTING)
-        default = None if stored is None else ServerSideEncryption.from_bytes(stored)
-        if default is not None and default.algorithm in KMS_ALGORITHMS:
-            await call.require_key("kms:GenerateDataKey", default.key_id)
-    elif wanted.algorithm in KMS_ALGORITHMS:
-        await call.require_key("kms:GenerateDataKey", wanted.key_id)
-    elif wanted.customer_key is not None:
-        check_blocked(call.settings)
+    front = call.front
+    chosen = encryption_for(wanted, call.settings, front.auto_encryption, front.default_key)
+    if chosen is not None and chosen.algorithm in KMS_ALGORITHMS:
+        await call.require_key("kms:GenerateDataKey", chosen.key_id)
 
 
 def fixed(root: str, content: str = "") -> Callable[[Call], Awaitable[Response]]:

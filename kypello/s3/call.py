@@ -89,6 +89,7 @@ class Front:
     :ivar broadcast: Tells it to those who listen; ``None`` when nobody can.
     :ivar targets: Where it can be sent.
     :ivar rewrapping: Seals keys of what is stored anew; ``None`` without a KMS.
+    :ivar auto_encryption: Whether the server encrypts what asks for nothing.
     :ivar blocks_customer_keys: Whether new buckets take no content with keys of clients until they
         are told to.
     """
@@ -118,6 +119,7 @@ class Front:
     broadcast: Broadcast | None = None
     targets: EventSettings = field(factory=EventSettings)
     rewrapping: IRewrapping | None = None
+    auto_encryption: bool = False
     blocks_customer_keys: bool = False
 
     @property

@@ -276,10 +276,20 @@ without them the keys in `DIR/kes` are used.
 | `missing key` | there is no master key of the name |
 | `wrong key` | the master key of the name is another one than the data was encrypted with |
 | `key forbidden` | the key server does not let the identity use the master key |
-| `plaintext` | the object lies in clear where encryption is the default |
+| `plaintext` | the object lies in clear where encryption is the default, or required |
+| `refused encryption` | the object has another kind of encryption, or key, than is required |
 
-Encryption is the default where the bucket asks for it, or `MINIO_KMS_AUTO_ENCRYPTION` does. What
-lies in clear may be older than that.
+Encryption is the default where the bucket asks for it, or `MINIO_KMS_AUTO_ENCRYPTION` does. It is
+required by `kypello bucket require`, or by the policy of the bucket
+([encryption-keys.md](encryption-keys.md)). What is found may be older than that.
+
+Of a policy those statements count that deny `s3:PutObject` to everybody for nothing but the
+encryption: whose conditions ask for `s3:x-amz-server-side-encryption`, `-aws-kms-key-id` and
+`-customer-algorithm` alone, with `Null`, `StringEquals`, `StringLike` and their opposites. An
+object is told when they deny every request that would have made it: with its master key in each
+form that the policy knows, and without headers where a default does the same. Other conditions,
+users, variables, and patterns of master keys say nothing of an object that is there. With
+`KYPELLO_BUCKET_POLICY_SCOPE=anonymous` policies do not count.
 
 What a client has the key of cannot be verified without it. It is counted apart, and the headers,
 sizes and order of its packages are looked at.
