@@ -142,7 +142,7 @@ class Process:
         self.gate.dead = True
         self._stepped.die()
         # What is left of it must not tell the others anything more.
-        self._changes._numbers = memoryview(bytearray(self._changes._memory)).cast("Q")
+        self._changes._numbers = memoryview(bytearray(self._changes.stamps)).cast("Q")
         for task in self.tasks:
             if task.number:
                 self._history.lose(task.number)
