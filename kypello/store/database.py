@@ -140,7 +140,9 @@ class Database:
                 if not self._durable:
                     self._make_durable(connection)
                 trim(connection, pages)
-                self.loose = loose_pages(connection)
+                left = loose_pages(connection)
+                # Where there is no progress, as others remove as much, it is left to them.
+                self.loose = left if left < pages else 0
                 if not self.loose:
                     shorten(connection)
 

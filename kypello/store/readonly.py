@@ -105,6 +105,8 @@ class ReadOnly:
         connection: sqlite3.Connection = sqlite3.connect(
             database.removesuffix("?mode=rw") + mode, **options
         )
+        # Nobody shall try to tidy up there.
+        connection.execute("PRAGMA query_only = ON")
         return connection
 
     def connect_to(self, path: Path) -> sqlite3.Connection:

@@ -45,13 +45,14 @@ def loose_pages(connection: sqlite3.Connection) -> int:
     """
     How many pages can be given back.
 
-    :return: 0 for a database that was made before they could be moved.
+    :return: 0 for a database that was made before they could be moved, and for who only reads.
     """
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free <= KEPT:
         return 0
     (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
-    return free - KEPT if mode == _INCREMENTAL else 0
+    (reading,) = connection.execute("PRAGMA query_only").fetchone()
+    return free - KEPT if mode == _INCREMENTAL and not reading else 0
 
 
 def trim(connection: sqlite3.Connection, pages: int) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from kypello.errors import Damaged, StorageFailed, StorageFull
 from kypello.model import Write
 from kypello.store.memory import MemoryIndex
+from kypello.store.readonly import ReadOnly, connect_beside
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.trimming import KEPT, PIECE
 from tests.cases import AsyncCase
@@ -162,10 +163,20 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         writes = [Write(b"%03d" % number, bytes(60_000)) for number in range(100)]
         await index.commit("here", writes, {}, ())
         connection = await self.closed(index)
-        connection.execute("DELETE FROM records WHERE key > '001'")
+        connection.execute("DELETE FROM records WHERE key > ?", (b"001",))
         connection.commit()
         connection.close()
-        self.assertGreater(self.database().stat().st_size, 6_000_000)
+        full = self.database().read_bytes()
+        self.assertGreater(len(full), 6_000_000)
+        for connect in (ReadOnly().connect, connect_beside):
+            # Who only reads leaves it as it is.
+            index = self.open(connect=connect)
+            for _ in range(10):
+                self.assertEqual(len(await index.scan("here", b"", None, 1000)), 2)
+                await self.lanes.lane().run(sleep, 0.01)
+            self.assertEqual(index._spaces["here"]._connections[1][1].loose, 0)
+            await index.close()
+            self.assertEqual(self.database().read_bytes(), full)
         await self.trimmed(self.open(), 2_000_000)
 
     async def test_room_of_old(self) -> None:
