@@ -64,7 +64,7 @@ class ScannerSettings:
     :ivar day: What counts as a day in the rules of lifecycles, in seconds.
     """
 
-    pace: Pace = field(factory=Pace)
+    pace: Pace = PACES[_DEFAULT]
     stale: float | None = 7.0 * DAY
     day: int = DAY
 
