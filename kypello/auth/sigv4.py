@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import sha256
-from hmac import compare_digest
+from hmac import compare_digest, digest
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 from attrs import define, field, frozen
@@ -23,7 +23,6 @@ from kypello.auth.dates import parse_timestamp, read_http_date, server_time, wri
 from kypello.auth.mode import ChunkSeed
 from kypello.auth.request import RequestHead
 from kypello.errors import Refused
-from kypello.mac import hmac_sha256
 
 #: The name of the mechanism, in the header, the query and the string to sign.
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -269,7 +268,7 @@ def signing_key(secret_key: str, scope: Scope) -> bytes:
     """
     key = b"AWS4" + secret_key.encode()
     for step in (scope.date, scope.region, scope.service, _TERMINAL):
-        key = hmac_sha256(key, step.encode())
+        key = digest(key, step.encode(), "sha256")
     return key
 
 
@@ -277,7 +276,7 @@ def sign(key: bytes, text: str) -> str:
     """
     The signature of a string to sign, in lower-case hex.
     """
-    return hmac_sha256(key, text.encode()).hex()
+    return digest(key, text.encode(), "sha256").hex()
 
 
 def same_signature(expected: str, provided: str) -> bool:

@@ -7,6 +7,7 @@ An external key (a data key of the KMS, or the client's own) and the path of the
 the key-encryption key; that seals the object key; that encrypts the content.
 """
 
+import hmac
 from collections.abc import Mapping
 from enum import StrEnum
 from posixpath import normpath
@@ -16,7 +17,6 @@ from attrs import field, frozen
 from kypello.crypto import dare
 from kypello.crypto.randomness import Random
 from kypello.errors import NotAuthentic
-from kypello.mac import hmac_sha256
 
 #: Bytes of every key.
 KEY_SIZE = 32
@@ -76,7 +76,9 @@ def generate_object_key(external_key: bytes, random: Random) -> bytes:
     """
     Make a fresh object key: 32 bytes, unpredictable as long as either source is.
     """
-    return hmac_sha256(external_key, b"object-encryption-key generation" + random(KEY_SIZE))
+    return hmac.digest(
+        external_key, b"object-encryption-key generation" + random(KEY_SIZE), "sha256"
+    )
 
 
 def seal_object_key(
@@ -117,7 +119,7 @@ def part_key(object_key: bytes, number: int) -> bytes:
 
     :param number: As the client numbered it.
     """
-    return hmac_sha256(object_key, number.to_bytes(4, "little"))
+    return hmac.digest(object_key, number.to_bytes(4, "little"), "sha256")
 
 
 def part_stream_key(object_key: dare.StreamKey, number: int) -> dare.StreamKey:
@@ -132,7 +134,7 @@ def derived_key(key: bytes, label: str) -> bytes:
     """
     A key for one purpose; those of two labels tell nothing of each other.
     """
-    return hmac_sha256(key, label.encode())
+    return hmac.digest(key, label.encode(), "sha256")
 
 
 def wrap_key(data_key: bytes, key: bytes, random: Random) -> bytes:
@@ -180,4 +182,4 @@ _ESCAPES = {
 
 def _key_encryption_key(external_key: bytes, iv: bytes, domain: Domain, path: str) -> bytes:
     bound = iv + f"{domain}{SEAL_ALGORITHM}{path}".encode()
-    return hmac_sha256(external_key, bound)
+    return hmac.digest(external_key, bound, "sha256")
