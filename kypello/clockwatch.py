@@ -10,15 +10,10 @@ be over at once.
 
 import time
 from collections.abc import Callable
-from threading import Event, Thread
 from typing import Any
 
 from attrs import define, field
-from twisted.application.service import Service
 from twisted.logger import Logger
-
-#: How often to look, in seconds.
-_LOOK = 1.0
 
 #: What is no more than that was not set but drifts, in seconds.
 _STEP = 1.0
@@ -27,16 +22,21 @@ _log = Logger()
 
 
 @define(eq=False)
-class Clocks:
+class SteadyWaiting:
     """
-    The time of day, beside one that nobody sets.
+    Tells a reactor the time of day; when that was set, first moves all that waits by as much.
+
+    The reactor asks for the time before it does anything that was to be done later, and whenever
+    something is to be done later.  So nothing waits that was counted from the new time.
 
     :ivar _day: Tells the time of day, in seconds.
-    :ivar _steady: Tells the other.
+    :ivar _steady: Tells a time that nobody sets.
+    :ivar _apart: How much the one is ahead of the other.
     """
 
-    _day: Callable[[], float] = time.time
-    _steady: Callable[[], float] = time.monotonic
+    _reactor: Any
+    _day: Callable[[], float]
+    _steady: Callable[[], float]
     _apart: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -45,65 +45,39 @@ class Clocks:
         """
         self._apart = self._day() - self._steady()
 
-    def step(self) -> float:
+    def seconds(self) -> float:
         """
-        By how much the time of day was set since this was asked last, in seconds; below 0 if it
-        was set back, and 0 when it was not.
+        The time of day.
         """
-        apart = self._day() - self._steady()
-        step = apart - self._apart
-        if abs(step) <= _STEP:
-            return 0.0
-        self._apart = apart
-        return step
+        now = self._day()
+        step = now - self._steady() - self._apart
+        if not -_STEP <= step <= _STEP:
+            self._apart += step
+            _log.warn("the clock was set by {step:+.1f} s", step=step)
+            for call in self._reactor.getDelayedCalls():
+                call.delay(step)
+        return now
 
 
-def postpone(reactor: Any, step: float) -> None:
+def heed_clock(
+    reactor: Any,
+    day: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
+) -> None:
     """
-    Have all that is to be done later be done as much later, or sooner, as the clock was set.
+    Have a reactor wait as long as it is asked to, also when somebody sets the clock.
+
+    :param day: Tells the time of day, in seconds.
+    :param steady: Tells a time that nobody sets.
     """
-    _log.warn("the clock was set by {step:+.1f} s", step=step)
-    for call in reactor.getDelayedCalls():
-        call.delay(step)
+    waiting, timeout = SteadyWaiting(reactor, day, steady), reactor.timeout
 
-
-class ClockWatch(Service):
-    """
-    Looks at the clock, in a thread: a reactor that waits for an hour would not.
-    """
-
-    def __init__(self, reactor: Any, clocks: Clocks | None = None, look: float = _LOOK) -> None:
+    def sleep() -> float | None:
         """
-        Watch the clock of a reactor.
+        How long the reactor may sleep: it looks at what waits before it asks for the time.
+        """
+        waiting.seconds()
+        found: float | None = timeout()
+        return found
 
-        :param look: How often, in seconds.
-        """
-        self._reactor = reactor
-        self._clocks = clocks or Clocks()
-        self._look = look
-        self._ended = Event()
-        self._thread: Thread | None = None
-
-    def startService(self) -> None:
-        """
-        Called by Twisted: begin to look.
-        """
-        Service.startService(self)
-        self._thread = Thread(target=self._watch, name="kypello-clock", daemon=True)
-        self._thread.start()
-
-    def stopService(self) -> None:
-        """
-        Called by Twisted: look no more.
-        """
-        Service.stopService(self)
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def _watch(self) -> None:
-        while not self._ended.wait(self._look):
-            step = self._clocks.step()
-            if step:
-                self._reactor.callFromThread(postpone, self._reactor, step)
+    reactor.seconds, reactor.timeout = waiting.seconds, sleep

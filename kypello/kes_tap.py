@@ -9,6 +9,7 @@ import os
 from twisted.application.service import IService
 from twisted.python import usage
 
+from kypello.clockwatch import heed_clock
 from kypello.errors import ConfigurationError
 from kypello.kes.config import KeyServerConfig
 from kypello.kes_service import make_key_server, read_config
@@ -46,5 +47,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415  # the only place that may see it
 
     server = make_key_server(reactor, options.key_server, started=ready_with_keys)
+    heed_clock(reactor)
     on_hangup(reactor, server.reload)
     return server

@@ -26,6 +26,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
+from kypello.clockwatch import heed_clock
 from kypello.errors import ConfigurationError
 from kypello.textlog import TextLog
 
@@ -170,6 +171,7 @@ def run(reactor: Any, service: IService, *, signals: bool = True) -> None:
     """
     globalLogBeginner.beginLoggingTo([TextLog(sys.stderr)], redirectStandardIO=False)
     forbid_core_dumps()
+    heed_clock(reactor)
     _spare_the_collector()
     _give_back_large_buffers()
     reactor.callWhenRunning(service.startService)

@@ -20,7 +20,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kypello.admin.tracing import LogFeed
-from kypello.clockwatch import ClockWatch
 from kypello.events.broadcast import Broadcast
 from kypello.events.queue import waiting_keys
 from kypello.fronts import Parts, make_site, make_tally
@@ -114,7 +113,6 @@ class Server(MultiService):
         self._starting: Deferred[None] | None = None
         self._kes: KESClient | None = None
         place = prepared.place
-        ClockWatch(reactor).setServiceParent(self)
         self._broadcast = Broadcast(reactor, place.worker, place.workers, place.inboxes)
         LogFeed(self._broadcast, node_name(prepared.config)).setServiceParent(self)
         disk = DiskStore(

@@ -24,7 +24,6 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kypello.clockwatch import ClockWatch
 from kypello.config import Config
 from kypello.errors import KypelloError
 from kypello.http.balance import Balance
@@ -90,7 +89,6 @@ class Supervisor(MultiService):
         self._started, self._failed = started, failed
         self._log, self._count = log, count
         self._starting: Deferred[None] | None = None
-        ClockWatch(reactor).setServiceParent(self)
         self._key_server = embed(reactor, prepared, self)
         self._socket: socket.socket | None = None
         self._shared: Shared | None = None

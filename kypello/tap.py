@@ -16,6 +16,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from kypello.banner import banner
+from kypello.clockwatch import heed_clock
 from kypello.config import Arguments, Config, parse_config
 from kypello.errors import ConfigurationError, KypelloError
 from kypello.prepared import prepare
@@ -108,6 +109,7 @@ def _service(config: Config) -> IService:
         server = make_server(reactor, prepare(config), tell_started, failed)
     except ConfigurationError as error:
         sys.exit("\n".join(error.mistakes))
+    heed_clock(reactor)
     on_hangup(reactor, server.reload)
     service: IService = server
     return service

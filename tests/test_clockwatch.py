@@ -4,96 +4,117 @@
 Tests for ``kypello.clockwatch``.
 """
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.task import Clock
+from typing import Any
 
-from kypello.clockwatch import Clocks, ClockWatch, postpone
-from tests.cases import AsyncCase, SyncCase
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock, LoopingCall
+
+from kypello.clockwatch import heed_clock
+from tests.cases import SyncCase
 
 
-class ClocksTests(SyncCase):
+class SteadyWaitingTests(SyncCase):
     """
-    How a clock that was set is told from one that goes on.
+    A real reactor, on a machine whose clock is set.
     """
 
-    def test_step(self) -> None:
+    def setUp(self) -> None:
         """
-        It is told once, in both directions; that time passes, or drifts, is none.
+        Start with a time of day, and one that nobody sets.
         """
-        day, steady = Clock(), Clock()
-        clocks = Clocks(day.seconds, steady.seconds)
-        for step in (0.0, 3600.0, 0.0, -100.0, 0.0):
-            day.rightNow += 5.0 + step
-            steady.advance(5)
-            self.assertEqual(clocks.step(), step)
+        self.day, self.steady = Clock(), Clock()
+        self.day.advance(1_000_000)
+        self.reactor: Any = EPollReactor()
+        self.addCleanup(self.reactor.removeAll)
+        self.addCleanup(self.reactor._poller.close)
+        heed_clock(self.reactor, self.day.seconds, self.steady.seconds)
+        self.done: list[str] = []
+
+    def later(self, seconds: float, name: str) -> Any:
+        """
+        Have something done later.
+        """
+        return self.reactor.callLater(seconds, self.done.append, name)
+
+    def pass_time(self, seconds: float) -> list[str]:
+        """
+        Let time pass, and the reactor do what it has to.
+
+        :return: What has been done so far.
+        """
+        self.day.advance(seconds)
+        self.steady.advance(seconds)
+        self.reactor.runUntilCurrent()
+        return list(self.done)
+
+    def set_clock(self, step: float) -> None:
+        """
+        Set the time of day.
+        """
+        self.day.rightNow += step
+
+    def test_set(self) -> None:
+        """
+        What waits is done after as long as before, set back or forward, and what is not wanted any
+        more is not done.
+        """
+        for step in (-3600.0, 3600.0):
+            self.done = []
+            self.later(10, "late")
+            self.later(2, "soon")
+            never = self.later(5, "never")
+            self.pass_time(0)
+            never.cancel()
+            self.set_clock(step)
+            told = [self.pass_time(seconds) for seconds in (1.9, 0.2, 7.8, 0.2)]
+            self.assertEqual(told, [[], ["soon"], ["soon"], ["soon", "late"]])
+
+    def test_asked_afterwards(self) -> None:
+        """
+        What somebody asks for after the clock was set waits as long as it says, whether the
+        reactor has noticed before or not.
+        """
+        for step in (-3600.0, 3600.0):
+            self.done = []
+            self.pass_time(0)
+            self.set_clock(step)
+            self.later(2, "first")
+            self.later(3, "second")
+            told = [self.pass_time(seconds) for seconds in (1.9, 0.2, 1.0)]
+            self.assertEqual(told, [[], ["first"], ["first", "second"]])
+
+    def test_again_and_again(self) -> None:
+        """
+        What is done each second goes on so.
+        """
+        loop = LoopingCall(self.done.append, "tick")
+        loop.clock = self.reactor
+        loop.start(1, now=False)
+        for step in (-3600.0, 7200.0, 0.0):
+            self.set_clock(step)
+            before = len(self.done)
+            for _ in range(5):
+                self.pass_time(1)
+            self.assertIn(len(self.done) - before, (4, 5, 6))
+        loop.stop()
 
     def test_drift(self) -> None:
         """
-        A drift is told when it has become large.
+        The time of day is told as it is; a drift moves what waits when it has become large.
         """
-        day, steady = Clock(), Clock()
-        clocks = Clocks(day.seconds, steady.seconds)
-        for _ in range(3):
-            day.rightNow += 0.4
-            step = clocks.step()
-        self.assertAlmostEqual(step, 1.2)
-        self.assertEqual(clocks.step(), 0)
+        self.later(10, "late")
+        for _ in range(6):
+            self.set_clock(0.4)
+            self.pass_time(1)
+            self.assertEqual(self.reactor.seconds(), self.day.seconds())
+        self.assertEqual(self.pass_time(3.5), [])
+        self.assertEqual(self.pass_time(1.5), ["late"])
 
-
-class PostponeTests(SyncCase):
-    """
-    What waits when the clock is set.
-    """
-
-    def test_all(self) -> None:
+    def test_stopped(self) -> None:
         """
-        It is done after as long as before, set back or forward, and what is not wanted any more
-        is not done.
+        How long the reactor may sleep is counted from the new time.
         """
-        for step in (-3600.0, 3600.0):
-            clock = Clock()
-            clock.rightNow = 10_000.0
-            done: list[str] = []
-            for delay, name in ((10.0, "late"), (2.0, "soon"), (5.0, "never")):
-                call = clock.callLater(delay, done.append, name)
-                if name == "never":
-                    call.cancel()
-            clock.rightNow += step
-            postpone(clock, step)
-            told: list[list[str]] = []
-            for seconds in (1.9, 0.2, 7.8, 0.2):
-                clock.advance(seconds)
-                told.append(list(done))
-            self.assertEqual(told, [[], ["soon"], ["soon"], ["soon", "late"]])
-
-
-class WatchTests(AsyncCase):
-    """
-    The thread that looks.
-    """
-
-    async def test_told(self) -> None:
-        """
-        The reactor is told from the thread, which ends with the service.
-        """
-        day, told = Clock(), Deferred[float]()
-
-        class Told(Clock):
-            """
-            A reactor that somebody else's thread tells something.
-            """
-
-            def callFromThread(self, call: object, _reactor: object, step: float) -> None:
-                """
-                Called by the thread.
-                """
-                IReactorFromThreads(reactor).callFromThread(told.callback, step)
-
-        watch = ClockWatch(Told(), Clocks(day.seconds, Clock().seconds), 0.01)
-        watch.startService()
-        day.rightNow -= 60.0
-        self.assertEqual(await told, -60.0)
-        watch.stopService()
-        watch.stopService()
+        self.later(10, "late")
+        self.pass_time(0)
+        self.set_clock(-3600)
+        self.assertEqual(self.reactor.timeout(), 10)

@@ -82,11 +82,11 @@ class TapTests(TapCase):
         self.assertEqual(
             names,
             [
-                "ClockWatch",
                 "LogFeed",
                 "DiskStore",
                 "LossReport",
                 "KeyWatch",
+                "KeyExpiry",
                 "SessionSweeper",
                 "Scanner",
             ],
@@ -100,7 +100,7 @@ class TapTests(TapCase):
         service = makeService(self.options("--workers", "3", str(self.directory)))
         assert isinstance(service, Supervisor)
         self.addCleanup(service.prepared.directory.close)
-        self.assertEqual([type(each).__name__ for each in service], ["ClockWatch", "KeyServer"])
+        self.assertEqual([type(each).__name__ for each in service], ["KeyServer"])
 
     def test_embedded(self) -> None:
         """
@@ -112,13 +112,13 @@ class TapTests(TapCase):
         self.assertEqual(
             names,
             [
-                "ClockWatch",
                 "LogFeed",
                 "DiskStore",
                 "KeyServer",
                 "KESClient",
                 "LossReport",
                 "KeyWatch",
+                "KeyExpiry",
                 "SessionSweeper",
                 "Scanner",
             ],
