@@ -22,7 +22,7 @@ from kypello.store.filecalls import FileCalls
 
 #: How much is kept, in bytes, and at most which part of the disk: SQLite moves what it wrote
 #: ahead into its database after some 4 MiB, and begins anew in the same place.
-SIZE, _PART = 6 * 1024 * 1024, 32
+SIZE, _PART = 6 * 1024 * 1024, 8
 
 #: In how many pieces it is given up: somebody else may be quicker to use one.
 _PIECES = 4

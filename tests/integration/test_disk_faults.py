@@ -22,7 +22,7 @@ from tests.integration.test_faults import refusal, wait_until
 _ENVIRONMENT = {"MINIO_KMS_SECRET_KEY": STATIC_KEY, "MINIO_KMS_AUTO_ENCRYPTION": "on"}
 _FULL = (507, "XMinioStorageFull")
 _FAILED = (503, "ServiceUnavailable")
-_SMALL, _LARGE = os.urandom(2000), os.urandom(1_000_000)
+_SMALL, _LARGE = os.urandom(2000), os.urandom(4_000_000)
 
 
 class DiskCase(SyncCase):
@@ -230,7 +230,7 @@ class SmallObjectsTests(TmpfsCase):
         answer = self.s3.delete_objects(Bucket="bucket", Delete={"Objects": wanted})
         self.assertNotIn("Errors", answer)
         wait_until(lambda: os.statvfs(self.place()).f_bavail > 25 << 20 >> 12)
-        for number in range(20):
+        for number in range(5):
             self.put(f"large-{number}", _LARGE, "other")
         for key in keys[-10:]:
             self.assertEqual(self.content(key), content)
