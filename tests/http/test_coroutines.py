@@ -4,9 +4,6 @@
 Tests for ``kypello.http.coroutines``.
 """
 
-from collections.abc import Generator
-from types import coroutine
-
 from twisted.internet.defer import CancelledError, Deferred
 
 from kypello.http.coroutines import begin
@@ -95,49 +92,3 @@ class BeginTests(SyncCase):
         running.cancel()
         self.assertEqual(cancelled, [waited_for])
         self.failureResultOf(running, CancelledError)
-
-    def test_goes_on_when_cancelled(self) -> None:
-        """
-        One that goes on all the same gives its result when it ends, not before.
-        """
-        first: Deferred[None] = Deferred()
-        second: Deferred[int] = Deferred()
-
-        async def stubborn() -> int:
-            try:
-                await first
-            except CancelledError:
-                return await second
-            raise AssertionError("unreachable")
-
-        running = begin(stubborn())
-        assert running is not None
-        running.cancel()
-        self.assertNoResult(running)
-        second.callback(2)
-        self.assertEqual(self.successResultOf(running), 2)
-
-    def test_much_at_hand(self) -> None:
-        """
-        However often it awaits what is there already, after it has waited, nothing is nested.
-        """
-        first: Deferred[int] = Deferred()
-
-        async def counting() -> int:
-            count = await first
-            for _ in range(10_000):
-                ready: Deferred[int] = Deferred()
-                ready.callback(1)
-                # Not the Deferred itself, whose "await" would not ask whoever runs this.
-                count += await _asked(ready)
-            return count
-
-        running = begin(counting())
-        assert running is not None
-        first.callback(1)
-        self.assertEqual(self.successResultOf(running), 10_001)
-
-
-@coroutine
-def _asked(waited_for: Deferred[int]) -> Generator[Deferred[int], int, int]:
-    return (yield waited_for)
