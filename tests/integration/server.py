@@ -158,6 +158,18 @@ class ServerProcess:
         self._process.kill()
         self._process.wait(_STOP)
 
+    def kill_and_wait(self) -> None:
+        """
+        End the server as a crash would, and wait until its workers have noticed and ended.
+        """
+        workers = self.workers()
+        self.kill()
+        deadline = time.monotonic() + _STOP
+        while any(map(_lives, workers)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the workers do not end:\n{self.log}")
+            time.sleep(0.05)
+
     def stop(self) -> int:
         """
         Ask the server to stop and wait for it.
@@ -199,3 +211,14 @@ class ServerProcess:
                 self.kill()
                 raise AssertionError(f"the server does not answer:\n{self.log}")
             time.sleep(0.05)
+
+
+def _lives(process: int) -> bool:
+    """
+    Whether a process runs; one that has ended may not have been taken notice of yet.
+    """
+    try:
+        state = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

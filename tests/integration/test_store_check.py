@@ -78,7 +78,8 @@ class StoreCheckCase(SyncCase):
         try:
             self.fill(boto3_client(server))
         finally:
-            server.kill()
+            # A worker that was just starting may open databases until it notices.
+            server.kill_and_wait()
 
     def fill(self, s3: Any) -> None:
         """
