@@ -29,7 +29,7 @@ from kypello.store.transactions import (
     read_all,
     refused,
 )
-from kypello.store.trimming import loose_pages, make_trimmable, removes, shorten, trim
+from kypello.store.trimming import KEPT, loose_pages, make_trimmable, removes, shorten, trim
 
 #: Opens a database: ``sqlite3.connect`` outside of tests.
 Connect: TypeAlias = Callable[..., sqlite3.Connection]
@@ -176,7 +176,10 @@ class Database:
                 if any(removes(each.writes) for each in requests):
                     # What was committed is so, whatever comes of the question.
                     with suppress(sqlite3.Error):
-                        self.loose = loose_pages(connection)
+                        loose = loose_pages(connection)
+                        # Many at once, or each small removal would be followed by a checkpoint.
+                        if self.loose or loose > KEPT:
+                            self.loose = loose
                 return outcomes
 
     def drop(self) -> None:

@@ -149,7 +149,7 @@ class SQLiteIndexTests(IndexContract, DiskCase):
         index = self.open()
         for key in [key for key in content if int(key) % 5]:
             await index.commit("here", [Write(key, None)], {key: content.pop(key)}, ())
-        await self.trimmed(index, full // 5 + (KEPT + PIECE) * 4096)
+        await self.trimmed(index, full // 5 + (2 * KEPT + PIECE) * 4096)
         self.assertEqual(dict(await index.scan("here", b"", None, 1000)), content)
         connection = await self.closed(index)
         self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
