@@ -21,7 +21,6 @@ from kypello.errors import (
     KMSForbidden,
     KMSNotConfigured,
     KMSUnavailable,
-    KypelloError,
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
@@ -31,6 +30,7 @@ from kypello.errors import (
 )
 from kypello.interfaces import IBodySource, ILane
 from kypello.model import Buffer
+from kypello.store.findings import told
 
 #: Blocks up to this size, in bytes, are digested at once; less than the way to a lane and back.
 _AT_ONCE = 16 * 1024
@@ -257,16 +257,3 @@ class Judge:
                 if not await self._patience(error, tries):
                     raise
         raise AssertionError
-
-
-def told(error: KypelloError) -> str:
-    """
-    What an error says, for people.
-    """
-    if isinstance(error, Damaged):
-        return error.what
-    if isinstance(error, StorageFailed):
-        return error.reason
-    if isinstance(error, NotAuthentic):
-        return f"it is not authentic ({error.what})"
-    return str(error)

@@ -29,10 +29,11 @@ from kypello.model import (
 from kypello.objects.access import Access
 from kypello.objects.contents import Contents, Streams
 from kypello.objects.demands import Demands, Server
-from kypello.objects.judging import Finding, Judge, Kind, Position, Verified, Wanted, told
+from kypello.objects.judging import Finding, Judge, Kind, Position, Verified, Wanted
 from kypello.objects.multipart import open_part
 from kypello.objects.objectkeys import READING, ObjectKeys
 from kypello.objects.shown import opened_upload
+from kypello.store.findings import told
 
 #: Versions, or parts, that are listed at once.
 _PAGE = 1000
