@@ -155,7 +155,7 @@ class Encoder:
         self._stream = _Stream(key, cipher, nonce)
         self._sequence = 0
         self._held = bytearray()
-        self._buffers = Recycler()
+        self._buffers = Recycler(8)
 
     def feed(self, block: Buffer) -> Buffer:
         """
@@ -228,7 +228,7 @@ class Decoder:
         self._stream: _Stream | None = None
         self._held = bytearray()
         self._ended = False
-        self._buffers = Recycler()
+        self._buffers = Recycler(8)
 
     def feed(self, block: Buffer) -> Buffer:
         """

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from kypello.errors import KypelloError
 from kypello.http.balance import Balance
+from kypello.http.outlet import Outlet, outlet_for
 from kypello.http.site import StreamingSite
 from kypello.http.tls import ServerTLS, TLSFiles, load
 from kypello.http.transport import InheritedEndpoint, StreamingEndpoint
@@ -47,6 +48,7 @@ class Listener:
     _balance: Balance | None = None
     _tls: ServerTLS | None = field(init=False, default=None)
     _listening: IListeningPort | None = field(init=False, default=None)
+    _outlet: Outlet | None = field(init=False, default=None)
 
     @property
     def port(self) -> int:
@@ -70,11 +72,18 @@ class Listener:
             if loaded is None:
                 loaded = await self._lanes.lane().run(load, self._files)
             self._tls = ServerTLS(loaded)
+        else:
+            # TLS makes what it sends in the reactor's thread, piece by piece.
+            self._outlet = outlet_for(self._reactor)
         endpoint: IStreamServerEndpoint
         if self._socket < 0:
-            endpoint = StreamingEndpoint(self._reactor, self._port, self._host, self._tls)
+            endpoint = StreamingEndpoint(
+                self._reactor, self._port, self._host, self._tls, self._outlet
+            )
         else:
-            endpoint = InheritedEndpoint(self._reactor, self._socket, self._tls, self._balance)
+            endpoint = InheritedEndpoint(
+                self._reactor, self._socket, self._tls, self._balance, self._outlet
+            )
         self._listening = await endpoint.listen(self._site)
 
     async def reload(self) -> None:
@@ -125,6 +134,8 @@ class Listener:
         """
         await self._refuse()
         await self._site.drain(grace)
+        if self._outlet is not None:
+            self._outlet.close()
 
     async def _refuse(self) -> None:
         if self._listening is not None:

@@ -12,6 +12,7 @@ same port.
 import socket
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from attrs import frozen
@@ -33,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kypello.http.balance import Balance
+from kypello.http.outlet import Outlet, Passage
 from kypello.model import Buffer
 
 #: How much is given to the kernel at once, in bytes.
@@ -43,6 +45,13 @@ RECEIVE_SIZE = 256 * 1024
 
 #: A producer pauses when more bytes than this wait for the kernel.
 _HIGH_WATER = 64 * 1024
+
+#: A write of so many bytes is large: another thread may send it.
+_LARGE = SEND_SIZE // 2
+
+#: While another thread sends, a producer pauses when more bytes than this wait, and resumes when
+#: no more than the second do: so it is well ahead, and is woken once for several blocks.
+_FAR_AHEAD, _AHEAD = 3 * SEND_SIZE, 2 * SEND_SIZE
 
 #: How many pieces are given to the kernel at once; Linux takes 1024.
 _PIECES = 256
@@ -79,6 +88,12 @@ class StreamingTransport(tcp.Server):
     """
     A connection that neither copies what it sends nor, where its protocol is a
     :class:`BufferedReceiver`, what it receives.
+
+    :ivar _pieces: What was written and is not sent, as far as the reactor's thread knows.
+    :ivar _unsent: Bytes of them.
+    :ivar _passage: The way through the outlet, where the first of the pieces may be.
+    :ivar _lost: Why the connection is over.  That waits for a thread which may be sending: the
+        descriptor must not be that of another connection meanwhile.
     """
 
     def __init__(self, sock: socket.socket, protocol: IProtocol, *arguments: Any) -> None:
@@ -87,6 +102,8 @@ class StreamingTransport(tcp.Server):
         """
         self._pieces: deque[memoryview] = deque()
         self._unsent = 0
+        self._passage: Passage | None = None
+        self._lost: Failure | None = None
         self._receiver = protocol if isinstance(protocol, BufferedReceiver) else None
         super().__init__(sock, protocol, *arguments)
 
@@ -112,34 +129,104 @@ class StreamingTransport(tcp.Server):
         """
         Send several pieces, the first of them at once when nothing waits.
         """
-        if not self.connected or self._writeDisconnected:
+        if not self.connected or self._writeDisconnected or self._lost is not None:
             return
-        idle = not self._pieces
+        before = len(self._pieces)
+        size = self._unsent
         for piece in data:
             if piece:
                 self._pieces.append(memoryview(piece))
                 self._unsent += len(piece)
-        if not self._pieces or (idle and self._send() is None and not self._pieces):
+        size = self._unsent - size
+        if (size >= _LARGE or self._away()) and self._pass(before, size):
+            self._pause_above(_FAR_AHEAD)
+            return
+        if not self._pieces or (not before and self._send() is None and not self._pieces):
             # An error of this attempt shows again when the reactor makes the next.
             return
-        if self.producer is not None and self._unsent > _HIGH_WATER:
+        if size >= _LARGE and self._passage is not None:
+            self._passage.slow()
+        self._pause_above(_HIGH_WATER)
+        if not self._away():
+            self.startWriting()
+
+    def _pause_above(self, most: int) -> None:
+        if self.producer is not None and self._unsent > most and not self.producerPaused:
             self.producerPaused = True
             IPushProducer(self.producer).pauseProducing()
-        self.startWriting()
+
+    def _resume(self) -> None:
+        if self.producer is not None and self.producerPaused:
+            self.producerPaused = False
+            IPushProducer(self.producer).resumeProducing()
+
+    # Through the outlet
+
+    def _away(self) -> bool:
+        """
+        Whether another thread may be sending.
+        """
+        return self._passage is not None and self._passage.away > 0
+
+    def _pass(self, before: int, size: int) -> bool:
+        """
+        Have what was just written sent by another thread, if it may be.
+
+        :param before: How many pieces were there before.
+        :param size: Bytes that were written.
+        """
+        passage = self._passage
+        if passage is None:
+            # Twisted calls the port that.
+            outlet: Outlet | None = self.server.outlet  # type: ignore[attr-defined]
+            if outlet is None:
+                return False
+            passage = self._passage = Passage(outlet, self.socket, self._returned)
+        if size >= _LARGE and not passage.open():
+            return False
+        # Nothing overtakes what waits in this thread.
+        if passage.away != before:
+            return False
+        for piece in islice(self._pieces, before, None):
+            passage.give(piece)
+        return True
+
+    def _returned(self) -> None:
+        """
+        Called by the outlet: some was sent, or could not be.
+        """
+        passage = self._passage
+        if passage is None:
+            return
+        self._drop(passage.collect())
+        if passage.away:
+            if self._unsent <= _AHEAD:
+                self._resume()
+        elif self._lost is not None:
+            self.connectionLost(self._lost)
+        elif self._pieces or self.disconnecting or self._writeDisconnecting:
+            self.startWriting()
+        else:
+            self._resume()
+
+    # In the reactor's thread
 
     # Twisted's mixin annotates what it replaces here as taking anything and giving nothing.
     def doWrite(self) -> Exception | None:  # type: ignore[override]
         """
         Called by the reactor: the kernel takes more.
         """
+        if self._away():
+            # That tells when it is done.
+            self.stopWriting()
+            return None
         error = self._send()
         if error is not None:
             return error
         if not self._pieces:
             self.stopWriting()
             if self.producer is not None and self.producerPaused:
-                self.producerPaused = False
-                IPushProducer(self.producer).resumeProducing()
+                self._resume()
             elif self.disconnecting:
                 return self._postLoseConnection()  # type: ignore[no-any-return]
             elif self._writeDisconnecting:
@@ -163,6 +250,14 @@ class StreamingTransport(tcp.Server):
             return None
         except OSError:
             return CONNECTION_LOST
+        self._drop(sent)
+        return None
+
+    def _drop(self, sent: int) -> None:
+        """
+        So many bytes were sent.
+        """
+        pieces = self._pieces
         self._unsent -= sent
         while sent:
             piece = pieces[0]
@@ -171,7 +266,6 @@ class StreamingTransport(tcp.Server):
                 break
             sent -= len(piece)
             pieces.popleft()
-        return None
 
     def _head(self) -> list[memoryview]:
         head: list[memoryview] = []
@@ -187,8 +281,14 @@ class StreamingTransport(tcp.Server):
         """
         Called by the reactor: drop what cannot be sent any more.
         """
+        if self._away():
+            self._lost = self._lost or reason
+            self.stopReading()
+            self.stopWriting()
+            return
         self._pieces.clear()
         self._unsent = 0
+        self._passage = None
         self._receiver = None
         super().connectionLost(reason)
 
@@ -220,11 +320,13 @@ class StreamingPort(tcp.Port):
     A listening port whose connections are :class:`StreamingTransport`.
 
     :ivar balance: Tells whose turn it is, where other processes accept from the same socket.
+    :ivar outlet: Sends for a connection that is the only one with much to send.
     """
 
     # Twisted reads this as a class attribute and calls it.
     transport = StreamingTransport  # type: ignore[assignment]
     balance: Balance | None = None
+    outlet: Outlet | None = None
     reactor: Any
     _waited = False  # whether a newcomer was left to the others
 
@@ -259,12 +361,14 @@ class StreamingEndpoint:
     :ivar _port: ``0`` for any free one.
     :ivar _host: An address of this machine; empty for all of IPv4, ``::`` for all.
     :ivar _tls: Makes TLS connections; ``None`` for plain TCP.
+    :ivar _outlet: ``None`` to send everything in the reactor's thread.
     """
 
     _reactor: Any
     _port: int
     _host: str = ""
     _tls: IOpenSSLServerConnectionCreator | None = None
+    _outlet: Outlet | None = None
 
     def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
         """
@@ -277,6 +381,7 @@ class StreamingEndpoint:
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
         wrapped = secured(factory, self._tls)
         port = StreamingPort(self._port, wrapped, _BACKLOG, self._host, self._reactor)
+        port.outlet = self._outlet
         port.startListening()
         return port
 
@@ -308,12 +413,14 @@ class InheritedEndpoint:
 
     :ivar _descriptor: Its file descriptor, which stays open.
     :ivar _balance: ``None`` when nobody else accepts from it.
+    :ivar _outlet: ``None`` to send everything in the reactor's thread.
     """
 
     _reactor: Any
     _descriptor: int
     _tls: IOpenSSLServerConnectionCreator | None = None
     _balance: Balance | None = None
+    _outlet: Outlet | None = None
 
     def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
         """
@@ -332,7 +439,7 @@ class InheritedEndpoint:
             )
         finally:
             ours.close()
-        port.balance = self._balance
+        port.balance, port.outlet = self._balance, self._outlet
         port.startListening()
         return port
 
