@@ -11,12 +11,12 @@ out).
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import sha1, sha256
+from hashlib import md5, sha1, sha256
 from types import MappingProxyType
 from typing import Protocol
 from zlib import crc32
 
-from attrs import define
+from attrs import define, field
 from awscrt.checksums import (
     combine_crc32,
     combine_crc32c,
@@ -24,6 +24,8 @@ from awscrt.checksums import (
     crc32c,
     crc64nvme,
 )
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import MD5, Hash
 
 from kypello.model import Buffer
 
@@ -75,6 +77,34 @@ class _CRC:
 
     def digest(self) -> bytes:
         return self._value.to_bytes(self._size, "big")
+
+
+@define
+class _MD5:
+    _hash: Hash = field(factory=lambda: Hash(_MD5_ALGORITHM))
+
+    def update(self, data: Buffer, /) -> None:
+        self._hash.update(data)
+
+    def digest(self) -> bytes:
+        return self._hash.copy().finalize()
+
+
+_MD5_ALGORITHM = MD5()
+
+
+def new_md5() -> Checksum:
+    """
+    Begin the MD5 digest that ETags and ``Content-MD5`` are made of.
+
+    That of ``cryptography`` is some 6 % faster than that of ``hashlib``, where its OpenSSL is the
+    newer one.
+    """
+    try:
+        return _MD5()
+    except UnsupportedAlgorithm:
+        # An OpenSSL for which MD5 is not allowed; nothing rests on its strength here.
+        return md5(usedforsecurity=False)
 
 
 def new_checksum(algorithm: str) -> Checksum:

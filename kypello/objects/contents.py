@@ -6,11 +6,18 @@ it packages in their places.
 """
 
 from collections.abc import Callable, Sequence
-from hashlib import md5
 
 from attrs import define, field
 
-from kypello.crypto.checksums import SIZES, Checksum, compose, decode, encode, new_checksum
+from kypello.crypto.checksums import (
+    SIZES,
+    Checksum,
+    compose,
+    decode,
+    encode,
+    new_checksum,
+    new_md5,
+)
 from kypello.crypto.structure import Structure
 from kypello.errors import NotAuthentic
 from kypello.model import Buffer, ObjectInfo, ObjectMetadata
@@ -38,7 +45,7 @@ class _Digests:
         """
         self._running = {name: new_checksum(name) for name in self._checksums}
         if self._md5:
-            self._running["md5"] = md5(usedforsecurity=False)
+            self._running["md5"] = new_md5()
 
     def feed(self, block: Buffer) -> None:
         """

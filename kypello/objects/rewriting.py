@@ -4,12 +4,10 @@
 Content that is written again, in one piece, with what describes it.
 """
 
-from hashlib import md5
-
 from attrs import define, evolve, field
 from zope.interface import implementer
 
-from kypello.crypto.checksums import Checksum, encode, new_checksum
+from kypello.crypto.checksums import Checksum, encode, new_checksum, new_md5
 from kypello.errors import Damaged
 from kypello.interfaces import IBodySource, ILane
 from kypello.model import Buffer, ObjectInfo, ObjectMetadata
@@ -40,7 +38,7 @@ class Rewritten:
         """
         self.size = self._source.size
         self._running = {name: new_checksum(name) for name in self._info.metadata.checksums}
-        self._running["md5"] = md5(usedforsecurity=False)
+        self._running["md5"] = new_md5()
 
     async def read(self) -> Buffer:
         """

@@ -6,14 +6,13 @@ Digests that are computed beside a stream, in lanes.
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from hashlib import md5
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from kypello.crypto.checksums import Checksum, encode, new_checksum
+from kypello.crypto.checksums import Checksum, encode, new_checksum, new_md5
 from kypello.http.coroutines import begin
 from kypello.interfaces import IBodySource, ILane, ILanes
 from kypello.model import Buffer
@@ -147,7 +146,7 @@ def begin_digests(
     return Digests(
         {name: new_checksum(name) for name in algorithms},
         queue,
-        md5(usedforsecurity=False) if want_md5 else None,
+        new_md5() if want_md5 else None,
         queue if small else _Queue(lanes.lane()),
     )
 
