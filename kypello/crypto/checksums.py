@@ -79,6 +79,10 @@ class _CRC:
         return self._value.to_bytes(self._size, "big")
 
 
+# What clients ask for; nothing rests on its strength.
+_MD5_ALGORITHM = MD5()  # noqa: S303
+
+
 @define
 class _MD5:
     _hash: Hash = field(factory=lambda: Hash(_MD5_ALGORITHM))
@@ -88,9 +92,6 @@ class _MD5:
 
     def digest(self) -> bytes:
         return self._hash.copy().finalize()
-
-
-_MD5_ALGORITHM = MD5()
 
 
 def new_md5() -> Checksum:
@@ -103,7 +104,7 @@ def new_md5() -> Checksum:
     try:
         return _MD5()
     except UnsupportedAlgorithm:
-        # An OpenSSL for which MD5 is not allowed; nothing rests on its strength here.
+        # An OpenSSL where it is not allowed.
         return md5(usedforsecurity=False)
 
 
