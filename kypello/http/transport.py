@@ -113,7 +113,12 @@ class StreamingTransport(tcp.Server):
         """
         Send bytes; the caller does not change them any more.
         """
-        if data and not self._pieces and self.connected and not self._writeDisconnected:
+        if (
+            0 < len(data) < _LARGE
+            and not self._pieces
+            and self.connected
+            and not self._writeDisconnected
+        ):
             # Most answers are short, and the kernel takes all of them at once.
             try:
                 sent = self.socket.send(data)

@@ -7,7 +7,9 @@ Tests for ``kypello.http.transport`` over real sockets.
 import contextlib
 import socket
 import ssl
+import struct
 from datetime import UTC, datetime, timedelta
+from threading import enumerate as all_threads
 from typing import Any
 
 from cryptography import x509
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from twisted.internet import reactor, tcp
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
@@ -23,6 +26,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
+from kypello.http import outlet as outlet_module
+from kypello.http.outlet import Outlet
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
 from kypello.http.site import Limits, StreamingSite
@@ -109,14 +114,16 @@ class TransportTests(AsyncCase):
     Bytes arrive as they were sent, in both directions.
     """
 
-    async def listen(self, operation: Any, port: int = 0, tls: Any = None) -> IListeningPort:
+    async def listen(
+        self, operation: Any, port: int = 0, tls: Any = None, outlet: Outlet | None = None
+    ) -> IListeningPort:
         """
         Serve an operation until the test ends.
         """
         if not port:
             with bound() as free:
                 port = free.getsockname()[1]
-        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1", tls)
+        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1", tls, outlet)
         verifyObject(IStreamServerEndpoint, endpoint)
         limits = Limits(drain_time=1.0)
         site = StreamingSite(Leaf(operation), reactor, access_log=False, limits=limits)
@@ -146,6 +153,46 @@ class TransportTests(AsyncCase):
         head, _, echoed = received.partition(b"\r\n\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 OK"))
         self.assertTrue(echoed == body)
+
+    def outlet(self) -> Outlet:
+        """
+        An outlet for every large write, as long as nobody else has it.
+        """
+        self.patch(outlet_module, "_RUN", 0)
+        made = Outlet(reactor)  # type: ignore[arg-type]
+        self.addCleanup(made.close)
+        return made
+
+    async def test_through_outlet(self) -> None:
+        """
+        So it does where another thread sends, for several at once.
+        """
+        listening = await self.listen(exchange, outlet=self.outlet())
+        body = _BLOCK * 20 + b"tail"
+        talks = [Deferred.fromCoroutine(self.converse(listening, put(body))) for _ in range(4)]
+        for received in await gatherResults(talks):
+            self.assertTrue(received.partition(b"\r\n\r\n")[2] == body)
+        self.assertIn("kypello-outlet", [thread.name for thread in all_threads()])
+
+    async def test_gone_from_outlet(self) -> None:
+        """
+        A client that goes away while another thread sends is forgotten.
+        """
+        listening = await self.listen(exchange, outlet=self.outlet())
+
+        def leave() -> None:
+            """
+            Take some of an answer, and reset the connection.
+            """
+            with socket.create_connection(("127.0.0.1", listening.getHost().port), 20) as client:
+                client.sendall(put(_BLOCK * 20))
+                client.recv(1 << 20)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        for _ in range(10):
+            await deferToThread(leave)
+        received = await self.converse(listening, put(_BLOCK))
+        self.assertTrue(received.endswith(b"\r\n\r\n" + _BLOCK))
 
     async def test_many_small(self) -> None:
         """
