@@ -21,7 +21,7 @@ class Sender(BufferedReceiver):
     What a connection sends, and to whom.
 
     :ivar _answer_head: The head of an answer, which waits for what goes out with it.
-    :ivar _any_buffer: The transport takes buffers of any kind.
+    :ivar _any_buffer: The transport takes buffers of any kind, and gathers what is short.
     :ivar _congested: The client does not keep up.
     :ivar _producer: Who writes the body of an answer; ``None`` for nobody.
     """
@@ -75,7 +75,11 @@ class Sender(BufferedReceiver):
             self.writeSequence((data,))
         else:
             head, self._answer_head = self._answer_head, b""
-            self.transport.write(b"".join((head, data)))
+            joined = b"".join((head, data))
+            if self._any_buffer:
+                self.transport.write_soon(joined)
+            else:
+                self.transport.write(joined)
 
     def writeSequence(self, data: Iterable[Buffer]) -> None:
         """

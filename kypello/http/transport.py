@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
 from attrs import frozen
@@ -58,6 +59,9 @@ _PIECES = 256
 
 #: Connections that wait to be accepted; the kernel may allow fewer.
 _BACKLOG = 1024
+
+#: How long an answer waits for others at most, in seconds, but for the work on one of them.
+_MOMENT = 0.001
 
 #: How long a process leaves newcomers to one that has fewer connections, in seconds.
 _YIELD = 0.005
@@ -107,6 +111,12 @@ class StreamingTransport(tcp.Server):
         self._receiver = protocol if isinstance(protocol, BufferedReceiver) else None
         super().__init__(sock, protocol, *arguments)
 
+    @property
+    def _port(self) -> "StreamingPort":
+        port = self.server
+        assert isinstance(port, StreamingPort)
+        return port
+
     # Sending
 
     def write(self, data: Buffer) -> None:
@@ -129,6 +139,27 @@ class StreamingTransport(tcp.Server):
                 return
             data = memoryview(data)[sent:]
         self.writeSequence((data,))
+
+    def write_soon(self, data: bytes) -> None:
+        """
+        Send bytes that are few, together with those of other connections.
+        """
+        if self._pieces or not self.connected or self._writeDisconnected:
+            self.write(data)
+            return
+        self._pieces.append(memoryview(data))
+        self._unsent += len(data)
+        self._port.gather(self)
+
+    def send_gathered(self) -> None:
+        """
+        Called by the port: the others are ready, too.
+        """
+        if self.connected and not self._away():
+            # An error of this attempt shows again when the reactor makes the next.
+            self._send()
+            if self._pieces:
+                self.startWriting()
 
     def writeSequence(self, data: Iterable[Buffer]) -> None:
         """
@@ -182,8 +213,7 @@ class StreamingTransport(tcp.Server):
         """
         passage = self._passage
         if passage is None:
-            # Twisted calls the port that.
-            outlet: Outlet | None = self.server.outlet  # type: ignore[attr-defined]
+            outlet = self._port.outlet
             if outlet is None:
                 return False
             passage = self._passage = Passage(outlet, self.socket, self._returned)
@@ -334,6 +364,34 @@ class StreamingPort(tcp.Port):
     outlet: Outlet | None = None
     reactor: Any
     _waited = False  # whether a newcomer was left to the others
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """
+        Made by an endpoint.
+        """
+        super().__init__(*arguments, **named)
+        self._gathered: list[StreamingTransport] = []
+        self._since = 0.0
+
+    def gather(self, transport: StreamingTransport) -> None:
+        """
+        Send what a connection has written with what others write in this turn of the reactor.
+
+        To send wakes the peer, on another core perhaps, which costs more than all else of it.  Who
+        has several answers to take is awake still when the next comes.
+        """
+        now = perf_counter()
+        if not self._gathered:
+            self._since = now
+            self.reactor.callLater(0, self._send_gathered)
+        self._gathered.append(transport)
+        if now - self._since > _MOMENT:
+            self._send_gathered()
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for transport in gathered:
+            transport.send_gathered()
 
     def doRead(self) -> None:
         """

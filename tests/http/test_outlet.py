@@ -22,6 +22,7 @@ from kypello.http import outlet
 from kypello.http.outlet import Outlet, Passage
 from kypello.http.transport import InheritedEndpoint, StreamingPort, StreamingTransport, open_socket
 from tests.cases import SyncCase
+from tests.integration.tools import free_port
 
 _MIB = 1 << 20
 _BLOCK = bytes(range(256)) * 4096
@@ -222,7 +223,7 @@ class TransportTests(OutletCase):
         """
         super().setUp()
         self.patch(outlet, "_RUN", 0)
-        listening = open_socket("127.0.0.1", 0)
+        listening = open_socket("127.0.0.1", free_port())
         self.addCleanup(listening.close)
         self.reactor = MemoryReactorClock()
         self.protocol = Noted()
@@ -238,9 +239,16 @@ class TransportTests(OutletCase):
         transport = self.protocol.transport
         assert isinstance(transport, StreamingTransport)
         self.transport = transport
-        self.addCleanup(
-            lambda: self.protocol.lost or transport.connectionLost(Failure(ConnectionDone()))
-        )
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        """
+        End the connection, unless it is over.
+        """
+        if self.protocol.lost is None:
+            self.transport.connectionLost(Failure(ConnectionDone()))
+        while self.protocol.lost is None:
+            self.calls.one()
 
     def receive(self, size: int) -> bytes:
         """
