@@ -311,15 +311,15 @@ class StreamingChannel(Sender):
 
     def drain(self) -> None:
         """
-        Called by the site: answer the request that is under way, and no other.
+        Called by the site: answer the request that is under way, or on its way, and no other.
         """
-        if self._exchange is not None:
-            self._exchange.persistent = False
-        elif not self._lingering:
-            self.loseConnection()
-            if self.isSecure():
-                # The end is told; an idle client may take for ever to tell its own.
-                self.transport.transport.loseConnection()
+        exchange = self._exchange
+        if exchange is None:
+            if not (self._lingering or self._closing):
+                self._await_head()
+        elif not exchange.request.startedWriting:
+            # Else the client was told that it may send another request.
+            exchange.persistent = False
 
     def abortConnection(self) -> None:
         """
@@ -376,6 +376,8 @@ class StreamingChannel(Sender):
         limits = self.site.limits
         if self._congested:
             self._deadline.set(limits.send_time)
+        elif self.site.ending:
+            self._deadline.set(limits.last_call)
         else:
             self._deadline.set(limits.head_time if self._input else limits.idle_time)
 
@@ -389,6 +391,9 @@ class StreamingChannel(Sender):
             self.abortConnection()
         elif self._lingering or exchange is None:
             self.loseConnection()
+            if self.site.ending and self.isSecure():
+                # The end is told; an idle client may take for ever to tell its own.
+                self.transport.transport.loseConnection()
         elif exchange.answered:
             self._linger()
         elif exchange.body.waiting:

@@ -44,6 +44,7 @@ class Limits:
     :ivar body_progress: Fewer bytes than this per :attr:`body_time` are a drip, no upload.
     :ivar send_time: For the peer to take what waits to be sent, about one block.
     :ivar drain_time: For the rest of a body after the answer, and for the peer to close.
+    :ivar last_call: For requests that are on their way when the site is asked to end.
     """
 
     head: int = 32 * 1024
@@ -53,6 +54,7 @@ class Limits:
     body_progress: int = 4096
     send_time: float = 300.0
     drain_time: float = 5.0
+    last_call: float = 0.25
 
 
 class Observer(Protocol):
@@ -92,6 +94,7 @@ class StreamingSite(Site):
     :ivar limits: What a peer may take.
     :ivar observer: Who is told about requests.
     :ivar retiring: Whether a connection ends after the next request.
+    :ivar ending: Whether it is not long waited for.
     :ivar refusal: Words the answer to something that is no HTTP request; called with the error
         and a fresh request id.
     """
@@ -127,7 +130,7 @@ class StreamingSite(Site):
         self.limits = limits
         self.access_log = access_log
         self.observer = observer
-        self.retiring = False
+        self.retiring = self.ending = False
         self._random = entropy
         self._ids: list[str] = []
         self._server = f"Server: {server}\r\n".encode("ascii")
@@ -167,10 +170,12 @@ class StreamingSite(Site):
 
     async def drain(self, grace: float) -> None:
         """
-        Let the requests that are under way end, and close all connections.
+        Let the requests that are under way end, also those that clients have sent and nobody has
+        read, and close all connections.
 
         :param grace: After this time, in seconds, what is still under way is cut.
         """
+        self.retiring = self.ending = True
         for channel in list(self._channels):
             channel.drain()
         if not self._channels:

@@ -134,11 +134,32 @@ class DrainTests(SyncCase):
 
     def test_idle(self) -> None:
         """
-        A connection without a request is closed.
+        A connection without a request, or with the beginning of one, is closed after a moment.
+        """
+        idle, slow = self.harness.connect(), self.harness.connect()
+        slow.send(b"GET /")
+        drained = Deferred.fromCoroutine(self.site.drain(5.0))
+        self.assertNoResult(drained)
+        slow.send(b" HTTP")
+        self.harness.clock.advance(0.3)
+        self.successResultOf(drained)
+        self.assertTrue(idle.lost)
+        self.assertTrue(slow.lost)
+
+    def test_on_its_way(self) -> None:
+        """
+        A request that was sent before the client could know is answered, and is the last.
         """
         client = self.harness.connect()
-        self.successResultOf(Deferred.fromCoroutine(self.site.drain(5.0)))
-        self.assertTrue(client.lost)
+        drained = Deferred.fromCoroutine(self.site.drain(5.0))
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.harness.clock.advance(1.0)
+        self.assertNoResult(drained)
+        self.ready.callback(None)
+        received = client.take()
+        self.assertEqual(received.count(b"at last"), 1)
+        self.assertIn(b"Connection: close", received)
+        self.successResultOf(drained)
 
     def test_under_way(self) -> None:
         """
