@@ -60,6 +60,9 @@ _PIECES = 256
 #: Connections that wait to be accepted; the kernel may allow fewer.
 _BACKLOG = 1024
 
+#: An answer waits for others only if so many were given since the last one of its connection.
+_FEW = 3
+
 #: How long an answer waits for others at most, in seconds, but for the work on one of them.
 _MOMENT = 0.001
 
@@ -95,6 +98,7 @@ class StreamingTransport(tcp.Server):
 
     :ivar _pieces: What was written and is not sent, as far as the reactor's thread knows.
     :ivar _unsent: Bytes of them.
+    :ivar _answer: Which of all answers of the port was the last of this connection.
     :ivar _passage: The way through the outlet, where the first of the pieces may be.
     :ivar _lost: Why the connection is over.  That waits for a thread which may be sending: the
         descriptor must not be that of another connection meanwhile.
@@ -106,6 +110,7 @@ class StreamingTransport(tcp.Server):
         """
         self._pieces: deque[memoryview] = deque()
         self._unsent = 0
+        self._answer: int | None = None
         self._passage: Passage | None = None
         self._lost: Failure | None = None
         self._receiver = protocol if isinstance(protocol, BufferedReceiver) else None
@@ -142,14 +147,23 @@ class StreamingTransport(tcp.Server):
 
     def write_soon(self, data: bytes) -> None:
         """
-        Send bytes that are few, together with those of other connections.
+        Send an answer of a few bytes, with those of other connections where many have some.
         """
-        if self._pieces or not self.connected or self._writeDisconnected:
+        port = self._port
+        others = 0 if self._answer is None else port.answers - self._answer
+        port.answers = self._answer = port.answers + 1
+        if (
+            others < _FEW
+            or self._pieces
+            or not self.connected
+            or self._writeDisconnected
+            or self._lost is not None
+        ):
             self.write(data)
             return
         self._pieces.append(memoryview(data))
         self._unsent += len(data)
-        self._port.gather(self)
+        port.gather(self)
 
     def send_gathered(self) -> None:
         """
@@ -356,6 +370,7 @@ class StreamingPort(tcp.Port):
 
     :ivar balance: Tells whose turn it is, where other processes accept from the same socket.
     :ivar outlet: Sends for a connection that is the only one with much to send.
+    :ivar answers: How many answers were given to all connections, of those that may be gathered.
     """
 
     # Twisted reads this as a class attribute and calls it.
@@ -370,6 +385,7 @@ class StreamingPort(tcp.Port):
         Made by an endpoint.
         """
         super().__init__(*arguments, **named)
+        self.answers = 0
         self._gathered: list[StreamingTransport] = []
         self._since = 0.0
 
