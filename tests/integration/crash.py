@@ -5,6 +5,8 @@ Clients that write without pause to a server that is killed, and know what it mu
 """
 
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from hashlib import sha256
@@ -14,6 +16,7 @@ from attrs import define, field
 from botocore.exceptions import BotoCoreError, ClientError
 
 from kypello.store.layout import INLINE
+from tests.integration.server import ServerProcess, base_environment
 
 #: What a key may hold: a digest of its content and how many blobs that takes; ``None`` for
 #: nothing.
@@ -39,6 +42,7 @@ class Writer:
         will hold.
     :ivar acknowledged: How many changes were.
     :ivar wrong: What must not have happened.
+    :ivar cut: The power is gone: nothing counts that is heard of the server from now on.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Writer:
     uploads: dict[str, tuple[dict[str, str], list[dict[str, Any]], State]] = field(factory=dict)
     acknowledged: int = 0
     wrong: list[str] = field(factory=list)
+    cut: bool = False
 
     def run(self, stopped: threading.Event) -> None:
         """
@@ -173,9 +178,10 @@ class Writer:
             # The connection was cut, or refused: it may have happened or not.
             return False
         except ClientError as error:
-            self.wrong.append(f"{self.name}: {error}")
+            if not self.cut:
+                self.wrong.append(f"{self.name}: {error}")
             return False
-        return True
+        return not self.cut
 
     def _key(self) -> str:
         return f"{self.name}/{self._chance.randrange(12)}"
@@ -183,6 +189,24 @@ class Writer:
     def _content(self, size: int) -> bytes:
         block = self._chance.randbytes(min(size, 1000))
         return (block * (size // 1000 + 1))[:size]
+
+
+def examine(server: ServerProcess) -> None:
+    """
+    Look at all that a server that is off has stored.
+
+    :raises AssertionError: It is not sound.
+    """
+    checked = subprocess.run(
+        [sys.executable, "-m", "kypello.cli", "store", "check", "--deep", str(server.directory)],
+        env={**base_environment(), **server.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if checked.returncode:
+        raise AssertionError(checked.stdout + checked.stderr)
 
 
 def _state(content: bytes, blobs: int) -> State:
