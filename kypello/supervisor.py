@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from kypello.config import Config
 from kypello.errors import KypelloError
 from kypello.http.balance import Balance
-from kypello.http.transport import open_socket
+from kypello.http.port import open_socket
 from kypello.place import Shared
 from kypello.prepared import Prepared
 from kypello.service import Running, Server, embed, stop_all

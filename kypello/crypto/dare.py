@@ -33,6 +33,9 @@ PACKAGE_SIZE = PAYLOAD_SIZE + OVERHEAD
 #: Bytes of the random nonce of a stream.
 NONCE_SIZE = 12
 
+#: How many blocks of plaintext wait to be sent at most, with those that are made and read ahead.
+_PLAINTEXTS = 8
+
 _HEADER_SIZE = 16
 _VERSION = 0x20
 _FINAL = 0x80
@@ -155,7 +158,7 @@ class Encoder:
         self._stream = _Stream(key, cipher, nonce)
         self._sequence = 0
         self._held = bytearray()
-        self._buffers = Recycler(8)
+        self._buffers = Recycler()
 
     def feed(self, block: Buffer) -> Buffer:
         """
@@ -228,7 +231,7 @@ class Decoder:
         self._stream: _Stream | None = None
         self._held = bytearray()
         self._ended = False
-        self._buffers = Recycler(8)
+        self._buffers = Recycler(_PLAINTEXTS)
 
     def feed(self, block: Buffer) -> Buffer:
         """

@@ -15,9 +15,9 @@ from twisted.logger import Logger
 from kypello.errors import KypelloError
 from kypello.http.balance import Balance
 from kypello.http.outlet import Outlet, outlet_for
+from kypello.http.port import InheritedEndpoint, StreamingEndpoint
 from kypello.http.site import StreamingSite
 from kypello.http.tls import ServerTLS, TLSFiles, load
-from kypello.http.transport import InheritedEndpoint, StreamingEndpoint
 from kypello.interfaces import ILanes
 from kypello.pemfiles import Loaded
 

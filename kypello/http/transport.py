@@ -13,28 +13,16 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
-from time import perf_counter
 from typing import Any
 
-from attrs import frozen
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred, execute
-from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IOpenSSLServerConnectionCreator,
-    IProtocol,
-    IProtocolFactory,
-    IPushProducer,
-    IStreamServerEndpoint,
-)
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from kypello.http.balance import Balance
+from kypello.http.gathering import Gathering
 from kypello.http.outlet import Outlet, Passage
 from kypello.model import Buffer
 
@@ -56,18 +44,6 @@ _FAR_AHEAD, _AHEAD = 3 * SEND_SIZE, 2 * SEND_SIZE
 
 #: How many pieces are given to the kernel at once; Linux takes 1024.
 _PIECES = 256
-
-#: Connections that wait to be accepted; the kernel may allow fewer.
-_BACKLOG = 1024
-
-#: An answer waits for others only if so many were given since the last one of its connection.
-_FEW = 3
-
-#: How long an answer waits for others at most, in seconds, but for the work on one of them.
-_MOMENT = 0.001
-
-#: How long a process leaves newcomers to one that has fewer connections, in seconds.
-_YIELD = 0.005
 
 # One reactor thread receives at a time and copies what it got before anybody else runs.
 _received = memoryview(bytearray(RECEIVE_SIZE))
@@ -98,7 +74,7 @@ class StreamingTransport(tcp.Server):
 
     :ivar _pieces: What was written and is not sent, as far as the reactor's thread knows.
     :ivar _unsent: Bytes of them.
-    :ivar _answer: Which of all answers of the port was the last of this connection.
+    :ivar _answer: The number of its last answer among those of its port.
     :ivar _passage: The way through the outlet, where the first of the pieces may be.
     :ivar _lost: Why the connection is over.  That waits for a thread which may be sending: the
         descriptor must not be that of another connection meanwhile.
@@ -115,12 +91,8 @@ class StreamingTransport(tcp.Server):
         self._lost: Failure | None = None
         self._receiver = protocol if isinstance(protocol, BufferedReceiver) else None
         super().__init__(sock, protocol, *arguments)
-
-    @property
-    def _port(self) -> "StreamingPort":
-        port = self.server
-        assert isinstance(port, StreamingPort)
-        return port
+        # Twisted calls the port that.
+        self._port: Any = self.server
 
     # Sending
 
@@ -149,11 +121,10 @@ class StreamingTransport(tcp.Server):
         """
         Send an answer of a few bytes, with those of other connections where many have some.
         """
-        port = self._port
-        others = 0 if self._answer is None else port.answers - self._answer
-        port.answers = self._answer = port.answers + 1
+        gathering: Gathering = self._port.gathering
+        self._answer, several = gathering.turn(self._answer)
         if (
-            others < _FEW
+            not several
             or self._pieces
             or not self.connected
             or self._writeDisconnected
@@ -163,7 +134,7 @@ class StreamingTransport(tcp.Server):
             return
         self._pieces.append(memoryview(data))
         self._unsent += len(data)
-        port.gather(self)
+        gathering.add(self)
 
     def send_gathered(self) -> None:
         """
@@ -227,7 +198,7 @@ class StreamingTransport(tcp.Server):
         """
         passage = self._passage
         if passage is None:
-            outlet = self._port.outlet
+            outlet: Outlet | None = self._port.outlet
             if outlet is None:
                 return False
             passage = self._passage = Passage(outlet, self.socket, self._returned)
@@ -362,174 +333,3 @@ class StreamingTransport(tcp.Server):
         else:
             self._receiver.filled(size)
         return None
-
-
-class StreamingPort(tcp.Port):
-    """
-    A listening port whose connections are :class:`StreamingTransport`.
-
-    :ivar balance: Tells whose turn it is, where other processes accept from the same socket.
-    :ivar outlet: Sends for a connection that is the only one with much to send.
-    :ivar answers: How many answers were given to all connections, of those that may be gathered.
-    """
-
-    # Twisted reads this as a class attribute and calls it.
-    transport = StreamingTransport  # type: ignore[assignment]
-    balance: Balance | None = None
-    outlet: Outlet | None = None
-    reactor: Any
-    _waited = False  # whether a newcomer was left to the others
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        """
-        Made by an endpoint.
-        """
-        super().__init__(*arguments, **named)
-        self.answers = 0
-        self._gathered: list[StreamingTransport] = []
-        self._since = 0.0
-
-    def gather(self, transport: StreamingTransport) -> None:
-        """
-        Send what a connection has written with what others write in this turn of the reactor.
-
-        To send wakes the peer, on another core perhaps, which costs more than all else of it.  Who
-        has several answers to take is awake still when the next comes.
-        """
-        now = perf_counter()
-        if not self._gathered:
-            self._since = now
-            self.reactor.callLater(0, self._send_gathered)
-        self._gathered.append(transport)
-        if now - self._since > _MOMENT:
-            self._send_gathered()
-
-    def _send_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        for transport in gathered:
-            transport.send_gathered()
-
-    def doRead(self) -> None:
-        """
-        Called by the reactor: somebody wants to connect.
-        """
-        if self.balance is not None:
-            if not self.balance.turn and not self._waited:
-                self._waited = True
-                self.stopReading()
-                self.reactor.callLater(_YIELD, self._look_again)
-                return
-            # Each newcomer changes whose turn it is.
-            self._waited = False
-            self.numberAccepts = 1
-        super().doRead()
-
-    def _look_again(self) -> None:
-        # Whoever has not been taken by now is not left to wait any longer.
-        if self.connected:
-            self.startReading()
-
-
-@implementer(IStreamServerEndpoint)
-@frozen
-class StreamingEndpoint:
-    """
-    Where to listen.
-
-    :ivar _reactor: The reactor.
-    :ivar _port: ``0`` for any free one.
-    :ivar _host: An address of this machine; empty for all of IPv4, ``::`` for all.
-    :ivar _tls: Makes TLS connections; ``None`` for plain TCP.
-    :ivar _outlet: ``None`` to send everything in the reactor's thread.
-    """
-
-    _reactor: Any
-    _port: int
-    _host: str = ""
-    _tls: IOpenSSLServerConnectionCreator | None = None
-    _outlet: Outlet | None = None
-
-    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
-        """
-        Begin to listen.
-
-        :raises twisted.internet.error.CannotListenError: The port is taken; the Deferred fails.
-        """
-        return execute(self._listen, factory)
-
-    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
-        wrapped = secured(factory, self._tls)
-        port = StreamingPort(self._port, wrapped, _BACKLOG, self._host, self._reactor)
-        port.outlet = self._outlet
-        port.startListening()
-        return port
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """
-    Open a socket for other processes to accept from; nobody is accepted before they do.
-
-    :param host: An address of this machine; empty for all of IPv4, ``::`` for all.
-    :param port: ``0`` for any free one.
-    :raises CannotListenError: The port is taken, or not allowed.
-    """
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, port))
-        made.listen(_BACKLOG)
-    except OSError as error:
-        made.close()
-        raise CannotListenError(host, port, error) from error
-    return made
-
-
-@implementer(IStreamServerEndpoint)
-@frozen
-class InheritedEndpoint:
-    """
-    A listening socket that another process opened, such as a supervisor or systemd.
-
-    :ivar _descriptor: Its file descriptor, which stays open.
-    :ivar _balance: ``None`` when nobody else accepts from it.
-    :ivar _outlet: ``None`` to send everything in the reactor's thread.
-    """
-
-    _reactor: Any
-    _descriptor: int
-    _tls: IOpenSSLServerConnectionCreator | None = None
-    _balance: Balance | None = None
-    _outlet: Outlet | None = None
-
-    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
-        """
-        Begin to accept.
-
-        :raises OSError: The descriptor is no socket; the Deferred fails.
-        """
-        return execute(self._listen, factory)
-
-    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
-        ours = socket.socket(fileno=socket.dup(self._descriptor))
-        ours.setblocking(False)
-        try:
-            port: StreamingPort = StreamingPort._fromListeningDescriptor(
-                self._reactor, ours.fileno(), ours.family, secured(factory, self._tls)
-            )
-        finally:
-            ours.close()
-        port.balance, port.outlet = self._balance, self._outlet
-        port.startListening()
-        return port
-
-
-def secured(
-    factory: IProtocolFactory, tls: IOpenSSLServerConnectionCreator | None
-) -> IProtocolFactory:
-    """
-    Put TLS under the connections of *factory*, unless *tls* is ``None``.
-    """
-    if tls is None:
-        return factory
-    secure: IProtocolFactory = TLSMemoryBIOFactory(tls, False, factory)
-    return secure

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 
 from kypello.http.balance import Balance, shared_counts
-from kypello.http.transport import InheritedEndpoint, StreamingPort, open_socket
+from kypello.http.port import InheritedEndpoint, StreamingPort, open_socket
 from tests.cases import SyncCase
 
 

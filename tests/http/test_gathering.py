@@ -1,7 +1,7 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for how ``kypello.http.transport`` sends short answers of many connections together.
+Tests for ``kypello.http.gathering``, with the connections of a port.
 """
 
 import socket
@@ -12,8 +12,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from kypello.http import transport
-from kypello.http.transport import InheritedEndpoint, StreamingPort, StreamingTransport, open_socket
+from kypello.http import gathering
+from kypello.http.port import InheritedEndpoint, StreamingPort, open_socket
+from kypello.http.transport import StreamingTransport
 from tests.cases import SyncCase
 from tests.integration.tools import free_port
 
@@ -111,7 +112,7 @@ class GatheringTests(SyncCase):
         """
         self.transports[0].write_soon(b"a")
         self.assertIsNone(self.received(0))
-        self.patch(transport, "_MOMENT", -1.0)
+        self.patch(gathering, "_MOMENT", -1.0)
         self.transports[1].write_soon(b"b")
         self.assertEqual([self.received(0), self.received(1)], [b"a", b"b"])
         self.reactor.advance(0)

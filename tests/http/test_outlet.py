@@ -20,7 +20,8 @@ from zope.interface import implementer
 
 from kypello.http import outlet
 from kypello.http.outlet import Outlet, Passage
-from kypello.http.transport import InheritedEndpoint, StreamingPort, StreamingTransport, open_socket
+from kypello.http.port import InheritedEndpoint, StreamingPort, open_socket
+from kypello.http.transport import StreamingTransport
 from tests.cases import SyncCase
 from tests.integration.tools import free_port
 

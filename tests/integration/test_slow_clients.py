@@ -20,10 +20,10 @@ from bench.client import fetch
 from bench.messages import Credentials, Message, signed
 from bench.processes import memory
 from kypello.http.body import BLOCK
+from kypello.http.port import StreamingEndpoint
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
 from kypello.http.site import Limits, StreamingSite
-from kypello.http.transport import StreamingEndpoint
 from kypello.testing.harness import Harness, RawClient
 from tests.cases import AsyncCase, SyncCase
 from tests.http.resources import Leaf, read_all

@@ -33,9 +33,9 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from urllib3 import PoolManager
 
 from kypello.http.listener import Listener
+from kypello.http.port import secured
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Clients, ServerTLS, TLSFiles, load
-from kypello.http.transport import secured
 from kypello.iam.accounts import Accounts
 from kypello.iam.authenticate import Authenticator
 from kypello.iam.authorities import Authorities

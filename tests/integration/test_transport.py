@@ -28,10 +28,11 @@ from zope.interface.verify import verifyObject
 
 from kypello.http import outlet as outlet_module
 from kypello.http.outlet import Outlet
+from kypello.http.port import InheritedEndpoint, StreamingEndpoint
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
 from kypello.http.site import Limits, StreamingSite
-from kypello.http.transport import InheritedEndpoint, StreamingEndpoint, StreamingTransport
+from kypello.http.transport import StreamingTransport
 from tests.cases import AsyncCase, SyncCase
 from tests.http.resources import Blocks, Leaf, Script, read_all
 
