@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 _FEW = 3
 
 #: How long an answer waits for others at most, in seconds, but for the work on one of them.
-_MOMENT = 0.001
+_MOMENT = 0.003
 
 
 class Gathered(Protocol):
