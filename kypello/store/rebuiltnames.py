@@ -204,7 +204,14 @@ class RebuiltNames:
         return None
 
     async def _many(self, statement: str, rows: Sequence[Row]) -> None:
-        await self._run(lambda: self._tables.executemany(statement, rows))
+        def write() -> None:
+            """
+            Write them, in the lane.  The cursor ends there, too: it resets its statement, which the
+            next call uses again.
+            """
+            self._tables.executemany(statement, rows).close()
+
+        await self._run(write)
 
     async def _page(self, statement: str, parameters: Row) -> list[Any]:
         wanted = f"{statement} LIMIT {_PAGE}"

@@ -132,6 +132,8 @@ class BadFilesTests(AdminCase):
         A worker that cannot start again is told of; the other one is left alone and serves on, and
         all is well when the files are.
         """
+        # One that has not read its files yet would end the server.
+        wait_until(lambda: self.server.log.count("StreamingSite starting") == 2, 60)
         first, second = self.server.workers()
         self.certs.mkdir(parents=True)
         files = [self.certs / name for name in ("private.key", "public.crt")]
