@@ -4,6 +4,7 @@
 Clients that write without pause to a server that is killed, and know what it must hold.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from kypello.store.layout import INLINE
 from tests.integration.server import ServerProcess, base_environment
+from tests.integration.test_clients import boto3_client
 
 #: What a key may hold: a digest of its content and how many blobs that takes; ``None`` for
 #: nothing.
@@ -29,6 +31,11 @@ SIZES = (0, 500, 5_000, 40_000, 80_000, 300_000, 3_000_000)
 PART = 5 * 1024 * 1024
 
 BUCKET = "crash"
+
+#: What all chance comes from.
+SEED = int(os.environ.get("KYPELLO_CRASH_SEED", "5"))
+
+_WRITERS = 6
 
 
 @define(eq=False)
@@ -189,6 +196,20 @@ class Writer:
     def _content(self, size: int) -> bytes:
         block = self._chance.randbytes(min(size, 1000))
         return (block * (size // 1000 + 1))[:size]
+
+
+def several_writers(server: ServerProcess) -> list[Writer]:
+    """
+    Clients that write at once, each over a connection of its own.
+    """
+    return [
+        Writer(
+            f"w{number}",
+            boto3_client(server, max_pool_connections=1),
+            random.Random(SEED * _WRITERS + number),
+        )
+        for number in range(_WRITERS)
+    ]
 
 
 def examine(server: ServerProcess) -> None:

@@ -15,15 +15,13 @@ import time
 from pathlib import Path
 
 from tests.cases import SyncCase
-from tests.integration.crash import BUCKET, Writer, examine
+from tests.integration.crash import BUCKET, SEED, Writer, examine, several_writers
 from tests.integration.server import STATIC_KEY, ServerProcess
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_faults import wait_until
 
 _ENVIRONMENT = {"MINIO_KMS_SECRET_KEY": STATIC_KEY}
 _CYCLES = int(os.environ.get("KYPELLO_CRASH_CYCLES", "30"))
-_SEED = int(os.environ.get("KYPELLO_CRASH_SEED", "5"))
-_WRITERS = 6
 
 
 class CrashTests(SyncCase):
@@ -47,15 +45,7 @@ class CrashTests(SyncCase):
         Nothing acknowledged is lost, nothing is half there, every completion can be repeated;
         in the end nothing is left on the disk but what lives.
         """
-        chance = random.Random(_SEED)
-        writers = [
-            Writer(
-                f"w{number}",
-                boto3_client(self.server, max_pool_connections=1),
-                random.Random(_SEED * _WRITERS + number),
-            )
-            for number in range(_WRITERS)
-        ]
+        chance, writers = random.Random(SEED), several_writers(self.server)
         for _ in range(_CYCLES):
             self.write(writers, chance)
             for writer in writers:

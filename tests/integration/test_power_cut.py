@@ -19,15 +19,13 @@ from unittest import SkipTest
 
 from tests.cases import SyncCase
 from tests.integration import tools
-from tests.integration.crash import BUCKET, Writer, examine
+from tests.integration.crash import BUCKET, SEED, Writer, examine, several_writers
 from tests.integration.server import STATIC_KEY, ServerProcess
 from tests.integration.test_clients import boto3_client
 from tests.integration.test_disk_faults import mount
 from tests.integration.test_faults import wait_until
 
 _CUTS = int(os.environ.get("KYPELLO_POWER_CUTS", "4"))
-_SEED = int(os.environ.get("KYPELLO_CRASH_SEED", "5"))
-_WRITERS = 6
 
 #: Has a file system end at once; here, without its journal being written (ext4, as in XFS).
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2
@@ -64,15 +62,7 @@ class PowerCutTests(SyncCase):
         Nothing acknowledged is lost, nothing is half there, every completion can be repeated, and
         the server stays up with its disk gone.
         """
-        chance = random.Random(_SEED)
-        writers = [
-            Writer(
-                f"w{number}",
-                boto3_client(self.server, max_pool_connections=1),
-                random.Random(_SEED * _WRITERS + number),
-            )
-            for number in range(_WRITERS)
-        ]
+        chance, writers = random.Random(SEED), several_writers(self.server)
         for _ in range(_CUTS):
             self.write(writers, chance)
             self.assertTrue(self.server.running)
