@@ -21,6 +21,7 @@ from kypello.errors import KypelloError, NoSuchBucket
 from kypello.interfaces import IObjectStore
 from kypello.model import BucketInfo, ListedVersion, VersionQuery
 from kypello.scannerconfig import Pace
+from kypello.store.undisturbed import given_up
 
 #: How many versions are read at once: few enough that the requests meanwhile do not wait.
 PAGE = 100
@@ -178,11 +179,12 @@ class Scanner(Service):
     Walks while it runs.
     """
 
-    def __init__(self, scan: Scan) -> None:
+    def __init__(self, scan: Scan, clock: IReactorTime) -> None:
         """
         Walk as *scan* does.
         """
         self._scan = scan
+        self._clock = clock
         self._walking: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -204,6 +206,6 @@ class Scanner(Service):
         """
         Service.stopService(self)
         walking, self._walking = self._walking, None
-        if walking is not None:
-            walking.cancel()
-        return walking
+        if walking is None:
+            return None
+        return Deferred.fromCoroutine(given_up(walking, self._clock))

@@ -40,4 +40,5 @@ def make_scanner(
     """
     expiry = ExpiryVisitor(store, clock, make_over(store, settings), events)
     usage = UsageVisitor(Usage(index), clock)
-    return Scanner(Scan(store, (expiry, usage), clock, settings.pace, (usage,)))
+    scan = Scan(store, (expiry, usage), clock, settings.pace, (usage,))
+    return Scanner(scan, clock)

@@ -5,7 +5,6 @@ The object store on a local disk, as a service.
 """
 
 import os
-from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -23,6 +22,7 @@ from kypello.store.quotaledger import Ledger
 from kypello.store.remembering import RememberingIndex
 from kypello.store.sqlite import SQLiteIndex
 from kypello.store.sweep import Sweeper
+from kypello.store.undisturbed import given_up
 
 #: How often leftovers are removed, in seconds.
 SWEEP = 5.0
@@ -120,9 +120,7 @@ class DiskStore(Service):
     async def _stop(self) -> None:
         for running in (self._sweeping, self._counting):
             if running is not None:
-                running.cancel()
-                with suppress(CancelledError):
-                    await running
+                await given_up(running, self._reactor)
         self._sweeping = self._counting = None
         self.store.quotas.stop()
         await self._database.close()

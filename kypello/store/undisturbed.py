@@ -1,14 +1,19 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Work that goes to its end although its caller is cancelled.
+Work that goes to its end although its caller is cancelled, and work that has to end.
 """
 
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+#: How long work has to heed a cancellation before it is cancelled again, in seconds.
+_AGAIN = 0.1
 
 T = TypeVar("T")
 
@@ -61,6 +66,24 @@ def undisturbed(
         if shield.cancelled:
             # Whoever is undisturbed within this is not told.
             cancelled, shield.cancelled = True, False
+
+
+async def given_up(running: "Deferred[None]", clock: IReactorTime) -> None:
+    """
+    Cancel *running* until it has ended.
+
+    Once may not be enough.  What is undisturbed and fails tells of its failure, not of the
+    cancellation; and who takes that for a reason to try again never hears of it.
+    """
+    cancelling = LoopingCall(running.cancel)
+    cancelling.clock = clock
+    cancelling.start(_AGAIN)
+    try:
+        await running
+    except CancelledError:
+        pass
+    finally:
+        cancelling.stop()
 
 
 def _shield(waited_for: "Deferred[Any]") -> _Shield:

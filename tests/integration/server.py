@@ -185,7 +185,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise
+            raise AssertionError(f"the server does not end:\n{self.log[-4000:]}") from None
 
     def _wait_until_live(self) -> None:
         assert self._process is not None

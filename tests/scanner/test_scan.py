@@ -108,7 +108,8 @@ class ScanTests(SyncCase):
 
         :param often: Who comes along in short rounds, too.
         """
-        scanner = Scanner(Scan(self.store, [self.visitor, *often], self.clock, pace, often))
+        scan = Scan(self.store, [self.visitor, *often], self.clock, pace, often)
+        scanner = Scanner(scan, self.clock)
         scanner.startService()
         self.addCleanup(scanner.stopService)
         return scanner

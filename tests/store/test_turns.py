@@ -5,12 +5,15 @@ Tests for ``kypello.store.turns`` and ``kypello.store.undisturbed``.
 """
 
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
 
+from kypello.errors import Conflict
 from kypello.store.turns import Turns
-from kypello.store.undisturbed import undisturbed
+from kypello.store.undisturbed import given_up, undisturbed
 from tests.cases import SyncCase
 
 
@@ -177,3 +180,67 @@ class UndisturbedTests(SyncCase):
         for step in self.steps:
             step.callback("some")
         self.assertEqual((self.successResultOf(outcome), told), (("done", True), [False]))
+
+
+class GivenUpTests(SyncCase):
+    """
+    Work without an end that has to end.
+    """
+
+    def setUp(self) -> None:
+        """
+        Somebody makes changes for ever.
+        """
+        self.clock = Clock()
+        self.commits: list[Deferred[None]] = []
+        self.running = Deferred.fromCoroutine(self.work())
+
+    async def work(self) -> None:
+        """
+        Make a change, and another one later, whether the first has come to be or not.
+        """
+        while True:
+            with suppress(Conflict):
+                await undisturbed(self.commit())
+            await deferLater(self.clock, 60)
+
+    async def commit(self) -> None:
+        """
+        Make a change.
+        """
+        self.commits.append(Deferred())
+        await self.commits[-1]
+
+    def give_up(self) -> "Deferred[None]":
+        """
+        Have it end.
+        """
+        return Deferred.fromCoroutine(given_up(self.running, self.clock))
+
+    def test_waiting(self) -> None:
+        """
+        What waits ends at once, and leaves nothing to be called later.
+        """
+        self.commits[0].callback(None)
+        self.assertIsNone(self.successResultOf(self.give_up()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancellation_lost(self) -> None:
+        """
+        A change that fails after the cancellation does not keep the work from its end.
+        """
+        ended = self.give_up()
+        self.commits[0].errback(Conflict(b"key"))
+        self.assertNoResult(ended)
+        self.clock.advance(1)
+        self.assertIsNone(self.successResultOf(ended))
+        self.assertEqual((len(self.commits), self.clock.getDelayedCalls()), (1, []))
+
+    def test_failed(self) -> None:
+        """
+        What has failed by itself is told.
+        """
+        ended = self.give_up()
+        self.commits[0].errback(ValueError("key"))
+        self.failureResultOf(ended, ValueError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
