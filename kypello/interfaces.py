@@ -97,12 +97,15 @@ class ILane(Interface):
 
 class ILanes(Interface):
     """
-    Where lanes come from: a bounded pool of threads that all lanes share.
+    Where lanes come from: bounded pools of threads that all lanes share.
     """
 
-    def lane() -> ILane:
+    def lane(*, bulk: bool = False) -> ILane:
         """
         A new lane.  Lanes run beside each other; an idle one costs nothing.
+
+        :param bulk: For what keeps a core busy for the sake of one large stream: it gives way to
+            all others.
         """
 
 

@@ -72,7 +72,8 @@ class _AtOnce(_Queue):
 @define(eq=False)
 class Digests:
     """
-    MD5 and checksums of one stream.  MD5, the slowest, has a lane of its own.
+    MD5 and checksums of one stream.  MD5, the slowest, has a lane of its own, for which that of
+    the others makes room.
 
     :ivar lane: Where the checksums are computed.
     :ivar _md5: ``None`` when nobody wants it.
@@ -142,7 +143,7 @@ def begin_digests(
     :param algorithms: Checksums by lower-case name.
     """
     small = size is not None and size <= AT_ONCE
-    queue = _AtOnce(_HERE) if small else _Queue(lanes.lane())
+    queue = _AtOnce(_HERE) if small else _Queue(lanes.lane(bulk=True))
     return Digests(
         {name: new_checksum(name) for name in algorithms},
         queue,

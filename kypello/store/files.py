@@ -63,7 +63,7 @@ class FileBlobs:
         """
         Write the whole of *body*, some blocks at a time.
         """
-        lane = self._lanes.lane()
+        lane = self._lanes.lane(bulk=True)
         writer = BlobWriter(self._path(name), self._calls, self._durable, body.size)
         flying: deque[Deferred[Any]] = deque()
 

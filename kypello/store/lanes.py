@@ -1,17 +1,19 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Ordered lanes over one bounded pool of threads.
+Ordered lanes over two bounded pools of threads.
 
 Everything that blocks, and everything that computes for long without the interpreter's lock,
 runs here.  A thread takes one call of one lane at a time, so that a busy lane cannot keep a
-thread from the others.
+thread from the others.  Bulk work has threads of its own, which give way to all others.
 """
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, get_native_id
 from typing import Any
 
 from attrs import define, field
@@ -23,17 +25,83 @@ from zope.interface import implementer
 from kypello.errors import StorageFailed
 from kypello.interfaces import ILane, ILanes
 
+#: By how much threads for bulk work are nicer than others (nice(2)): three of these get as much of
+#: a core as one of those, where all want it.
+_NICER = 5
+
+
+@define(eq=False)
+class _Pool:
+    """
+    Threads that take calls of lanes.
+
+    :ivar _tell: Called in them with the outcome of each call.
+    :ivar _name: What they are called.
+    :ivar _nicer: By how much they give way to other threads.
+    :ivar ready: Lanes that have a call to run; ``None`` ends a thread.
+    """
+
+    _tell: "Callable[[Deferred[Any], object], None]"
+    _name: str
+    _nicer: int = 0
+    ready: "SimpleQueue[_Lane | None]" = field(init=False, factory=SimpleQueue)
+    _running: list[Thread] = field(init=False, factory=list)
+
+    def start(self, threads: int) -> None:
+        """
+        Start so many threads.
+        """
+        for number in range(threads):
+            thread = Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
+            thread.start()
+            self._running.append(thread)
+
+    def stop(self) -> None:
+        """
+        End the threads, which have nothing left to do but to return.
+        """
+        for _ in self._running:
+            self.ready.put(None)
+        while self._running:
+            self._running.pop().join()
+
+    def _work(self) -> None:
+        if self._nicer:
+            _give_way(self._nicer)
+        while (lane := self.ready.get()) is not None:
+            while self._run_first(lane):
+                # A lane stays with its thread as long as no other waits: to wake another
+                # thread costs more than many a call.
+                if not self.ready.empty():
+                    self.ready.put(lane)
+                    break
+            # An idle thread keeps nothing of its last call alive.
+            del lane
+
+    def _run_first(self, lane: "_Lane") -> bool:
+        """
+        Run the first call of a lane; whether there are more.
+        """
+        outcome, call, arguments = lane.next()
+        result: object
+        try:
+            result = call(*arguments)
+        except BaseException:  # whatever it is, it belongs to who asked, not to the thread
+            result = Failure()
+        more = lane.done()
+        self._tell(outcome, result)
+        return more
+
 
 @implementer(ILanes)
 @define(eq=False)
 class Lanes:
     """
-    A pool of threads that lanes share.
+    The pools that lanes share.
 
     All methods belong to the reactor thread.
 
-    :ivar _threads: How many threads there are.
-    :ivar _ready: Lanes that have a call to run; ``None`` ends a thread.
+    :ivar _threads: How many threads there are in each.
     :ivar _open: Whether calls are taken: from :meth:`start` to :meth:`stop`.
     :ivar _outcomes: What was not delivered yet.
     :ivar _telling: The reactor was asked to deliver and has not begun to.
@@ -43,23 +111,28 @@ class Lanes:
 
     _reactor: IReactorFromThreads
     _threads: int
-    _ready: "SimpleQueue[_Lane | None]" = field(init=False, factory=SimpleQueue)
-    _running: list[Thread] = field(init=False, factory=list)
+    _ordinary: _Pool = field(init=False)
+    _bulk: _Pool = field(init=False)
     _open: bool = field(init=False, default=False)
     _outcomes: "deque[tuple[Deferred[Any], object]]" = field(init=False, factory=deque)
     _telling: bool = field(init=False, default=False)
     _pending: int = field(init=False, default=0)
     _idle: "Deferred[None] | None" = field(init=False, default=None)
 
+    def __attrs_post_init__(self) -> None:
+        """
+        No thread runs yet.
+        """
+        self._ordinary = _Pool(self._tell, "kypello-lane")
+        self._bulk = _Pool(self._tell, "kypello-bulk", _NICER)
+
     def start(self) -> None:
         """
         Start the threads.
         """
         self._open = True
-        for number in range(self._threads):
-            thread = Thread(target=self._work, name=f"kypello-lane-{number}", daemon=True)
-            thread.start()
-            self._running.append(thread)
+        self._ordinary.start(self._threads)
+        self._bulk.start(self._threads)
 
     async def stop(self) -> None:
         """
@@ -69,17 +142,14 @@ class Lanes:
         if self._pending:
             self._idle = Deferred()
             await self._idle
-        for _ in self._running:
-            self._ready.put(None)
-        while self._running:
-            # No thread has anything left to do but to return.
-            self._running.pop().join()
+        self._ordinary.stop()
+        self._bulk.stop()
 
-    def lane(self) -> ILane:
+    def lane(self, *, bulk: bool = False) -> ILane:
         """
         A new lane.
         """
-        return _Lane(self)
+        return _Lane(self, self._bulk if bulk else self._ordinary)
 
     def _take(self) -> bool:
         self._pending += self._open
@@ -106,41 +176,17 @@ class Lanes:
             idle, self._idle = self._idle, None
             idle.callback(None)
 
-    def _work(self) -> None:
-        while (lane := self._ready.get()) is not None:
-            while self._run_first(lane):
-                # A lane stays with its thread as long as no other waits: to wake another
-                # thread costs more than many a call.
-                if not self._ready.empty():
-                    self._ready.put(lane)
-                    break
-            # An idle thread keeps nothing of its last call alive.
-            del lane
-
-    def _run_first(self, lane: "_Lane") -> bool:
-        """
-        Run the first call of a lane; whether there are more.
-        """
-        outcome, call, arguments = lane.next()
-        result: object
-        try:
-            result = call(*arguments)
-        except BaseException:  # whatever it is, it belongs to who asked, not to the thread
-            result = Failure()
-        more = lane.done()
-        self._tell(outcome, result)
-        return more
-
 
 @implementer(ILane)
 @define(eq=False)
 class _Lane:
     """
-    One queue of calls.  It is in ``_ready`` once, or a thread has it, while there are calls;
+    One queue of calls.  While there are any, it is ready in its pool once, or a thread has it;
     the lock keeps it so.
     """
 
     _lanes: Lanes
+    _pool: _Pool
     _calls: "deque[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]]" = field(
         init=False, factory=deque
     )
@@ -162,7 +208,7 @@ class _Lane:
             self._calls.append((outcome, call, arguments))
             first = len(self._calls) == 1
         if first:
-            self._lanes._ready.put(self)
+            self._pool.ready.put(self)
         return _outcome(outcome)
 
     def next(self) -> "tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]":
@@ -182,3 +228,15 @@ class _Lane:
 
 async def _outcome(outcome: "Deferred[Any]") -> Any:
     return await outcome
+
+
+def _give_way(nicer: int) -> None:
+    """
+    Let other threads go first, those of this process, too.
+
+    Elsewhere than on Linux all threads of a process are equally nice.
+    """
+    if sys.platform == "linux":
+        own = get_native_id()
+        nice = min(os.getpriority(os.PRIO_PROCESS, own) + nicer, 19)
+        os.setpriority(os.PRIO_PROCESS, own, nice)

@@ -44,7 +44,7 @@ class InlineLanes:
 
     made: list[InlineLane] = field(factory=list)
 
-    def lane(self) -> ILane:
+    def lane(self, *, bulk: bool = False) -> ILane:
         """
         A new lane that runs its calls at once.
         """

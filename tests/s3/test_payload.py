@@ -75,7 +75,7 @@ class HeldLanes:
 
     waiting: list[Deferred[None]] = field(factory=list)
 
-    def lane(self) -> ILane:
+    def lane(self, *, bulk: bool = False) -> ILane:
         """
         This object.
         """

@@ -4,7 +4,8 @@
 Tests for ``kypello.store.lanes``.
 """
 
-from threading import Event, current_thread, main_thread
+import os
+from threading import Event, current_thread, get_native_id, main_thread
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -66,6 +67,23 @@ class LanesTests(AsyncCase):
         stuck = self.lanes.lane().run(event.wait, 30)
         await self.lanes.lane().run(event.set)
         self.assertTrue(await stuck)
+
+    async def test_bulk(self) -> None:
+        """
+        Bulk work has threads of its own, and the system lets all others go first.
+        """
+
+        def nice() -> int:
+            return os.getpriority(os.PRIO_PROCESS, get_native_id())
+
+        event = Event()
+        stuck = [self.lanes.lane(bulk=True).run(event.wait, 30) for _ in range(2)]
+        ordinary = await self.lanes.lane().run(nice)
+        await self.lanes.lane().run(event.set)
+        for waiting in stuck:
+            self.assertTrue(await waiting)
+        self.assertEqual(ordinary, nice())
+        self.assertEqual(await self.lanes.lane(bulk=True).run(nice), min(nice() + 5, 19))
 
     async def test_turns(self) -> None:
         """
