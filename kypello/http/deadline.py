@@ -19,46 +19,53 @@ class Deadline:
     fires.
 
     :ivar _expired: What to call.
+    :ivar _left: How long after the timer it comes due, in seconds; ``None`` for never.  A point of
+        time would be wrong as soon as somebody sets the clock: timers are moved then.
     """
 
     _clock: IReactorTime
     _expired: Callable[[], None]
-    _at: float | None = None
+    _left: float | None = None
     _timer: IDelayedCall | None = None
 
     def set(self, seconds: float) -> None:
         """
         Come due in some seconds, in place of any other time.
         """
-        self._at = self._clock.seconds() + seconds
-        if self._timer is not None:
-            if self._timer.getTime() <= self._at:
+        timer = self._timer
+        if timer is not None:
+            left = self._clock.seconds() + seconds - timer.getTime()
+            if left >= 0:
+                self._left = left
                 return
-            self._timer.cancel()
-        self._timer = self._clock.callLater(seconds, self._fire)
+            timer.cancel()
+        self._start(seconds)
 
     def clear(self) -> None:
         """
         Do not come due.
         """
-        self._at = None
+        self._left = None
 
     def stop(self) -> None:
         """
         Clear it and leave no timer behind.
         """
-        self._at = None
+        self._left = None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
+    def _start(self, seconds: float) -> None:
+        self._timer = self._clock.callLater(seconds, self._fire)
+        self._left = 0.0
+
     def _fire(self) -> None:
         self._timer = None
-        if self._at is None:
+        left, self._left = self._left, None
+        if left is None:
             return
-        left = self._at - self._clock.seconds()
         if left > 0:
-            self._timer = self._clock.callLater(left, self._fire)
+            self._start(left)
         else:
-            self._at = None
             self._expired()

@@ -59,6 +59,23 @@ class DeadlineTests(SyncCase):
         self.advance(20)
         self.assertEqual(self.due, [12.0])
 
+    def test_clock_set(self) -> None:
+        """
+        It comes due as late as before when the clock is set, and all timers are moved with it.
+        """
+        for step in (-3600.0, 3600.0):
+            self.due.clear()
+            self.deadline.set(5)
+            self.advance(2)
+            self.deadline.set(5)
+            self.clock.rightNow += step
+            for call in self.clock.getDelayedCalls():
+                call.delay(step)
+            self.advance(4)
+            self.assertEqual(self.due, [])
+            self.advance(1)
+            self.assertEqual(self.due, [self.clock.seconds()])
+
     def test_stopped(self) -> None:
         """
         Once stopped it leaves no timer behind.
