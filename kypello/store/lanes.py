@@ -12,6 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread, get_native_id
 from typing import Any
@@ -238,5 +239,7 @@ def _give_way(nicer: int) -> None:
     """
     if sys.platform == "linux":
         own = get_native_id()
-        nice = min(os.getpriority(os.PRIO_PROCESS, own) + nicer, 19)
-        os.setpriority(os.PRIO_PROCESS, own, nice)
+        # A system that does not let us is served all the same.
+        with suppress(OSError):
+            nice = min(os.getpriority(os.PRIO_PROCESS, own) + nicer, 19)
+            os.setpriority(os.PRIO_PROCESS, own, nice)
