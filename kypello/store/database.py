@@ -55,6 +55,7 @@ class Database:
     :ivar _reserve: Room for what frees some.
     :ivar _inode: Of the file that is open: another one may have taken its place.
     :ivar _durable: Whether what can be read is known to be durable.
+    :ivar _unsure: Whether a commit has failed that may be in the log.
     :ivar loose: How many pages :meth:`trim` can give back to the disk, as far as is known.
     """
 
@@ -66,6 +67,7 @@ class Database:
     _connection: sqlite3.Connection | None = field(init=False, default=None)
     _inode: int = field(init=False, default=0)
     _durable: bool = field(init=False, default=False)
+    _unsure: bool = field(init=False, default=False)
     loose: int = field(init=False, default=0)
 
     def read(self, requests: Sequence[Get | Scan]) -> list[object]:
@@ -157,6 +159,37 @@ class Database:
                     raise
 
     def _try_commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
+        try:
+            return self._commit(requests)
+        except StorageFailed:
+            if self._unsure:
+                self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        """
+        Empty the log, after a commit that failed.
+
+        If it was the sync that failed, all of the commit is in the log.  Nobody sees it, but who
+        opens the database after a crash would, and somebody may have been told meanwhile that
+        it is deleted.  When this fails, too, it is tried again with the next commit.
+        """
+        with suppress(KypelloError), self._reporting():
+            if self._opened() is None:
+                return
+            with _locked(self._path.parent / "lock"):
+                connection = self._opened()
+                if connection is None:
+                    return
+                self._make_durable(connection)
+                log = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    self._calls.sync(log)
+                finally:
+                    os.close(log)
+                self._unsure = False
+
+    def _commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
         with self._reporting():
             directory = self._path.parent
             if self._opened() is None:
@@ -172,7 +205,9 @@ class Database:
                     connection = self._create()
                 if not self._durable:
                     self._make_durable(connection)
+                self._unsure = True
                 outcomes = commit_all(connection, requests)
+                self._unsure = False
                 if any(removes(each.writes) for each in requests):
                     # What was committed is so, whatever comes of the question.
                     with suppress(sqlite3.Error):

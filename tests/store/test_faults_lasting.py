@@ -5,7 +5,9 @@ A disk that fails for a while: what clients and probes are told, and that all is
 """
 
 import errno
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from attrs import frozen
 
@@ -100,19 +102,54 @@ class LastingTests(FaultyFrontCase):
 
     def test_failed_sync(self) -> None:
         """
-        After a sync that failed nothing is acknowledged before what could be read has been
-        written and synced once more.
+        After a sync that failed nothing is told or acknowledged before what could be read has been
+        written and synced once more, and the log begins anew.
         """
         self.put("k", _SMALL)
+        self.device.mend()
         self.device.break_(errno.EIO, lasting=False, calls=("sync",))
         self.assertEqual(self.code(self.send("PUT", at("bucket", "k"), b"lost?")), _FAILED)
         self.assertTrue(self.device.failed[1].endswith(".sqlite-wal"))
+        self.assertEqual(
+            self.device.made[-3:],
+            [("sync", ".sqlite"), ("truncate", ".sqlite-wal"), ("sync", ".sqlite-wal")],
+        )
+        self.device.mend()
+        self.put("other", _SMALL)
+        self.assertEqual(self.content("k"), _SMALL)
+        self.assertEqual(self.content("other"), _SMALL)
+
+    def test_failing_syncs(self) -> None:
+        """
+        So it is after several syncs that failed, before the next change.
+        """
+        self.put("k", _SMALL)
+        self.device.break_(errno.EIO, calls=("sync",))
+        self.assertEqual(self.code(self.send("PUT", at("bucket", "k"), b"lost?")), _FAILED)
         self.device.mend()
         self.put("other", _SMALL)
         made = self.device.made
         self.assertIn(("open", ".sqlite-wal"), made)
-        # What the log holds goes into the database, and the log begins anew.
         database = made.index(("sync", ".sqlite"))
         self.assertLess(database, made.index(("write", ".sqlite-wal")))
         self.assertIn(self.content("k"), (_SMALL, b"lost?"))
         self.assertEqual(self.content("other"), _SMALL)
+
+    def test_crash_after_failed_sync(self) -> None:
+        """
+        What was deleted after it could not be stored stays so when all processes are killed.
+        """
+        self.put("k", _SMALL)
+        self.device.break_(errno.EIO, lasting=False, calls=("sync",))
+        self.assertEqual(self.code(self.send("PUT", at("bucket", "new"), _SMALL)), _FAILED)
+        self.assertTrue(self.device.failed[1].endswith(".sqlite-wal"))
+        self.device.mend()
+        self.send("DELETE", at("bucket", "new"), status=204)
+        # Whoever comes first after a crash makes the memory anew that processes share.
+        left = Path(self.mktemp()).absolute()
+        shutil.copytree(self.path, left, ignore=shutil.ignore_patterns("*-shm"))
+        self.drive(self.database.close())
+        self.path = left
+        self.start()
+        self.assertIsNone(self.content("new"))
+        self.assertEqual(self.content("k"), _SMALL)

@@ -4,8 +4,8 @@
 Tests for ``kypello.store.turns`` and ``kypello.store.undisturbed``.
 """
 
+import contextlib
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -200,7 +200,7 @@ class GivenUpTests(SyncCase):
         Make a change, and another one later, whether the first has come to be or not.
         """
         while True:
-            with suppress(Conflict):
+            with contextlib.suppress(Conflict):
                 await undisturbed(self.commit())
             await deferLater(self.clock, 60)
 
