@@ -132,21 +132,17 @@ class Database:
             _log.warn("{path} keeps room: {error}", path=str(self._path), error=error)
 
     def _try_trim(self, pages: int) -> None:
-        with self._reporting():
-            if self._opened() is None:
+        with self._reporting(), self._alone() as connection:
+            if connection is None:
                 return
-            with _locked(self._path.parent / "lock"):
-                connection = self._opened()
-                if connection is None:
-                    return
-                if not self._durable:
-                    self._make_durable(connection)
-                trim(connection, pages)
-                left = loose_pages(connection)
-                # Where there is no progress, as others remove as much, it is left to them.
-                self.loose = left if left < pages else 0
-                if not self.loose:
-                    shorten(connection)
+            if not self._durable:
+                self._make_durable(connection)
+            trim(connection, pages)
+            left = loose_pages(connection)
+            # Where there is no progress, as others remove as much, it is left to them.
+            self.loose = left if left < pages else 0
+            if not self.loose:
+                shorten(connection)
 
     def _with_room(self, work: Callable[[], T]) -> T:
         while True:
@@ -174,20 +170,16 @@ class Database:
         opens the database after a crash would, and somebody may have been told meanwhile that
         it is deleted.  When this fails, too, it is tried again with the next commit.
         """
-        with suppress(KypelloError), self._reporting():
-            if self._opened() is None:
+        with suppress(KypelloError), self._reporting(), self._alone() as connection:
+            if connection is None:
                 return
-            with _locked(self._path.parent / "lock"):
-                connection = self._opened()
-                if connection is None:
-                    return
-                self._make_durable(connection)
-                log = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    self._calls.sync(log)
-                finally:
-                    os.close(log)
-                self._unsure = False
+            self._make_durable(connection)
+            log = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                self._calls.sync(log)
+            finally:
+                os.close(log)
+            self._unsure = False
 
     def _commit(self, requests: Sequence[Commit]) -> list[Conflict | StorageFull | None]:
         with self._reporting():
@@ -268,6 +260,18 @@ class Database:
             self._connection = self._open(self._path)
             self._inode = inode
         return self._connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection | None]:
+        """
+        Keep all others from writing; gives ``None`` when there is no database.
+        """
+        if self._opened() is None:
+            yield None
+            return
+        with _locked(self._path.parent / "lock"):
+            # Somebody may have dropped it meanwhile.
+            yield self._opened()
 
     def _make_durable(self, connection: sqlite3.Connection) -> None:
         # Who made the files may have been killed before their names were durable.
