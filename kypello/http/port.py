@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kypello.http.balance import Balance
@@ -69,6 +70,18 @@ class StreamingPort(tcp.Port):
             self._waited = False
             self.numberAccepts = 1
         super().doRead()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Called by the reactor: the port closes.
+
+        Whoever still waits to be accepted, perhaps with a request that is sent, is let in: the
+        kernel would reset them.
+        """
+        self.balance = None
+        self.numberAccepts = _BACKLOG
+        self.doRead()
+        super().connectionLost(reason)
 
     def _look_again(self) -> None:
         # Whoever has not been taken by now is not left to wait any longer.

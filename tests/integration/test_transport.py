@@ -247,6 +247,25 @@ class TransportTests(AsyncCase):
             received = await self.converse(listening, put(b"abc"))
         self.assertTrue(received.endswith(b"\r\n\r\nabc"))
 
+    async def test_waiting_at_the_end(self) -> None:
+        """
+        Who has connected, and was not accepted yet when the port closes, gets an answer.
+        """
+        with bound() as opened:
+            endpoint = InheritedEndpoint(reactor, opened.fileno())
+            site = StreamingSite(Leaf(exchange), reactor, access_log=False)
+            listening: IListeningPort = await endpoint.listen(site)
+            address = opened.getsockname()
+            clients = [socket.create_connection(address, timeout=20) for _ in range(50)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.sendall(put(b"abc"))
+        await listening.stopListening()
+        await site.drain(20.0)
+        for client in clients:
+            received = b"".join(iter(lambda client=client: client.recv(4096), b""))
+            self.assertTrue(received.endswith(b"\r\n\r\nabc"), received)
+
 
 class TwistedNamesTests(SyncCase):
     """
