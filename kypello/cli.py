@@ -191,7 +191,8 @@ def _parser() -> ArgumentParser:
         "--certs-dir",
         "-S",
         metavar="DIR",
-        help="public.crt and private.key in it turn on HTTPS, and its CAs/ are trusted for KES;"
+        help="public.crt and private.key in it turn on HTTPS, folders with such files are for the"
+        " hosts that they name, and CAs/ is trusted for KES;"
         " default ~/.kypello/certs, or ~/.minio/certs if only that exists",
     )
     server.add_argument(

@@ -135,14 +135,19 @@ def examine(options: Namespace, variables: Mapping[str, str], report: Report) ->
         variables = {**others, _ENV_FILE: options.env_file}
     directory: Path | None = options.directory
     with ExitStack() as stack:
-        readable = directory is not None
+        readable = False
         if directory is not None:
+            chart = Chart(report.tell, str(directory))
             try:
-                stack.enter_context(held(directory))
+                readable = stack.enter_context(held(directory, beside=True))
+                if not readable:
+                    chart.skipped("data", "a server uses it: it can be looked at when that is off")
             except ConfigurationError as error:
-                readable = False
-                chart = Chart(report.tell, str(directory))
-                chart.skipped("data", "; ".join(error.mistakes).rstrip("."))
+                chart.failed(
+                    "data",
+                    str(error).rstrip("."),
+                    "name the data directory of the server, or none before its first start",
+                )
         given = Given(directory, readable, options.certs_dir, variables, _read_text)
 
         async def work(reactor: Any) -> None:

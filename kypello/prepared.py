@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from kypello.config import Config
 from kypello.embedded import Embedded, free_port, provision
 from kypello.errors import ConfigurationError
-from kypello.http.tls import TLSFiles, load
+from kypello.http.tls import AUTHORITIES, TLSFiles, all_there, load, pairs_of_hosts
 from kypello.iam.authorities import Authorities
 from kypello.identities import asked_of_clients, load_authorities
 from kypello.kms import tls as kms_tls
@@ -78,12 +78,12 @@ def prepare(config: Config, place: Place = ALONE) -> Prepared:
     config = evolve(config, warnings=(*config.warnings, *told))
     tls_files = _tls_files(certs_dir, config)
     authorities = attempt(
-        load_authorities, config.identity, certs_dir / "CAs", bool(config.events.webhooks)
+        load_authorities, config.identity, certs_dir / AUTHORITIES, bool(config.events.webhooks)
     )
     tls = None if tls_files is None else attempt(load, tls_files)
     kms, kes_files, embedded = config.kms, None, None
     if isinstance(kms, KESSettings):
-        folder = certs_dir / "CAs"
+        folder = certs_dir / AUTHORITIES
         if kms.ca_path is None and folder.is_dir():
             kms = evolve(kms, ca_path=folder)
         kes_files = attempt(kms_tls.load, kms)
@@ -138,14 +138,22 @@ def _about_certificates(certs_dir: Path, *, named: bool) -> list[str]:
     """
     if named and not certs_dir.is_dir():
         return [f"The folder of certificates {certs_dir} is not there: this is HTTP without TLS."]
-    others = sorted(path.parent.name for path in certs_dir.glob("*/public.crt"))
-    if not others:
+    if not certs_dir.is_dir():
         return []
-    # MinIO gives each host the certificate from the folder of its name.
-    return [
-        f"The certificates of {', '.join(others)} in {certs_dir} are not used: one certificate is"
-        " for all hosts. Have one with all their names, as public.crt."
+    hosts = pairs_of_hosts(certs_dir)
+    told = [
+        f"{key.parent} has only one of private.key and public.crt: it is not used."
+        for key, cert in hosts
+        if key.is_file() != cert.is_file()
     ]
+    whole = [cert.parent.name for key, cert in hosts if all_there((key, cert))]
+    default = certs_dir / "public.crt"
+    if whole and not default.exists():
+        told.append(
+            f"This is HTTP without TLS: the certificates of {', '.join(whole)} in {certs_dir} are"
+            f" only used beside {default}, which is for clients that ask for no host, or another."
+        )
+    return told
 
 
 def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
@@ -154,4 +162,5 @@ def _tls_files(certs_dir: Path, config: Config) -> TLSFiles | None:
     if not key.exists() and not cert.exists():
         return None
     clients = asked_of_clients(config.identity)
-    return TLSFiles(key, cert, config.cert_password, clients=clients)
+    # As with MinIO there may be more, for other hosts, each in a folder of its own.
+    return TLSFiles(key, cert, config.cert_password, clients=clients, hosts=certs_dir)

@@ -122,14 +122,16 @@ class PrepareTests(SyncCase):
 
     def test_certificates_of_hosts(self) -> None:
         """
-        Certificates for single hosts, as MinIO has them, are warned of: nobody would get them.
+        Certificates for single hosts, as MinIO has them, are warned of where nobody would get them.
         """
         certs = self.folder / "certs"
-        (certs / "CAs").mkdir(parents=True)
-        (certs / "s3.example").mkdir()
-        (certs / "s3.example" / "public.crt").write_bytes(b"junk")
-        (warning,) = self.prepared(certs_dir=certs).config.warnings
-        self.assertIn("The certificates of s3.example in", warning)
+        for name in ("CAs", "s3.example", "half.example"):
+            (certs / name).mkdir(parents=True)
+            (certs / name / "public.crt").write_bytes(b"junk")
+        (certs / "s3.example" / "private.key").write_bytes(b"junk")
+        half, unused = self.prepared(certs_dir=certs).config.warnings
+        self.assertIn("half.example has only one of private.key and public.crt", half)
+        self.assertIn("HTTP without TLS: the certificates of s3.example in", unused)
 
     def test_no_certificates_by_default(self) -> None:
         """

@@ -23,12 +23,11 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from kypello.errors import BodyTimeout, BodyTruncated
-from kypello.http.accesslog import log_refusal
 from kypello.http.deadline import Deadline
 from kypello.http.exchange import Exchange
 from kypello.http.framing import BadRequest, take_head
 from kypello.http.request import StreamingRequest
-from kypello.http.response import header_lines, last_answer, status_line
+from kypello.http.response import header_lines, status_line
 from kypello.http.sending import Sender
 
 if TYPE_CHECKING:
@@ -204,10 +203,7 @@ class StreamingChannel(Sender):
         """
         Answer something that is no request, and end the connection.
         """
-        request_id = self.site.new_request_id()
-        response = self.site.refusal(error, request_id)
-        self.transport.write(last_answer(response, self.site.standing_headers))
-        log_refusal(request_id, response.status, self._peer)
+        self.transport.write(self.site.refuse(error, self._peer))
         self._linger()
 
     # What a body asks for

@@ -16,6 +16,7 @@ from kypello.errors import KypelloError
 from kypello.http.balance import Balance
 from kypello.http.outlet import Outlet, outlet_for
 from kypello.http.port import InheritedEndpoint, StreamingEndpoint
+from kypello.http.secured import SecuredSite
 from kypello.http.site import StreamingSite
 from kypello.http.tls import ServerTLS, TLSFiles, load
 from kypello.interfaces import ILanes
@@ -77,14 +78,11 @@ class Listener:
             self._outlet = outlet_for(self._reactor)
         endpoint: IStreamServerEndpoint
         if self._socket < 0:
-            endpoint = StreamingEndpoint(
-                self._reactor, self._port, self._host, self._tls, self._outlet
-            )
+            endpoint = StreamingEndpoint(self._reactor, self._port, self._host, self._outlet)
         else:
-            endpoint = InheritedEndpoint(
-                self._reactor, self._socket, self._tls, self._balance, self._outlet
-            )
-        self._listening = await endpoint.listen(self._site)
+            endpoint = InheritedEndpoint(self._reactor, self._socket, self._balance, self._outlet)
+        site = self._site if self._tls is None else SecuredSite(self._site, self._tls)
+        self._listening = await endpoint.listen(site)
 
     async def reload(self) -> None:
         """

@@ -13,11 +13,9 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
-    IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IStreamServerEndpoint,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -98,14 +96,12 @@ class StreamingEndpoint:
     :ivar _reactor: The reactor.
     :ivar _port: ``0`` for any free one.
     :ivar _host: An address of this machine; empty for all of IPv4, ``::`` for all.
-    :ivar _tls: Makes TLS connections; ``None`` for plain TCP.
     :ivar _outlet: ``None`` to send everything in the reactor's thread.
     """
 
     _reactor: Any
     _port: int
     _host: str = ""
-    _tls: IOpenSSLServerConnectionCreator | None = None
     _outlet: Outlet | None = None
 
     def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
@@ -117,8 +113,7 @@ class StreamingEndpoint:
         return execute(self._listen, factory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
-        wrapped = secured(factory, self._tls)
-        port = StreamingPort(self._port, wrapped, _BACKLOG, self._host, self._reactor)
+        port = StreamingPort(self._port, factory, _BACKLOG, self._host, self._reactor)
         port.outlet = self._outlet
         port.startListening()
         return port
@@ -156,7 +151,6 @@ class InheritedEndpoint:
 
     _reactor: Any
     _descriptor: int
-    _tls: IOpenSSLServerConnectionCreator | None = None
     _balance: Balance | None = None
     _outlet: Outlet | None = None
 
@@ -173,22 +167,10 @@ class InheritedEndpoint:
         ours.setblocking(False)
         try:
             port: StreamingPort = StreamingPort._fromListeningDescriptor(
-                self._reactor, ours.fileno(), ours.family, secured(factory, self._tls)
+                self._reactor, ours.fileno(), ours.family, factory
             )
         finally:
             ours.close()
         port.balance, port.outlet = self._balance, self._outlet
         port.startListening()
         return port
-
-
-def secured(
-    factory: IProtocolFactory, tls: IOpenSSLServerConnectionCreator | None
-) -> IProtocolFactory:
-    """
-    Put TLS under the connections of *factory*, unless *tls* is ``None``.
-    """
-    if tls is None:
-        return factory
-    secure: IProtocolFactory = TLSMemoryBIOFactory(tls, False, factory)
-    return secure

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from kypello.http.accesslog import log_request
+from kypello.http.accesslog import log_refusal, log_request
 from kypello.http.channel import StreamingChannel
 from kypello.http.framing import BadRequest
 from kypello.http.request import StreamingRequest
-from kypello.http.response import Response
+from kypello.http.response import Response, last_answer
 
 if TYPE_CHECKING:
     from twisted.web.http import Request
@@ -95,8 +95,6 @@ class StreamingSite(Site):
     :ivar observer: Who is told about requests.
     :ivar retiring: Whether a connection ends after the next request.
     :ivar ending: Whether it is not long waited for.
-    :ivar refusal: Words the answer to something that is no HTTP request; called with the error
-        and a fresh request id.
     """
 
     # Twisted's annotation names its own proxy class; any factory of protocols works.
@@ -119,6 +117,8 @@ class StreamingSite(Site):
         """
         Serve *resource*.
 
+        :param refusal: Words the answer to something that is no HTTP request; called with the
+            error and a fresh request id.
         :param server: What the ``Server`` header says.
         :param entropy: What request ids are made of.
         :param access_log: Whether each request is logged.
@@ -126,7 +126,7 @@ class StreamingSite(Site):
         """
         super().__init__(resource, reactor=clock)
         self.clock = clock
-        self.refusal = refusal
+        self._refusal = refusal
         self.limits = limits
         self.access_log = access_log
         self.observer = observer
@@ -215,6 +215,16 @@ class StreamingSite(Site):
             self._date_of = now
             self._date = b"Date: %b\r\n" % datetimeToString(now)
         return self._date
+
+    def refuse(self, error: BadRequest, peer: IAddress) -> bytes:
+        """
+        Word the answer to something that is no request, after which a connection ends, and tell
+        about it.
+        """
+        request_id = self.new_request_id()
+        response = self._refusal(error, request_id)
+        log_refusal(request_id, response.status, peer)
+        return last_answer(response, self.standing_headers)
 
     def log(self, request: "Request") -> None:
         """

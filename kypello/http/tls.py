@@ -7,6 +7,7 @@ The server's end of TLS, with or without certificates of clients.
 import re
 from collections.abc import Sequence
 from enum import Enum, auto
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from kypello.errors import ConfigurationError
 from kypello.pemfiles import Loaded, UnusableFile, read_certificates, stamp_of, trust
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n.*?-----END \1-----", re.DOTALL)
+
+#: The folder beside those of hosts whose certificates are trusted.
+AUTHORITIES = "CAs"
+
+#: The names of hosts in a certificate.
+_HOST = x509.DNSName | x509.IPAddress
 
 
 class Clients(Enum):
@@ -57,6 +64,8 @@ class TLSFiles:
     :ivar password: Of an encrypted key.
     :ivar clients: What is asked of clients.
     :ivar ca: A file or directory of the CAs of clients; ``None`` for those of the system.
+    :ivar hosts: Where there are others, for clients that ask for their hosts: see
+        :func:`pairs_of_hosts`; ``None`` for one certificate for all.
     """
 
     key: Path
@@ -64,6 +73,7 @@ class TLSFiles:
     password: str | None = field(default=None, repr=False)
     clients: Clients = Clients.UNKNOWN
     ca: Path | None = None
+    hosts: Path | None = None
 
     @property
     def verify(self) -> bool:
@@ -97,17 +107,40 @@ def load(files: TLSFiles, old: Loaded | None = None) -> Loaded:
     :raises ConfigurationError: They cannot be used.
     """
     try:
-        stamp = stamp_of(files.key, files.cert, files.ca)
+        pairs = [(files.key, files.cert)]
+        if files.hosts is not None:
+            pairs += [pair for pair in pairs_of_hosts(files.hosts) if all_there(pair)]
+        stamp = stamp_of(*chain.from_iterable(pairs), files.ca)
         if old is not None and old.stamp == stamp:
             return old
-        return Loaded(stamp, _context(files))
+        return Loaded(stamp, _by_host([_context(files, *pair) for pair in pairs]))
     except UnusableFile as error:
         raise ConfigurationError((str(error),)) from None
     except OSError as error:
         raise ConfigurationError((f"{error.filename}: {error.strerror}",)) from error
-    except SSL.Error as error:
-        reasons = ", ".join(reason for _library, _function, reason in error.args[0])
-        raise ConfigurationError((f"{files.cert}: OpenSSL refuses it: {reasons}",)) from error
+
+
+def pairs_of_hosts(folder: Path) -> list[tuple[Path, Path]]:
+    """
+    Where keys and certificates of hosts may be: ``private.key`` and ``public.crt`` in each folder
+    within one, by name; as with MinIO.
+
+    :raises OSError: It cannot be read.
+    """
+    # Names with a dot are what systems that change a folder at once keep beside it.
+    found = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
+    return [
+        (each / "private.key", each / "public.crt")
+        for each in found
+        if each.name != AUTHORITIES and each.is_dir()
+    ]
+
+
+def all_there(pair: tuple[Path, Path]) -> bool:
+    """
+    Whether there is a certificate, and a key to it.
+    """
+    return all(path.is_file() for path in pair)
 
 
 def peer_certificates(connection: SSL.Connection) -> list[bytes]:
@@ -121,8 +154,8 @@ def peer_certificates(connection: SSL.Connection) -> list[bytes]:
     leaf = connection.get_peer_certificate()
     if leaf is None:
         return []
-    chain = [leaf, *(connection.get_peer_cert_chain() or ())]
-    found = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in chain]
+    sent = [leaf, *(connection.get_peer_cert_chain() or ())]
+    found = [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in sent]
     return list(dict.fromkeys(found))
 
 
@@ -145,11 +178,11 @@ def is_trusted(context: SSL.Context, certificates: Sequence[bytes]) -> bool:
     """
     store = context.get_cert_store()
     assert store is not None
-    found, *chain = (
+    found, *others = (
         crypto.X509.from_cryptography(x509.load_der_x509_certificate(one)) for one in certificates
     )
     try:
-        crypto.X509StoreContext(store, found, chain).verify_certificate()
+        crypto.X509StoreContext(store, found, others).verify_certificate()
     except crypto.X509StoreContextError:
         return False
     return _is_for_clients(found.to_cryptography())
@@ -165,27 +198,61 @@ def _is_for_clients(certificate: x509.Certificate) -> bool:
     return any(one in either for one in usage)
 
 
-def _context(files: TLSFiles) -> SSL.Context:
+def _by_host(made: Sequence[tuple[SSL.Context, Sequence[str]]]) -> SSL.Context:
+    """
+    The first of some contexts, which gives a connection to that of the host that is asked for.
+
+    :param made: Each with the names of its hosts, whose first label may be ``*``.
+    """
+    (first, _), *others = made
+    named: dict[bytes, SSL.Context] = {}
+    for context, names in made:
+        for name in names:
+            named.setdefault(name.lower().encode(), context)
+
+    def choose(connection: SSL.Connection) -> None:
+        """
+        Called by OpenSSL: the client has told which host it wants, or has not.
+        """
+        name = (connection.get_servername() or b"").lower()
+        _, _, domain = name.partition(b".")
+        connection.set_context(named.get(name) or named.get(b"*." + domain) or first)
+
+    if others:
+        first.set_tlsext_servername_callback(choose)
+    return first
+
+
+def _context(files: TLSFiles, key: Path, cert: Path) -> tuple[SSL.Context, list[str]]:
+    """
+    What connections with a certificate are made of, and the hosts that it names.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_app_data(files)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)
-    first, *chain = read_certificates(files.cert)
-    if not _names_hosts(first):
+    first, *others = read_certificates(cert)
+    names = _hosts(first)
+    if not names:
         raise ConfigurationError(
-            (f"{files.cert} has no subject alternative name, without which no client trusts it",)
+            (f"{cert} has no subject alternative name, without which no client trusts it",)
         )
-    context.use_certificate(first)
-    for certificate in chain:
-        context.add_extra_chain_cert(certificate)
     try:
-        context.use_privatekey(_private_key(files))
+        context.use_certificate(first)
+        for certificate in others:
+            context.add_extra_chain_cert(certificate)
+        if files.clients is not Clients.UNKNOWN:
+            _ask_clients(context, files)
+    except SSL.Error as error:
+        reasons = ", ".join(reason for _library, _function, reason in error.args[0])
+        raise ConfigurationError((f"{cert}: OpenSSL refuses it: {reasons}",)) from error
+    private_key = _private_key(key, files.password)
+    try:
+        context.use_privatekey(private_key)
         context.check_privatekey()
     except SSL.Error:
-        raise ConfigurationError((f"{files.key} is not the key of {files.cert}",)) from None
-    if files.clients is not Clients.UNKNOWN:
-        _ask_clients(context, files)
-    return context
+        raise ConfigurationError((f"{key} is not the key of {cert}",)) from None
+    return context, names
 
 
 def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
@@ -199,12 +266,12 @@ def _ask_clients(context: SSL.Context, files: TLSFiles) -> None:
         trust(context, files.ca)
 
 
-def _names_hosts(certificate: x509.Certificate) -> bool:
+def _hosts(certificate: x509.Certificate) -> list[str]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
-        return False
-    return any(isinstance(name, x509.DNSName | x509.IPAddress) for name in found.value)
+        return []
+    return [str(name.value) for name in found.value if isinstance(name, _HOST)]
 
 
 def _as_openssl_says(
@@ -217,14 +284,14 @@ def _anybody(_connection: Any, _certificate: Any, _error: int, _depth: int, _ok:
     return True
 
 
-def _private_key(files: TLSFiles) -> Any:
-    found = _KEY.search(files.key.read_bytes())
+def _private_key(path: Path, password: str | None) -> Any:
+    found = _KEY.search(path.read_bytes())
     if found is None:
-        raise ConfigurationError((f"{files.key} holds no private key in PEM",))
-    password = None if files.password is None else files.password.encode()
+        raise ConfigurationError((f"{path} holds no private key in PEM",))
     encrypted = b"ENCRYPTED" in found.group()
+    given = password.encode() if encrypted and password is not None else None
     try:
-        return load_pem_private_key(found.group(), password if encrypted else None)
+        return load_pem_private_key(found.group(), given)
     except (TypeError, ValueError):
         reason = "the password does not open it" if encrypted else "it is no private key"
-        raise ConfigurationError((f"{files.key}: {reason}",)) from None
+        raise ConfigurationError((f"{path}: {reason}",)) from None

@@ -82,7 +82,7 @@ class PortTests(BalanceCase):
         self.accepted: list[Protocol] = []
         factory = Factory.forProtocol(Protocol)
         factory.buildProtocol = self.build  # type: ignore[method-assign]
-        endpoint = InheritedEndpoint(self.reactor, listening.fileno(), None, self.processes[0])
+        endpoint = InheritedEndpoint(self.reactor, listening.fileno(), self.processes[0])
         port: IListeningPort = self.successResultOf(endpoint.listen(factory))
         assert isinstance(port, StreamingPort)
         self.port = port

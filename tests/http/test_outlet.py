@@ -230,7 +230,7 @@ class TransportTests(OutletCase):
         self.protocol = Noted()
         factory = Factory.forProtocol(Protocol)
         factory.buildProtocol = lambda _: self.protocol  # type: ignore[method-assign]
-        endpoint = InheritedEndpoint(self.reactor, listening.fileno(), None, None, self.outlet)
+        endpoint = InheritedEndpoint(self.reactor, listening.fileno(), None, self.outlet)
         port: IListeningPort = self.successResultOf(endpoint.listen(factory))
         assert isinstance(port, StreamingPort)
         self.addCleanup(port.connectionLost, None)

@@ -5,6 +5,7 @@ Tests for ``kypello.http.tls``: what is loaded from files.  Handshakes are in
 ``tests/integration/test_kes_server.py``.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
 )
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface.verify import verifyObject
 
@@ -121,6 +123,87 @@ class LoadTests(SyncCase):
         """
         self.files.cert.write_bytes(pem(certificate(self.key, hosts=False)))
         self.assert_mistake("has no subject alternative name")
+
+    def host(self, folder: str, *names: str) -> Path:
+        """
+        A folder of certificates for hosts with one for those of these names.
+        """
+        hosts = self.files.key.parent / "hosts"
+        (hosts / folder).mkdir(parents=True)
+        key = new_key()
+        (hosts / folder / "private.key").write_bytes(key_pem(key))
+        (hosts / folder / "public.crt").write_bytes(
+            pem(certificate(key, subject=folder, names=names))
+        )
+        return hosts
+
+    def shown(self, tls: ServerTLS, host: str) -> str:
+        """
+        The subject of the certificate that a client gets who asks for a host.
+        """
+        server = tls.serverConnectionForTLS(None)
+        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        client.set_connect_state()
+        server.set_accept_state()
+        if host:
+            client.set_tlsext_host_name(host.encode())
+        for _ in range(3):
+            for one, other in ((client, server), (server, client)):
+                with contextlib.suppress(SSL.WantReadError):
+                    one.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    other.bio_write(one.bio_read(1 << 16))
+        found = client.get_peer_certificate()
+        assert found is not None
+        return found.get_subject().CN
+
+    def test_hosts(self) -> None:
+        """
+        Who asks for a host gets its certificate: of its name, else of any in its domain, else the
+        one for all.
+        """
+        self.host("b", "*.Example.com", "other.example")
+        files = evolve(self.files, hosts=self.host("a", "a.example.com"))
+        tls = ServerTLS(load(files))
+        for host, subject in (
+            ("a.example.com", "a"),
+            ("A.EXAMPLE.COM", "a"),
+            ("b.example.com", "b"),
+            ("other.example", "b"),
+            ("example.com", "test"),
+            ("c.b.example.com", "test"),
+            ("", "test"),
+        ):
+            self.assertEqual(self.shown(tls, host), subject, host)
+
+    def test_new_host(self) -> None:
+        """
+        A host may come, change and go.
+        """
+        files = evolve(self.files, hosts=self.host("a", "a.example.com"))
+        first = load(files)
+        self.assertIs(load(files, first), first)
+        hosts = self.host("b", "b.example.com")
+        second = load(files, first)
+        self.assertEqual(self.shown(ServerTLS(second), "b.example.com"), "b")
+        os.utime(hosts / "a" / "public.crt", (1, 1))
+        self.assertIsNot(load(files, second), second)
+        (hosts / "b" / "private.key").unlink()
+        self.assertEqual(self.shown(ServerTLS(load(files, second)), "b.example.com"), "test")
+
+    def test_not_hosts(self) -> None:
+        """
+        What is no folder, is hidden, or holds authorities, is of no host; the mistakes of hosts are
+        told like all.
+        """
+        for name in (".a", "CAs"):
+            self.host(name, "a.example.com")
+        files = evolve(self.files, hosts=self.host("b", "b.example.com"))
+        assert files.hosts is not None
+        (files.hosts / "c").write_bytes(b"junk")
+        self.assertEqual(self.shown(ServerTLS(load(files)), "a.example.com"), "test")
+        (files.hosts / "b" / "private.key").write_bytes(key_pem(new_key()))
+        self.assert_mistake("b/private.key is not the key of", files)
 
     def test_mistakes(self) -> None:
         """

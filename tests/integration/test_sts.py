@@ -28,12 +28,12 @@ from minio.credentials import (
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from urllib3 import PoolManager
 
 from kypello.http.listener import Listener
-from kypello.http.port import secured
 from kypello.http.site import StreamingSite
 from kypello.http.tls import Clients, ServerTLS, TLSFiles, load
 from kypello.iam.accounts import Accounts
@@ -317,7 +317,9 @@ class WebIdentityTests(STSCase):
         self.documents = _Documents(self.issuer)
         tls = ServerTLS(load(TLSFiles(self.key, self.cert)))
         port = reactor.listenTCP(
-            free_port(), secured(Site(self.documents), tls), interface="127.0.0.1"
+            free_port(),
+            TLSMemoryBIOFactory(tls, False, Site(self.documents)),
+            interface="127.0.0.1",
         )
         self.addCleanup(port.stopListening)
         self.issuer.url = f"https://127.0.0.1:{port.getHost().port}"

@@ -31,6 +31,7 @@ from kypello.http.outlet import Outlet
 from kypello.http.port import InheritedEndpoint, StreamingEndpoint
 from kypello.http.request import StreamingRequest
 from kypello.http.response import Response
+from kypello.http.secured import SecuredSite
 from kypello.http.site import Limits, StreamingSite
 from kypello.http.transport import StreamingTransport
 from tests.cases import AsyncCase, SyncCase
@@ -124,11 +125,12 @@ class TransportTests(AsyncCase):
         if not port:
             with bound() as free:
                 port = free.getsockname()[1]
-        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1", tls, outlet)
+        endpoint = StreamingEndpoint(reactor, port, "127.0.0.1", outlet)
         verifyObject(IStreamServerEndpoint, endpoint)
         limits = Limits(drain_time=1.0)
         site = StreamingSite(Leaf(operation), reactor, access_log=False, limits=limits)
-        listening: IListeningPort = await endpoint.listen(site)
+        factory = site if tls is None else SecuredSite(site, tls)
+        listening: IListeningPort = await endpoint.listen(factory)
         self.addCleanup(listening.stopListening)
         return listening
 
@@ -217,6 +219,19 @@ class TransportTests(AsyncCase):
         listening = await self.listen(refuse, tls=options)
         received = await self.converse(listening, put(bytes(1_800_000)), trust)
         self.assertTrue(received.endswith(b"\r\n\r\nno"))
+
+    async def test_not_secure(self) -> None:
+        """
+        Who speaks HTTP where TLS is expected is told so, whatever else was sent.
+        """
+        options = PrivateCertificate.loadPEM(certificate()).options()
+        listening = await self.listen(exchange, tls=options)
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", put(bytes(1_800_000))):
+            received = await self.converse(listening, sent)
+            self.assertTrue(received.startswith(b"HTTP/1.1 400 Bad Request\r\n"), received)
+            self.assertTrue(received.endswith(b"This port speaks HTTPS, and not HTTP."), received)
+        received = await self.converse(listening, b"\0neither")
+        self.assertNotIn(b"HTTP", received)
 
     async def test_early_answer_survives(self) -> None:
         """

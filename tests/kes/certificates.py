@@ -4,6 +4,7 @@
 Certificates for tests.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TypeAlias
@@ -42,6 +43,7 @@ def certificate(
     issuer: tuple[str, Key] | None = None,
     until: datetime = LATE,
     hosts: bool = True,
+    names: Sequence[str] = (),
 ) -> x509.Certificate:
     """
     A certificate for 127.0.0.1.
@@ -49,6 +51,7 @@ def certificate(
     :param authority: What it says of itself; ``None`` for nothing.
     :param issuer: Who signs; by default it is self-signed.
     :param hosts: Whether it names any.
+    :param names: Others that it names.
     """
     issuer_name, issuer_key = issuer or (subject, key)
     builder = (
@@ -61,8 +64,8 @@ def certificate(
         .not_valid_after(until)
     )
     if hosts:
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        builder = builder.add_extension(names, False)
+        known = [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(known), False)
     if authority is not None:
         builder = builder.add_extension(x509.BasicConstraints(authority, None), True)
     return builder.sign(issuer_key, SHA256())
