@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from kypello.admin.call import AdminFront
+from kypello.admin.call import AdminFront, Documents
 from kypello.admin.root import AdminResource
 from kypello.admin.tracing import Tracer
 from kypello.config import Config
@@ -43,6 +43,7 @@ from kypello.notifying import HOST_ID, make_targets, node_name
 from kypello.objects.canary import GuardedKMS
 from kypello.objects.keyusage import KeyUsage
 from kypello.s3.browsers import tell_page
+from kypello.s3.bucketdocuments import BucketDocuments
 from kypello.s3.call import Front
 from kypello.s3.cors import default_rules
 from kypello.s3.errors import refuse_framing
@@ -173,7 +174,10 @@ def make_site(parts: Parts) -> StreamingSite:
         parts.slowing,
     )
     health = Health(parts.disk.probe, parts.kms, reactor)
-    administration = AdminResource(_administration(parts, authenticator, usage, over))
+    objects = _objects(parts, authenticator, over)
+    administration = AdminResource(
+        _administration(parts, authenticator, usage, over, BucketDocuments(objects))
+    )
     metrics = MetricsResource(_metrics(parts, health, usage))
     tokens = make_token_service(
         reactor,
@@ -203,7 +207,7 @@ def make_site(parts: Parts) -> StreamingSite:
                 (for_server(below(PREFIX), domains), metrics),
                 (for_server(lambda request: request.path == OLDEST, domains), metrics),
             ),
-            S3Resource(_objects(parts, authenticator, over), health.probe),
+            S3Resource(objects, health.probe),
         ),
         reactor,
         refusal=refuse,
@@ -250,7 +254,11 @@ def _objects(parts: Parts, authenticator: Authenticator, over: Over) -> Front:
 
 
 def _administration(
-    parts: Parts, authenticator: Authenticator, usage: Usage, over: Over
+    parts: Parts,
+    authenticator: Authenticator,
+    usage: Usage,
+    over: Over,
+    documents: Documents,
 ) -> AdminFront:
     config, reactor, brake = parts.config, parts.reactor, parts.brake
     return AdminFront(
@@ -278,6 +286,7 @@ def _administration(
         key_usage=parts.key_usage,
         key_calls=partial(key_calls, parts.tally),
         auto_encryption=config.auto_encryption,
+        documents=documents,
     )
 
 

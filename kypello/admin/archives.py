@@ -5,11 +5,11 @@ All accounts in one archive.
 """
 
 from kypello.admin.call import Call
-from kypello.admin.errors import Rejected
+from kypello.admin.errors import malformed_archive
 from kypello.admin.wire import DONE
+from kypello.archive import MalformedArchive
 from kypello.http.response import Response
 from kypello.iam.archive import export_archive, import_archive
-from kypello.iam.archivefile import MalformedArchive
 from kypello.iam.importing import Importer
 from kypello.iam.importreport import Report
 from kypello.model import Kind
@@ -59,4 +59,4 @@ async def _import(call: Call) -> Report:
             old_root=call.parameter("old-root"),
         )
     except MalformedArchive as error:
-        raise Rejected(400, "InvalidRequest", f"The archive: {error.reason}.") from error
+        raise malformed_archive(error) from error

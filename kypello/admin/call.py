@@ -7,7 +7,7 @@ What an operation gets: the front that all requests share, and the one request.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -38,6 +38,39 @@ _Document = TypeVar("_Document")
 _NO_SERVICES: Mapping[str, Callable[[], object]] = {}
 
 
+class Documents(Protocol):
+    """
+    The documents by which buckets are set up, as S3 has them: who asks needs the same rights.
+    """
+
+    async def make(self, identity: Identity, head: RequestHead, bucket: str) -> None:
+        """
+        Make a bucket, unless it is there.
+
+        :param head: The request in which somebody asks; policies see where it came from.
+        :raises Refused: It may not be made, by them, or with this name.
+        """
+
+    async def read(
+        self, identity: Identity, head: RequestHead, bucket: str, name: str
+    ) -> bytes | None:
+        """
+        A document; ``None`` when there is none.
+
+        :param name: The subresource, such as ``lifecycle``.
+        :raises Refused: They may not see it, or there is no such bucket.
+        """
+
+    async def write(
+        self, identity: Identity, head: RequestHead, bucket: str, name: str, content: bytes
+    ) -> None:
+        """
+        Set a document.
+
+        :raises Refused: They may not set it, or it is not one that S3 would take.
+        """
+
+
 @frozen(eq=False)
 class AdminFront:
     """
@@ -66,6 +99,7 @@ class AdminFront:
     :ivar key_usage: Counts what needs which master key; ``None`` when nothing does.
     :ivar key_calls: What was counted of the calls of the KMS, as the API names it.
     :ivar auto_encryption: Whether the server encrypts what asks for nothing.
+    :ivar documents: How buckets are set up; ``None`` where there are only accounts.
     :ivar random: Gives so many random bytes.
     :ivar cipher: What answers are encrypted with.
     """
@@ -94,6 +128,7 @@ class AdminFront:
     key_usage: KeyUsage | None = None
     key_calls: Callable[[], Mapping[str, object]] = dict
     auto_encryption: bool = False
+    documents: Documents | None = None
     random: Callable[[int], bytes] = os.urandom
     cipher: PayloadCipher = PayloadCipher.ARGON2_AES
     sealer: Sealer = field(init=False)

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, field
 from twisted.logger import Logger
 
+from kypello.archive import MalformedArchive
 from kypello.errors import (
     AccessKeyTaken,
     BodyTimeout,
@@ -83,6 +84,13 @@ def not_offered(reason: str) -> Rejected:
     :param reason: Why not, and what there is instead.
     """
     return Rejected(501, "NotImplemented", reason)
+
+
+def malformed_archive(error: MalformedArchive) -> Rejected:
+    """
+    The refusal of an archive that cannot be read.
+    """
+    return Rejected(400, "InvalidRequest", f"The archive: {error.reason}.")
 
 
 #: The status of the codes that a signature can be refused with; all others are 400.

@@ -22,7 +22,7 @@ _HARD = "hard"
 _MOST = (1 << 63) - 1
 
 
-class _Asked(msgspec.Struct):
+class Asked(msgspec.Struct):
     """
     What a client sets.
 
@@ -44,18 +44,35 @@ async def get_quota(call: Call) -> Response:
     """
     Tell the quota of a bucket.
     """
-    quota = quota_of((await call.front.store.bucket(call.named("bucket"))).settings)
-    told: dict[str, int | str] = {"quota": 0, "size": 0, "rate": 0, "requests": 0}
-    if quota is not None:
-        told.update(quota=quota.size, size=quota.size, quotatype=_HARD)
-    return json_response(told)
+    return json_response(told_quota((await call.front.store.bucket(call.named("bucket"))).settings))
 
 
 async def set_quota(call: Call) -> Response:
     """
     Set the quota of a bucket, or remove it.
     """
-    bucket, asked = call.named("bucket"), call.read(_Asked)
+    bucket, asked = call.named("bucket"), call.read(Asked)
+    await change_quota(call, bucket, asked)
+    return Response(200)
+
+
+def told_quota(settings: Mapping[str, bytes]) -> dict[str, int | str]:
+    """
+    The quota of a bucket with these settings, as clients know it.
+    """
+    quota = quota_of(settings)
+    told: dict[str, int | str] = {"quota": 0, "size": 0, "rate": 0, "requests": 0}
+    if quota is not None:
+        told.update(quota=quota.size, size=quota.size, quotatype=_HARD)
+    return told
+
+
+async def change_quota(call: Call, bucket: str, asked: Asked) -> None:
+    """
+    Set the quota of a bucket, or remove it.
+
+    :raises Rejected: It cannot be kept so.
+    """
     size = asked.size or asked.quota
     if asked.quotatype not in ("", _HARD):
         raise invalid_argument(
@@ -67,7 +84,6 @@ async def set_quota(call: Call) -> Response:
         raise invalid_argument("The quota is no size.")
     since = int(call.front.clock.seconds() * 1e9)
     await call.front.store.change_bucket(bucket, partial(_changed, size=size, since=since))
-    return Response(200)
 
 
 def _changed(settings: Mapping[str, bytes], *, size: int, since: int) -> Mapping[str, bytes]:

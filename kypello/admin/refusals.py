@@ -16,13 +16,12 @@ _SET_AT_START = (
     "The configuration is set on the command line and in the environment (KYPELLO_..., MINIO_...)"
     " and holds from the next start: see kypello server --help."
 )
-_REPLICATION = "Objects are not replicated to other servers."
+REPLICATION = "Objects are not replicated to other servers."
 _SITES = "Accounts and buckets are not replicated between sites."
 _TIERS = "There is no other storage that objects could move to."
 _JOBS = "There are no batch jobs."
 _POOLS = "The server keeps its data in one directory: there are no pools."
 _DIAGNOSIS = "The server makes no profiles and measures nothing by itself: see docs/performance.md."
-_BUCKETS = "Buckets are set up by the S3 API: see docs/moving-in.md."
 _PROVIDERS = "Providers of identities are set up on the command line and in the environment."
 _LOCKS = "Nothing here is locked for longer than a request."
 _KEY_SERVICE = "Ask the key server itself."
@@ -63,7 +62,7 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     **_admin(
         "PUT set-remote-target, DELETE remove-remote-target, POST replication/diff,"
         " GET replication/mrf, GET bandwidth",
-        _REPLICATION,
+        REPLICATION,
     ),
     **_admin(
         "PUT site-replication/add, PUT site-replication/remove, PUT site-replication/edit,"
@@ -87,7 +86,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
         " POST inspect-data, GET metrics",
         _DIAGNOSIS,
     ),
-    **_admin("GET export-bucket-metadata, PUT import-bucket-metadata", _BUCKETS),
     **_admin("PUT idp-config/*, POST idp-config/*, DELETE idp-config/*", _PROVIDERS),
     **_admin("GET top/locks, POST force-unlock", _LOCKS),
     **_admin("POST update", "The server is updated by what installed it."),

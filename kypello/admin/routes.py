@@ -13,6 +13,7 @@ from attrs import frozen
 from kypello.admin import (
     accesskeys,
     archives,
+    bucketarchives,
     encryptionrules,
     entities,
     groups,
@@ -34,7 +35,7 @@ from kypello.admin.call import Call
 from kypello.admin.refusals import REFUSALS, refusal
 from kypello.crypto.payload import MAX_PAYLOAD
 from kypello.http.response import Response
-from kypello.iam.archivefile import MAX_SIZE
+from kypello.iam.archivefile import LIMITS
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
 
@@ -159,8 +160,8 @@ ROUTES: tuple[Route, ...] = (
     _asking("POST revoke-tokens/*", "admin:RemoveServiceAccount", accesskeys.revoke),
     # All of them at once
     _route("GET export-iam", "admin:ExportIAM", archives.export_accounts),
-    _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, MAX_SIZE),
-    _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, MAX_SIZE),
+    _route("PUT import-iam", "admin:ImportIAM", archives.import_accounts_silently, LIMITS.size),
+    _route("PUT import-iam-v2", "admin:ImportIAM", archives.import_accounts, LIMITS.size),
     # The server
     _route("GET info", "admin:ServerInfo", server.info),
     _route("GET datausageinfo", "admin:DataUsageInfo", server.usage),
@@ -175,6 +176,15 @@ ROUTES: tuple[Route, ...] = (
     _route("GET config", _CONFIG, settings.export_config),
     _route("GET idp-config/*", _CONFIG, providers.providers),
     # Buckets
+    _route(
+        "GET export-bucket-metadata", "admin:ExportBucketMetadata", bucketarchives.export_buckets
+    ),
+    _route(
+        "PUT import-bucket-metadata",
+        "admin:ImportBucketMetadata",
+        bucketarchives.import_buckets,
+        bucketarchives.LIMITS.size,
+    ),
     _route("GET get-bucket-quota", "admin:GetBucketQuota", quotas.get_quota),
     _route("PUT set-bucket-quota", "admin:SetBucketQuota", quotas.set_quota),
     _route("GET kypello/encryption-rules", _RULES, encryptionrules.rules),

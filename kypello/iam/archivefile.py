@@ -8,45 +8,27 @@ An archive comes from outside, so nothing in it is believed: what it unpacks to 
 entry that makes no sense is told of and does no harm to the others.
 """
 
-import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from io import BytesIO
 from typing import Any, TypeVar
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import msgspec
 from attrs import define, field, frozen
 from msgspec import Raw, Struct
 
-from kypello.errors import KypelloError
+from kypello.archive import Limits, pack, unpack
 from kypello.iam.importreport import Thing
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: The largest archive, in bytes, and the most that one may unpack to.
-MAX_SIZE = 16 << 20
-MAX_UNPACKED = 32 << 20
-
-#: The most files of an archive.
-MAX_FILES = 64
+#: Of an archive.
+LIMITS = Limits(16 << 20, 32 << 20, 64)
 
 _NEVER = ("1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z")
 _EMBEDDED, _INHERITED = "embedded-policy", "inherited-policy"
 _EMPTY = (b"", b"null", b"{}", b'""')
-
-
-@define(eq=False)
-class MalformedArchive(KypelloError):
-    """
-    What should be imported is no archive of accounts, or is larger than one may be.
-
-    :ivar reason: What is wrong, for people.
-    """
-
-    reason: str
 
 
 @frozen
@@ -167,7 +149,7 @@ def read_archive(content: bytes) -> Archive:
 
     :raises MalformedArchive:
     """
-    reading = _Reading(_unpack(content))
+    reading = _Reading(unpack(content, LIMITS))
     old = reading.entries(Thing.USER, _User, lambda told: names(told.policy_name))
     given = reading.entries(Thing.USER_POLICIES, _Given, _names)
     return Archive(
@@ -195,14 +177,12 @@ def write_archive(archive: Archive) -> bytes:
         Thing.GROUP_POLICIES: _told_policies(archive.group_policies),
         Thing.SUBJECT_POLICIES: _told_policies(archive.subject_policies),
     }
-    written = BytesIO()
-    with ZipFile(written, "w") as file:
-        for thing, entries in assets.items():
-            about = ZipInfo(_path(thing))
-            about.compress_type = ZIP_DEFLATED
-            about.external_attr = 0o600 << 16
-            file.writestr(about, msgspec.json.encode(entries, order="sorted"))
-    return written.getvalue()
+    return pack(
+        {
+            _path(thing): msgspec.json.encode(entries, order="sorted")
+            for thing, entries in assets.items()
+        }
+    )
 
 
 def names(text: str | None) -> tuple[str, ...]:
@@ -259,37 +239,6 @@ class _Reading:
 
 def _path(thing: Thing) -> str:
     return f"iam-assets/{_NAMES[thing]}.json"
-
-
-def _unpack(content: bytes) -> dict[str, bytes]:
-    """
-    The files of a zip archive.
-
-    :raises MalformedArchive: It is none, or one that unpacks to more than it may.
-    """
-    if len(content) > MAX_SIZE:
-        raise MalformedArchive(f"it has more than {MAX_SIZE >> 20} MiB")
-    found: dict[str, bytes] = {}
-    room = MAX_UNPACKED
-    try:
-        with ZipFile(BytesIO(content)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) > MAX_FILES:
-                raise MalformedArchive(f"it has more than {MAX_FILES} files")
-            for member in members:
-                if member.filename in found:
-                    raise MalformedArchive(f"it holds {member.filename} twice")
-                if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or member.flag_bits & 1:
-                    raise MalformedArchive(f"{member.filename} is packed in an unusual way")
-                with archive.open(member) as file:
-                    # What the archive says of its sizes may be a lie.
-                    found[member.filename] = unpacked = file.read(room + 1)
-                room -= len(unpacked)
-                if room < 0:
-                    raise MalformedArchive(f"it unpacks to more than {MAX_UNPACKED >> 20} MiB")
-    except (BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
-        raise MalformedArchive("it is not a zip archive, or a damaged one") from error
-    return found
 
 
 def _user(told: _User) -> ArchivedUser:

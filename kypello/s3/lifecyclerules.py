@@ -44,7 +44,9 @@ def read_rules(body: bytes, made: str) -> tuple[Rule, ...]:
     :raises Refused: ``MalformedXML``, ``InvalidArgument``, ``InvalidRequest``, ``InvalidTag`` or
         ``InvalidStorageClass``.
     """
-    elements = list(children(read_document(body, ROOT), frozenset({"Rule"})))
+    # MinIO adds when it changed them last.
+    found = children(read_document(body, ROOT), frozenset({"Rule", "ExpiryUpdatedAt"}))
+    elements = [element for element in found if element.tag == "Rule"]
     if not 1 <= len(elements) <= _MAX_RULES:
         raise malformed(f"a lifecycle has 1 to {_MAX_RULES} rules")
     rules = tuple(_Reader(f"{made}-{number}").read(e) for number, e in enumerate(elements, 1))

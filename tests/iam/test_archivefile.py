@@ -13,15 +13,13 @@ from zipfile import ZIP_LZMA, ZIP_STORED, ZipFile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kypello.archive import MalformedArchive
 from kypello.iam.archivefile import (
-    MAX_FILES,
-    MAX_SIZE,
-    MAX_UNPACKED,
+    LIMITS,
     Archive,
     ArchivedGroup,
     ArchivedKey,
     ArchivedUser,
-    MalformedArchive,
     Odd,
     read_archive,
     write_archive,
@@ -203,15 +201,15 @@ class RefusalTests(SyncCase):
         """
         An archive that is too large is not looked at.
         """
-        self.assertIn("16 MiB", self.refused(bytes(MAX_SIZE + 1)))
+        self.assertIn("16 MiB", self.refused(bytes(LIMITS.size + 1)))
 
     def test_bomb(self) -> None:
         """
         An archive that unpacks to more than it may is refused, by one file or by several together,
         whatever it says of their sizes.
         """
-        half = bytes(MAX_UNPACKED // 2 + 1)
-        self.assertIn("32 MiB", self.refused(zipped({"users": bytes(MAX_UNPACKED + 1)})))
+        half = bytes(LIMITS.unpacked // 2 + 1)
+        self.assertIn("32 MiB", self.refused(zipped({"users": bytes(LIMITS.unpacked + 1)})))
         several = zipped({"users": half, "groups": half})
         self.assertIn("32 MiB", self.refused(several))
         size = len(half).to_bytes(4, "little")
@@ -223,7 +221,7 @@ class RefusalTests(SyncCase):
         """
         An archive of very many files is refused.
         """
-        content = zipped({str(number): {} for number in range(MAX_FILES + 1)})
+        content = zipped({str(number): {} for number in range(LIMITS.files + 1)})
         self.assertIn("64 files", self.refused(content))
 
     def test_twice(self) -> None:

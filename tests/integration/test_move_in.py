@@ -97,6 +97,31 @@ def client(endpoint: str, access_key: str, secret_key: str) -> Any:
     )
 
 
+def set_up(s3: Any) -> dict[tuple[str, str], Any]:
+    """
+    How the buckets of a server are set up.
+    """
+    found = {}
+    for bucket in (_BUCKET, "locked"):
+        for name, asked, element in (
+            ("versioning", s3.get_bucket_versioning, "Status"),
+            ("lock", s3.get_object_lock_configuration, "ObjectLockConfiguration"),
+            ("tags", s3.get_bucket_tagging, "TagSet"),
+            ("lifecycle", s3.get_bucket_lifecycle_configuration, "Rules"),
+            ("policy", s3.get_bucket_policy, "Policy"),
+        ):
+            try:
+                told = asked(Bucket=bucket).get(element)
+            except ClientError as error:
+                told = error.response["Error"]["Code"]
+            if name == "tags" and isinstance(told, list):
+                told = sorted(told, key=str)
+            if name == "policy" and told.startswith("{"):
+                told = json.loads(told)
+            found[bucket, name] = told
+    return found
+
+
 class MoveCase(MCCase):
     """
     A test with Kypello as ``k`` and MinIO as ``old``, both with the same objects.
@@ -234,6 +259,39 @@ class MoveInTests(MoveCase):
             {one["accessKey"]: one["userStatus"] for one in users},
             {name: "disabled" if name == "carol" else "enabled" for name in _USERS},
         )
+
+    def test_buckets(self) -> None:
+        """
+        How buckets are set up comes over, and goes there and back.
+        """
+        old, new = (
+            client(endpoint, *credentials)
+            for endpoint, *credentials in (
+                (self.minio.endpoint, OLD_ROOT, OLD_SECRET),
+                (self.server.endpoint, ACCESS_KEY, SECRET_KEY),
+            )
+        )
+        self.mc("mb", "--with-lock", "old/locked")
+        self.mc("retention", "set", "--default", "governance", "5d", "old/locked")
+        self.mc("version", "enable", f"old/{_BUCKET}")
+        self.mc("tag", "set", f"old/{_BUCKET}", "team=a&place=b")
+        self.mc("quota", "set", f"old/{_BUCKET}", "--size", "1GiB")
+        self.mc("ilm", "rule", "add", f"old/{_BUCKET}", "--expire-days", "5", "--prefix", "tmp/")
+        self.mc("ilm", "rule", "add", f"old/{_BUCKET}", "--noncurrent-expire-days", "3")
+        self.mc("anonymous", "set", "download", f"old/{_BUCKET}")
+        expected = set_up(old)
+        self.assertEqual(expected["locked", "lock"]["Rule"]["DefaultRetention"]["Days"], 5)
+        self.mc("admin", "cluster", "bucket", "export", "old")
+        printed = self.mc("admin", "cluster", "bucket", "import", "k", "old-bucket-metadata.zip")
+        self.assertIn(b"3/3 buckets were imported", printed)
+        self.assertEqual(set_up(new), expected)
+        self.assertIn(b"1.0 GiB", self.mc("quota", "info", f"k/{_BUCKET}"))
+        self.mc("admin", "cluster", "bucket", "export", "k")
+        for bucket in (_BUCKET, "locked"):
+            self.mc("rb", "--force", f"old/{bucket}")
+        printed = self.mc("admin", "cluster", "bucket", "import", "old", "k-bucket-metadata.zip")
+        self.assertIn(b"2/2 buckets were imported", printed)
+        self.assertEqual(set_up(old), expected)
 
 
 class MoveOutTests(MoveCase):
