@@ -4,6 +4,7 @@
 One space of the index as one SQLite database; blocking, for lanes.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -242,8 +243,10 @@ class Database:
         try:
             with _locked(self._path.parent / "lock"):
                 self.close()
-        except FileNotFoundError:
-            # The directory is gone, and with it the log.
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EROFS):
+                raise
+            # The directory is gone, and the log with it; or nobody can take the log away.
             self.close()
 
     def _opened(self) -> sqlite3.Connection | None:

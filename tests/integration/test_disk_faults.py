@@ -244,6 +244,9 @@ class Ext4Case(DiskCase):
     #: Of its blocks, in bytes.
     block = 4096
 
+    #: How it is mounted.
+    options = "loop"
+
     def place(self) -> Path:
         """
         Mount it.
@@ -256,7 +259,7 @@ class Ext4Case(DiskCase):
                 file.truncate(64 << 20)
             make = [tools.require("mkfs.ext4"), "-q", "-m", "0", "-b", str(self.block)]
             subprocess.run([*make, image], check=True, timeout=60)
-            if not mount(self, "-o", "loop", str(image), str(disk)):
+            if not mount(self, "-o", self.options, str(image), str(disk)):
                 # A container may mount what is in memory and have no such device.
                 raise SkipTest("no loop device can be mounted")
         return disk
@@ -280,6 +283,36 @@ class SmallBlocksTests(Ext4Case):
         The start tells that they are a risk.
         """
         self.assertIn("with blocks of 1024 bytes", self.server.log)
+
+
+class ReadOnlyTests(Ext4Case):
+    """
+    The system finds an error of its own in the file system, and lets nobody write any more.
+    """
+
+    options = "loop,errors=remount-ro"
+
+    def test_read_only(self) -> None:
+        """
+        What is there can be read and listed, all else is refused, and the server ends as always.
+        """
+        self.put("small", _SMALL)
+        self.put("large", _LARGE)
+        number = self.place().stat().st_dev
+        device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+        Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("1")
+        with self.assertRaises(OSError):
+            (self.place() / "other").touch()
+        self.wait_for_health(200, 503, 200)
+        for key, content in (("small", _SMALL), ("large", _LARGE)):
+            self.assertEqual(self.refused(key, content), _FAILED)
+            self.assertEqual(self.refused("new", content), _FAILED)
+            delete = {"Bucket": "bucket", "Key": key}
+            self.assertEqual(refusal(self.s3.delete_object, **delete), _FAILED)
+            self.assertEqual(self.content(key), content)
+        listed = self.s3.list_objects_v2(Bucket="bucket")["Contents"]
+        self.assertEqual([each["Key"] for each in listed], ["large", "small"])
+        self.assertEqual(self.server.stop(), 0)
 
 
 def mount(case: SyncCase, *arguments: str) -> bool:
