@@ -61,7 +61,7 @@ class _Here:
     Lanes that are the thread that calls.
     """
 
-    def lane(self) -> "_Here":
+    def lane(self, *, bulk: bool = False) -> "_Here":
         return self
 
     async def run(self, call: Callable[..., Any], *arguments: Any) -> Any:

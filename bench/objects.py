@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 
-from attrs import frozen
+from attrs import define, frozen
 
 from bench.limits import durable_files, one_core_md5
 from bench.messages import UNSIGNED, Message, plain
-from bench.pairs import Target, compare
+from bench.pairs import Sample, Target, compare
 from bench.servers import Server
-from bench.stage import SSE_KMS, SSE_S3, Endpoint, Stage, rate, transfer
+from bench.stage import CLIENTS, SSE_KMS, SSE_S3, Endpoint, Stage, rate, transfer
 
 MIB = 1024 * 1024
 
 #: Bytes of a large object and of a small one.
 LARGE, SMALL = 64 * MIB, 4096
 
-#: How many small objects there are, at least.
-_FEW = 64
+#: How many small objects there are, at least, and how many come at a time where they are new.
+_FEW, _NEW = 64, 2000
 
 _GET = {1: Target(0.75, 1.0), 8: Target(0.6, 0.8)}
 _PUT = {1: Target(0.65, 0.8), 8: Target(0.75, 0.95)}
@@ -137,18 +137,22 @@ def small_objects(
                 target=Target(0.30, 0.45) if targets else None,
             )
         )
-    stage.add(
-        compare(
-            f"encrypted, signed, durable PUT of {what}",
-            partial(rate, ours.server, puts, 3000, clients),
-            partial(durable_files, stage.root / "durable", body),
-            reference="durable files, one thread",
-            unit="per s",
-            cpu_unit="CPU us each",
-            pairs=stage.pairs,
-            target=Target(2.0, 4.0) if targets else None,
+    for kind, ours_put in (
+        ("", NewObjects(ours, body, SSE_S3, clients)),
+        (" in place of others", partial(rate, ours.server, puts, 3000, clients)),
+    ):
+        stage.add(
+            compare(
+                f"encrypted, signed, durable PUT of {what}{kind}",
+                ours_put,
+                partial(durable_files, stage.root / "durable", body),
+                reference="durable files, one thread",
+                unit="per s",
+                cpu_unit="CPU us each",
+                pairs=stage.pairs,
+                target=Target(2.0, 4.0) if targets else None,
+            )
         )
-    )
 
 
 def scaling(stage: Stage, ours: Endpoint, static: Server | None) -> None:
@@ -179,6 +183,31 @@ def contention(stage: Stage, ours: Endpoint, clients: int) -> None:
             pairs=stage.pairs,
         )
     )
+
+
+@define
+class NewObjects:
+    """
+    Small objects that are not there yet, some thousands each time.
+    """
+
+    _endpoint: Endpoint
+    _body: bytes
+    _headers: Sequence[tuple[str, str]]
+    _clients: int = CLIENTS
+    _made: int = 0
+
+    def __call__(self) -> Sample:
+        """
+        Store them, per second; they are signed before.
+        """
+        names = [f"new/{number:08}" for number in range(self._made, self._made + _NEW)]
+        self._made += _NEW
+        digest = sha256(self._body).hexdigest()
+        puts = [
+            self._endpoint.message("PUT", name, self._body, self._headers, digest) for name in names
+        ]
+        return rate(self._endpoint.server, puts, _NEW, self._clients)
 
 
 def small_messages(

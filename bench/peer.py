@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from bench.messages import Credentials
-from bench.objects import LARGE, SMALL, connections, small_messages, uploads
+from bench.objects import LARGE, SMALL, NewObjects, connections, small_messages, uploads
 from bench.pairs import Figure, Target, compare
 from bench.processes import listener
 from bench.servers import Server
@@ -139,15 +139,32 @@ def _small(stage: Stage, ours: Endpoint, peer: Peer) -> None:
     body = stage.random.randbytes(SMALL)
     gets, puts = small_messages(ours, body, SSE_S3)
     their_gets, their_puts = small_messages(peer.endpoint, body, peer.sse)
+    server = peer.endpoint.server
     for name, mine, other, target in (
-        ("PUT", puts, their_puts, _SMALL_PUT),
-        ("GET", gets, their_gets, _SMALL_GET),
+        (
+            "PUT of 4 KiB",
+            NewObjects(ours, body, SSE_S3),
+            NewObjects(peer.endpoint, body, peer.sse),
+            _SMALL_PUT,
+        ),
+        (
+            "PUT of 4 KiB in place of others",
+            partial(rate, ours.server, puts, 3000),
+            partial(rate, server, their_puts, 3000),
+            _SMALL_PUT,
+        ),
+        (
+            "GET of 4 KiB",
+            partial(rate, ours.server, gets, 3000),
+            partial(rate, server, their_gets, 3000),
+            _SMALL_GET,
+        ),
     ):
         stage.add(
             compare(
-                f"encrypted {name} of 4 KiB, 32 connections",
-                partial(rate, ours.server, mine, 3000),
-                partial(rate, peer.endpoint.server, other, 3000),
+                f"encrypted {name}, 32 connections",
+                mine,
+                other,
                 reference="the peer",
                 unit="per s",
                 cpu_unit="CPU us each",

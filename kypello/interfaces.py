@@ -539,6 +539,16 @@ class IIndex(Interface):
         :raises StorageFailed: The caller may try again.
         """
 
+    def recall(space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        The same of what is in memory; ``None`` when some of it is not, or not true any more.
+        """
+
+    def knows(space: str, key: bytes) -> bool:
+        """
+        Whether it is, or was lately, in memory what there is of a key, or that there is nothing.
+        """
+
     async def scan(
         space: str, start: bytes, stop: bytes | None, limit: int
     ) -> Sequence[tuple[bytes, bytes]]:

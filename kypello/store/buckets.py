@@ -61,11 +61,13 @@ class Seen:
 
     :ivar meta: The record of the space, which every commit expects unchanged.
     :ivar values: Of the keys that were asked for.
+    :ivar supposed: Whether some of it was only supposed.
     """
 
     space: str
     meta: bytes | None
     values: Sequence[bytes | None]
+    supposed: bool = False
 
 
 @define(eq=False)
@@ -245,6 +247,20 @@ class Buckets:
             if is_open(meta):
                 self._spaces[name] = space
                 return Seen(space, meta, values)
+
+    def recall(self, name: str, unknown: bytes, keys: Sequence[bytes]) -> Seen | None:
+        """
+        The same of what is in memory, if that is nothing of one key.
+
+        :param unknown: The key.
+        """
+        space = self._spaces.get(name)
+        if space is None or self._index.knows(space, unknown):
+            return None
+        found = self._index.recall(space, [META, *keys])
+        if found is None or not is_open(found[0]):
+            return None
+        return Seen(space, found[0], found[1:])
 
     async def _meta(self, name: str, raw: bytes) -> bytes | None:
         """

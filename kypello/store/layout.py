@@ -197,12 +197,18 @@ class LayoutStore:
         try:
             if encryption is not None:
                 raise KMSNotConfigured()
-            seen = await self._versions.see(bucket, key)
+            look = self._versions.suppose if condition is None else self._versions.see
+            seen = await look(bucket, key)
             blocks, small = await begin(body, INLINE)
             if small is not None:
                 content = Content(len(small), describe(len(small)), small)
                 return await self._versions.replace(bucket, key, seen, content, condition)
             body = ResumedSource(blocks, body) if blocks else body
+            if seen.supposed:
+                # What is written beside a blob has to be right.
+                before, seen = seen, await self._versions.see(bucket, key)
+                if before.space != seen.space:
+                    raise NoSuchBucket(bucket)
             return await self._put_blob(
                 bucket, key, seen, body=body, describe=describe, condition=condition
             )

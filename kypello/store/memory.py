@@ -65,6 +65,18 @@ class MemoryIndex:
         records = self._spaces.get(space, _Space()).records
         return [records.get(key) for key in keys]
 
+    def recall(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        Nothing is remembered.
+        """
+        return None
+
+    def knows(self, space: str, key: bytes) -> bool:
+        """
+        Nothing is remembered.
+        """
+        return False
+
     async def scan(
         self, space: str, start: bytes, stop: bytes | None, limit: int
     ) -> Sequence[tuple[bytes, bytes]]:

@@ -68,7 +68,7 @@ class RememberingIndex:
         """
         Read several keys, from memory if all of them are there.
         """
-        known = self._known(space, keys)
+        known = self.recall(space, keys)
         if known is not None:
             return known
         changes = self._changes
@@ -83,6 +83,29 @@ class RememberingIndex:
                     self._remember(entries, key, _Entry(value, changes.place(group), stamp))
             self._shrink()
         return found
+
+    def recall(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        The values of *keys*, if all of them are in memory and true.
+        """
+        entries, stamps = self._space(space), self._changes.stamps
+        values: list[bytes | None] = []
+        for key in keys:
+            entry = entries.get(key)
+            if entry is None:
+                return None
+            if stamps[entry.place] != entry.stamp:
+                self._forget(entries, key)
+                return None
+            values.append(entry.value)
+            entries.move_to_end(key)
+        return values
+
+    def knows(self, space: str, key: bytes) -> bool:
+        """
+        Whether something is in memory of a key, true or not.
+        """
+        return key in self._space(space)
 
     async def scan(
         self, space: str, start: bytes, stop: bytes | None, limit: int
@@ -134,23 +157,6 @@ class RememberingIndex:
         The names of all spaces that exist.
         """
         return await self._index.spaces()
-
-    def _known(self, space: str, keys: Sequence[bytes]) -> list[bytes | None] | None:
-        """
-        The values of *keys*, if all of them are in memory and true.
-        """
-        entries, stamps = self._space(space), self._changes.stamps
-        values: list[bytes | None] = []
-        for key in keys:
-            entry = entries.get(key)
-            if entry is None:
-                return None
-            if stamps[entry.place] != entry.stamp:
-                self._forget(entries, key)
-                return None
-            values.append(entry.value)
-            entries.move_to_end(key)
-        return values
 
     def _space(self, name: str) -> "OrderedDict[bytes, _Entry]":
         space = self._spaces.get(name)

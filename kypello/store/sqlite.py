@@ -243,6 +243,18 @@ class SQLiteIndex:
         values: Sequence[bytes | None] = await self._space(space).reader.submit(Get(keys))
         return values
 
+    def recall(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        Nothing is remembered.
+        """
+        return None
+
+    def knows(self, space: str, key: bytes) -> bool:
+        """
+        Nothing is remembered.
+        """
+        return False
+
     async def scan(
         self, space: str, start: bytes, stop: bytes | None, limit: int
     ) -> Sequence[tuple[bytes, bytes]]:

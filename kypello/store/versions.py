@@ -20,6 +20,7 @@ from kypello.errors import (
     NoSuchVersion,
     Refused,
     StorageFailed,
+    StorageFull,
 )
 from kypello.interfaces import Condition, Guard
 from kypello.model import NULL_VERSION, CustomerKey, ObjectInfo, ObjectMetadata, Write
@@ -41,6 +42,9 @@ from kypello.store.stacks import Stack, Stacks, Version, look_keys, packed
 from kypello.store.turns import Turns
 from kypello.store.undisturbed import undisturbed
 from kypello.versioning import new_version_id, told_sequence
+
+#: How many look first after one that supposed wrongly.
+_WARY = 32
 
 
 @define
@@ -91,6 +95,7 @@ class Versions:
 
     :ivar _now: Nanoseconds since the epoch.
     :ivar turns: Of those who change a key, by space and key.
+    :ivar _wary: How many are to look first, by the space in which one has supposed wrongly.
     """
 
     _buckets: Buckets
@@ -99,6 +104,7 @@ class Versions:
     _random: Random
     _now: Callable[[], int]
     turns: Turns = field(init=False, factory=Turns)
+    _wary: dict[str, int] = field(init=False, factory=dict)
 
     async def see(self, bucket: str, key: str) -> Seen:
         """
@@ -107,6 +113,29 @@ class Versions:
         :raises NoSuchBucket:
         """
         return await self._buckets.see(bucket, look_keys(key))
+
+    async def suppose(self, bucket: str, key: str) -> Seen:
+        """
+        The same for who stores something whatever there is: a key of which nothing is known is
+        taken for a new one, as most are.  If it is not, the commit conflicts, and looks.
+
+        :raises NoSuchBucket:
+        """
+        at, *others = look_keys(key)
+        seen = self._buckets.recall(bucket, at, others)
+        # Where there are versions, the newest one matters, too.
+        if seen is None or any(seen.values) or self._looks_first(seen.space):
+            return await self.see(bucket, key)
+        return Seen(seen.space, seen.meta, (None, *seen.values), supposed=True)
+
+    def _looks_first(self, space: str) -> bool:
+        """
+        Whether a supposition about a space was wrong lately.
+        """
+        left = self._wary.pop(space, 0)
+        if left > 1:
+            self._wary[space] = left - 1
+        return left > 0
 
     def peek(self, bucket: str, key: str, content: str = "") -> Coroutine[Any, Any, Seen]:
         """
@@ -316,6 +345,12 @@ class Versions:
                 )
             except Conflict as conflict:
                 if not stack.expects(conflict.key):
+                    raise
+                if seen.supposed:
+                    self._wary[space] = _WARY
+            except StorageFull:
+                # For less than there is, there may be room.
+                if not seen.supposed:
                     raise
             else:
                 return True

@@ -92,6 +92,18 @@ class SteppedIndex:
         values: Sequence[bytes | None] = await self._gate.call(self._index.get, space, keys)
         return values
 
+    def recall(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        What is in memory.
+        """
+        return self._index.recall(space, keys)
+
+    def knows(self, space: str, key: bytes) -> bool:
+        """
+        Whether anything is in memory of a key.
+        """
+        return self._index.knows(space, key)
+
     async def scan(
         self, space: str, start: bytes, stop: bytes | None, limit: int
     ) -> Sequence[tuple[bytes, bytes]]:

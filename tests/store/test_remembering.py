@@ -82,6 +82,18 @@ class InTurn:
         """
         return await next(self._turns).get(space, keys)
 
+    def recall(self, space: str, keys: Sequence[bytes]) -> Sequence[bytes | None] | None:
+        """
+        What is in memory.
+        """
+        return next(self._turns).recall(space, keys)
+
+    def knows(self, space: str, key: bytes) -> bool:
+        """
+        Whether anything is in memory of a key.
+        """
+        return next(self._turns).knows(space, key)
+
     async def scan(
         self, space: str, start: bytes, stop: bytes | None, limit: int
     ) -> Sequence[tuple[bytes, bytes]]:
@@ -214,6 +226,31 @@ class RememberingTests(SyncCase):
         self.assertEqual(self.get(b"a", b"x"), [b"1", None])
         self.assertEqual(self.get(b"a", b"y"), [b"1", None])
         self.assertEqual(self.below.asked, [(b"x",), (b"a", b"y")])
+
+    def test_recall(self) -> None:
+        """
+        What is in memory can be had without asking, all of it or nothing.
+        """
+        self.assertEqual(self.index.recall("s", [b"a"]), [b"1"])
+        self.assertIsNone(self.index.recall("s", [b"a", b"x"]))
+        self.assertIsNone(self.index.recall("other", [b"a"]))
+        self.assertEqual([self.index.knows("s", key) for key in (b"a", b"x")], [True, False])
+        self.get(b"x")
+        self.assertEqual(self.index.recall("s", [b"a", b"x"]), [b"1", None])
+        self.assertTrue(self.index.knows("s", b"x"))
+        self.assertEqual(self.below.asked, [(b"x",)])
+
+    def test_recall_of_what_changes(self) -> None:
+        """
+        What somebody is changing cannot be had, but is known to be there.
+        """
+        slow = self.below.committing = Deferred()
+        committing = self.start_commit(b"a", b"2")
+        self.assertTrue(self.index.knows("s", b"a"))
+        self.assertIsNone(self.index.recall("s", [b"a"]))
+        slow.callback(None)
+        self.successResultOf(committing)
+        self.assertEqual(self.index.recall("s", [b"a"]), [b"2"])
 
     def test_commit_under_way(self) -> None:
         """
