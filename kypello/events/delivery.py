@@ -81,6 +81,7 @@ class Delivery:
     :ivar _until: When that is over.
     :ivar _held: How many events wait as they, or earlier ones about the same, were refused;
         ``None`` when the target takes nothing.
+    :ivar _took: Whether the target has taken any event since it failed last.
     :ivar _blocked: About what an event was refused since the last time that all were tried.
     :ivar _pause: What ends the current pause.
     """
@@ -94,6 +95,7 @@ class Delivery:
     _backoff: float = field(init=False, default=0.0)
     _until: float = field(init=False, default=0.0)
     _held: int | None = field(init=False, default=None)
+    _took: bool = field(init=False, default=False)
     _blocked: set[str] = field(init=False, factory=set)
     _pause: "Deferred[None] | None" = field(init=False, default=None)
 
@@ -189,8 +191,12 @@ class Delivery:
             )
         now, self._held = self._clock.seconds(), held
         if now >= self._until:
+            if self._took and held is None:
+                # It fails now and then only: what it takes shall not wait for long.
+                self._backoff = 0.0
             self._backoff = min(_LONGEST, 2 * self._backoff) or _SHORTEST
             self._until = now + self._backoff
+        self._took = False
 
     async def _round(self) -> int:
         """
@@ -279,6 +285,7 @@ class Delivery:
             self._counts.add("failed")
             raise
         self._counts.add("sent")
+        self._took = True
 
     def _lose(self, error: KypelloError) -> None:
         self._counts.add("dropped")

@@ -7,6 +7,7 @@ Tests for ``kypello.events.delivery``.
 import json
 import os
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -200,6 +201,24 @@ class DeliveryTests(SyncCase):
         self.pass_time(_LONG)
         self.assertEqual(sorted(self.target.taken), sorted("abc" * 20))
         self.assertEqual(self.waiting(), 0)
+
+    def test_unsteady(self) -> None:
+        """
+        A target that takes some events and fails at others is never left alone for long.
+        """
+        tries = count(1)
+
+        def judge(_key: str) -> Exception | None:
+            """
+            Fail once in ten times.
+            """
+            return None if next(tries) % 10 else Undelivered("it answers 503")
+
+        self.target.judge = judge
+        self.tell(*map(str, range(200)))
+        for _ in range(40):
+            self.pass_time(1.0)
+        self.assertEqual((len(self.target.taken), self.waiting()), (200, 0))
 
     def test_refused_event(self) -> None:
         """
