@@ -81,7 +81,9 @@ class Delivery:
     :ivar _until: When that is over.
     :ivar _held: How many events wait as they, or earlier ones about the same, were refused;
         ``None`` when the target takes nothing.
-    :ivar _took: Whether the target has taken any event since it failed last.
+    :ivar _taken: How many events the target has taken.
+    :ivar _pardoned: How many it had taken when it last failed at one.
+    :ivar _failed: How many it had taken when it was last left alone.
     :ivar _blocked: About what an event was refused since the last time that all were tried.
     :ivar _pause: What ends the current pause.
     """
@@ -95,7 +97,9 @@ class Delivery:
     _backoff: float = field(init=False, default=0.0)
     _until: float = field(init=False, default=0.0)
     _held: int | None = field(init=False, default=None)
-    _took: bool = field(init=False, default=False)
+    _taken: int = field(init=False, default=0)
+    _pardoned: int = field(init=False, default=0)
+    _failed: int = field(init=False, default=0)
     _blocked: set[str] = field(init=False, factory=set)
     _pause: "Deferred[None] | None" = field(init=False, default=None)
 
@@ -191,12 +195,11 @@ class Delivery:
             )
         now, self._held = self._clock.seconds(), held
         if now >= self._until:
-            if self._took and held is None:
+            if self._taken > self._failed and held is None:
                 # It fails now and then only: what it takes shall not wait for long.
                 self._backoff = 0.0
             self._backoff = min(_LONGEST, 2 * self._backoff) or _SHORTEST
-            self._until = now + self._backoff
-        self._took = False
+            self._until, self._failed = now + self._backoff, self._taken
 
     async def _round(self) -> int:
         """
@@ -285,7 +288,15 @@ class Delivery:
             self._counts.add("failed")
             raise
         self._counts.add("sent")
-        self._took = True
+        self._taken += 1
+
+    def pardons(self) -> bool:
+        """
+        Called when the target fails at an event: whether it need not mean that it takes nothing, as
+        it has taken some since it failed last.
+        """
+        pardoned, self._pardoned = self._taken > self._pardoned, self._taken
+        return pardoned
 
     def _lose(self, error: KypelloError) -> None:
         self._counts.add("dropped")
@@ -335,7 +346,7 @@ class _Sending:
                 try:
                     await self._delivery.send(place, kept)
                 except Undelivered as error:
-                    if not error.of_the_event:
+                    if not error.of_the_event and not self._delivery.pardons():
                         self.trouble = error
                         return
                     self._blocked.add(subject)

@@ -216,7 +216,9 @@ class DeliveryTests(SyncCase):
 
         self.target.judge = judge
         self.tell(*map(str, range(200)))
-        for _ in range(40):
+        self.pass_time(INTERVAL)
+        self.assertEqual((len(self.target.taken), self.waiting()), (180, 20))
+        for _ in range(8):
             self.pass_time(1.0)
         self.assertEqual((len(self.target.taken), self.waiting()), (200, 0))
 
