@@ -166,6 +166,10 @@ class Webhook:
             status: int = response.code
             # The rest means nothing, and the connection is used again behind it.
             await response.collect(lambda _data: None)
+            if response.version[1:] < (1, 1):
+                # It closes each connection behind its answer, without a word about it.
+                self._pool.persistent = False
+                await self._pool.closeCachedConnections()
         except Exception as error:
             if _is_cancelled(error):
                 raise CancelledError() from error

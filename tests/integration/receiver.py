@@ -25,6 +25,7 @@ class Receiver:
     :ivar port: Where it listens, when it does.
     :ivar tls: For HTTPS; ``None`` for HTTP.
     :ivar status: What it answers.
+    :ivar protocol: And in which version of HTTP.
     :ivar gate: Answers wait until it is set.
     :ivar messages: What has come, in order.
     :ivar headers: Those of the requests, in the same order.
@@ -33,6 +34,7 @@ class Receiver:
     port: int = field(factory=free_port)
     tls: ssl.SSLContext | None = None
     status: int = 200
+    protocol: str = "HTTP/1.1"
     gate: threading.Event = field(factory=threading.Event)
     messages: list[Any] = field(factory=list)
     headers: list[dict[str, str]] = field(factory=list)
@@ -62,7 +64,7 @@ class Receiver:
             One connection.
             """
 
-            protocol_version = "HTTP/1.1"
+            protocol_version = receiver.protocol
 
             def do_POST(self) -> None:
                 """

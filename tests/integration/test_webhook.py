@@ -142,6 +142,18 @@ class PlainTests(WebhookCase):
             if status != 204:
                 await self.send(webhook)
 
+    async def test_old_http(self) -> None:
+        """
+        A receiver with HTTP/1.0, which closes each connection, gets one message after the other.
+        """
+        receiver = Receiver(protocol="HTTP/1.0")
+        receiver.start()
+        self.addCleanup(receiver.stop)
+        webhook = self.webhook(receiver.url)
+        for number in range(1, 101):
+            await self.send(webhook)
+            self.assertEqual(len(receiver.messages), number)
+
     async def test_nobody(self) -> None:
         """
         Where nobody listens, nothing is sent, and the target is away.
