@@ -250,7 +250,7 @@ class Buckets:
 
     def recall(self, name: str, unknown: bytes, keys: Sequence[bytes]) -> Seen | None:
         """
-        The same of what is in memory, if that is nothing of one key.
+        The same of what is in memory, if nothing is known of one key.
 
         :param unknown: The key.
         """
