@@ -163,5 +163,5 @@ class HTTPSTests(SyncCase):
         plain = server.endpoint.replace("https", "http")
         code, _out, err = run(work, plain, *trusted)
         self.assertEqual(code, 1)
-        self.assertIn("Error: http://", err)
+        self.assertIn("Error: This port speaks HTTPS", err)
         self.assertNotIn("AccessDenied", server.log)

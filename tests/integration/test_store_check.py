@@ -190,8 +190,10 @@ class SoundTests(StoreCheckCase):
             [figures[name] for name in ("buckets", "objects", "parts", "uploads")],
             [2, 11, 1, 1],
         )
-        # Those of objects and of the part, and what describes the buckets.
-        self.assertEqual(figures["blobs"] - figures["leftovers"], 7 + 2)
+        # Those of objects and of the part, and what describes the buckets; beyond these there may
+        # be leftovers, of which the sweeper may just have removed some.
+        beyond = figures["blobs"] - (7 + 2)
+        self.assertTrue(0 <= beyond <= figures["leftovers"], figures)
         self.assertEqual(list((self.directory / "index").rglob("*-shm")), [])
         figures = self.sound("--deep")
         self.assertEqual([figures["decrypted"], figures["client_keys"]], [10, 1])
