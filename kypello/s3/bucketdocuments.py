@@ -7,18 +7,17 @@ Requests about documents of buckets that come from within the server, in somebod
 from base64 import b64encode
 from hashlib import md5
 
-from attrs import define, evolve, field
-from zope.interface import implementer
+from attrs import define, evolve
 
 from kypello.auth.mode import PayloadMode
 from kypello.auth.request import RequestHead
 from kypello.auth.sigv4 import ALGORITHM
+from kypello.buffersource import BufferSource
 from kypello.errors import KypelloError, Refused
 from kypello.events.rules import SETTING as NOTIFICATION
 from kypello.http.response import Response
 from kypello.iam.authenticate import Authenticated
-from kypello.interfaces import IBodySource
-from kypello.model import Buffer, Identity
+from kypello.model import Identity
 from kypello.s3.call import Call, Front, settings_of
 from kypello.s3.errors import access_denied, status_of, translate
 from kypello.s3.names import check_bucket_name
@@ -30,36 +29,6 @@ _SHOWN_EMPTY = {"versioning": VERSIONING, "notification": NOTIFICATION}
 
 # Headers that are about the request they came with: its content, and what signs it.
 _OWN = ("authorization", "content-", "x-amz-", "if-", "expect", "transfer-encoding")
-
-
-@implementer(IBodySource)
-@define(eq=False)
-class _Content:
-    """
-    Content that is at hand.
-    """
-
-    _left: bytes = field(repr=False)
-    size: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """
-        Know the size.
-        """
-        self.size = len(self._left)
-
-    async def read(self) -> Buffer:
-        """
-        All that is left.
-        """
-        left, self._left = self._left, b""
-        return left
-
-    def close(self) -> None:
-        """
-        Drop it.
-        """
-        self._left = b""
 
 
 @define(eq=False)
@@ -136,7 +105,7 @@ class BucketDocuments:
                 "",
                 "",
                 await settings_of(self._front.store, bucket) or {},
-                _Content(content),
+                BufferSource(content),
             )
             # Who may do nothing of it by name is asked by the operation itself.
             if operation.action and not await call.may(operation.action):

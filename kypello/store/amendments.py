@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 from attrs import define, frozen
 
+from kypello.buffersource import BufferSource
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, Damaged, StorageFailed
 from kypello.interfaces import Change, IBlobs
@@ -29,7 +30,6 @@ from kypello.store.records import (
     unpack,
     version_key,
 )
-from kypello.store.sources import BufferSource
 from kypello.store.stacks import Version
 from kypello.store.undisturbed import undisturbed
 from kypello.store.versions import Versions

@@ -13,6 +13,7 @@ from functools import lru_cache
 import msgspec
 from attrs import define, field
 
+from kypello.buffersource import BufferSource
 from kypello.crypto.randomness import Random
 from kypello.errors import (
     BucketExists,
@@ -42,7 +43,6 @@ from kypello.store.records import (
     pack,
     unpack,
 )
-from kypello.store.sources import BufferSource
 from kypello.store.states import States
 from kypello.versioning import SETTING
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from attrs import define, evolve
 
+from kypello.buffersource import BufferSource
 from kypello.crypto.randomness import Random
 from kypello.errors import (
     Conflict,
@@ -40,7 +41,6 @@ from kypello.store.records import (
     pack,
     unpack,
 )
-from kypello.store.sources import BufferSource
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import Upload, Uploads, began_at, is_upload_id
 from kypello.store.versions import Content, Versions, refuse_key

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import define, field, frozen
 from zope.interface import implementer
 
+from kypello.buffersource import BufferSource
 from kypello.errors import Conflict, Damaged, StorageFailed
 from kypello.interfaces import IBlob, IBlobs, IBodySource, IIndex, IPin
 from kypello.model import Write
-from kypello.store.sources import BufferSource
 
 
 @define(eq=False)

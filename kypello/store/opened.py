@@ -12,12 +12,12 @@ from awscrt.checksums import crc32c
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from kypello.buffersource import BufferSource
 from kypello.errors import Damaged
 from kypello.interfaces import IBlob, IBlobs, IBodySource, IOpenObject, IPin
 from kypello.model import Buffer, ByteRange, ObjectInfo
 from kypello.store.parts import Parts
 from kypello.store.records import PartRecord
-from kypello.store.sources import BufferSource
 
 
 @implementer(IOpenObject)

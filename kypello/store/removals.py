@@ -9,6 +9,7 @@ object in parts: if it were lost with the index, what was deleted would be there
 
 from attrs import define, field
 
+from kypello.buffersource import BufferSource
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, NoSuchBucket, StorageFailed
 from kypello.interfaces import Condition, Guard, IBlobs, IIndex
@@ -28,7 +29,6 @@ from kypello.store.records import (
     version_key,
     versions_of,
 )
-from kypello.store.sources import BufferSource
 from kypello.store.stacks import Stack, Stacks, Version
 from kypello.store.undisturbed import undisturbed
 from kypello.store.versions import Content, Versions, guarded_info

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 from attrs import define, evolve
 
+from kypello.buffersource import BufferSource
 from kypello.crypto.randomness import Random
 from kypello.errors import Conflict, Damaged, NoSuchUpload, StorageFailed
 from kypello.interfaces import IBlobs, IOpenObject, UploadChange
@@ -27,7 +28,6 @@ from kypello.store.records import (
     unpack,
     upload_key,
 )
-from kypello.store.sources import BufferSource
 from kypello.store.undisturbed import undisturbed
 from kypello.store.uploads import DESCRIPTION, Uploads
 

@@ -1,14 +1,16 @@
 # Copyright the Kypello authors.
 # SPDX-License-Identifier: Apache-2.0
 """
-Tests for ``kypello.store.undisturbed`` and ``kypello.store.sources``.
+Tests for ``kypello.store.undisturbed``, ``kypello.store.sources`` and
+``kypello.buffersource``.
 """
 
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
+from kypello.buffersource import BLOCK, BufferSource
 from kypello.interfaces import IBodySource
-from kypello.store.sources import BLOCK, BufferSource, ResumedSource, begin
+from kypello.store.sources import ResumedSource, begin
 from kypello.store.undisturbed import undisturbed
 from kypello.testing.fakes import BytesSource
 from tests.cases import SyncCase
