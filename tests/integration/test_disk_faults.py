@@ -300,6 +300,8 @@ class ReadOnlyTests(Ext4Case):
         self.put("large", _LARGE)
         number = self.place().stat().st_dev
         device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+        # Never that of the machine.
+        self.assertRegex(device.name, r"\Aloop[0-9]+\Z")
         Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("1")
         with self.assertRaises(OSError):
             (self.place() / "other").touch()
