@@ -100,6 +100,7 @@ class Config:
     :ivar passphrase_file: With what seals the keys of that; ``None`` for keys that lie in clear.
     :ivar auto_encryption: Whether what asks for nothing is encrypted.
     :ivar warnings: What is ignored, or should be changed.
+    :ivar unused: What is ignored, and may stay as it is: what only MinIO needs.
     :ivar domains: Under which hosts name buckets, in lower case.
     :ivar signature_v2: Whether signatures of version 2 count, in URLs and forms.
     :ivar loopback_customer_keys: Whether clients on this machine may send keys of their own
@@ -127,6 +128,7 @@ class Config:
     kms: KESSettings | StaticKeySettings | None = None
     auto_encryption: bool = False
     warnings: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     signature_v2: bool = True
     loopback_customer_keys: bool = False
@@ -185,7 +187,8 @@ def parse_config(arguments: Arguments, variables: Mapping[str, str], read: ReadT
         blocks_customer_keys=_blocks_customer_keys(environment),
         reuse=read_reuse(environment),
         # The last, since what nobody has asked for is known when all have asked.
-        warnings=(*environment.warnings, *environment.misspelt(), *environment.unused()),
+        warnings=(*environment.warnings, *environment.misspelt()),
+        unused=tuple(environment.unused()),
     )
     if environment.mistakes:
         # What is misspelt may be what is missing.

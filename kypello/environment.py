@@ -82,7 +82,7 @@ class Environment:
     def misspelt(self) -> list[str]:
         """
         Sentences about variables that nobody has asked for, and whose names are like one that
-        somebody did.
+        somebody did; or that are about keys, which nobody should have to guess about.
 
         Called when all is read.
         """
@@ -90,6 +90,8 @@ class Environment:
         for name, meant in self._strangers():
             if meant is not None:
                 told.append(f"{name} is unknown, so it is ignored: is {meant} meant?")
+            elif _about_keys(name):
+                told.append(f"{name} is unknown, so it is ignored.")
         return told
 
     def unused(self) -> list[str]:
@@ -98,7 +100,9 @@ class Environment:
 
         Called when all is read.
         """
-        names = [name for name, meant in self._strangers() if meant is None]
+        names = [
+            name for name, meant in self._strangers() if meant is None and not _about_keys(name)
+        ]
         if not names:
             return []
         return [f"{', '.join(names)}: no effect here."]
@@ -194,6 +198,10 @@ class Environment:
         except UnicodeDecodeError:
             self.mistakes.append(f"{name}: {path} is not UTF-8 text.")
         return ""
+
+
+def _about_keys(name: str) -> bool:
+    return name.startswith((f"{_MINIO}KMS_", f"{_KYPELLO}KMS_"))
 
 
 def _unquoted(value: str) -> str:

@@ -272,9 +272,10 @@ class Server(MultiService):
     async def _start(self) -> None:
         if not self.prepared.place.worker:
             # Those of several processes are told by the one that starts them.
-            for warning in self.prepared.config.warnings if self.prepared.place.alone else ():
+            config = self.prepared.config
+            for warning in (*config.warnings, *config.unused) if self.prepared.place.alone else ():
                 _log.warn("{text}", text=warning)
-            for provider in self.prepared.config.identity.openid:
+            for provider in config.identity.openid:
                 if provider.role_policies:
                     _log.info(
                         "the OpenID provider {name} gives the role {role}",

@@ -144,7 +144,7 @@ class Supervisor(MultiService):
 
     async def _start(self) -> None:
         config = self.prepared.config
-        for warning in config.warnings:
+        for warning in (*config.warnings, *config.unused):
             _log.warn("{text}", text=warning)
         self._socket = open_socket(config.host, config.port)
         port: int = self._socket.getsockname()[1]

@@ -117,9 +117,10 @@ class EnvironmentTests(SyncCase):
     def test_misspelt(self) -> None:
         """
         What nobody asks for is told: with the name that may be meant, in the prefix that was
-        used, or else together.  Values are not repeated.
+        used or is about keys, or else together.  Values are not repeated.
         """
         environment = self.load(
+            MINIO_KMS_SERVER="value-0",
             MINIO_KSM_AUTO_ENCRYPTION="on",
             KYPELLO_WORKER="3",
             MINIO_BROWSER="value-1",
@@ -134,6 +135,7 @@ class EnvironmentTests(SyncCase):
         self.assertEqual(
             environment.misspelt(),
             [
+                "MINIO_KMS_SERVER is unknown, so it is ignored.",
                 "MINIO_KSM_AUTO_ENCRYPTION is unknown, so it is ignored: is"
                 " MINIO_KMS_AUTO_ENCRYPTION meant?",
                 "KYPELLO_WORKER is unknown, so it is ignored: is KYPELLO_WORKERS meant?",

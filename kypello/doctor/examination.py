@@ -104,6 +104,8 @@ class Examination:
             return None
         for warning in config.warnings:
             self._chart.warning(_CHECK, warning.rstrip("."), "see kypello server --help")
+        for sentence in config.unused:
+            self._chart.ok(_CHECK, sentence.rstrip("."))
         return config
 
     async def _key_servers(self, config: Config, settings: KESSettings, data: Data | None) -> None:
