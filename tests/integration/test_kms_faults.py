@@ -7,7 +7,7 @@ of them is well.
 
 import os
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 
@@ -88,7 +88,11 @@ class Load:
 class ProxiedCase(KeyServerCase):
     """
     A test with three key servers behind proxies.
+
+    :cvar settings: Of the object server.
     """
+
+    settings: ClassVar[dict[str, str]] = _NO_REUSE
 
     def setUp(self) -> None:
         """
@@ -96,7 +100,7 @@ class ProxiedCase(KeyServerCase):
         """
         super().setUp()
         self.proxies = [self.proxy(self.start().port) for _ in range(3)]
-        self.served = self.object_server(*(one.port for one in self.proxies), **_NO_REUSE)
+        self.served = self.object_server(*(one.port for one in self.proxies), **self.settings)
         self.s3 = boto3_client(self.served)
         self.s3.create_bucket(Bucket="bucket")
 
@@ -188,6 +192,9 @@ class AllDownTests(ProxiedCase):
     """
     An outage of all of them.
     """
+
+    # Where no opened key is kept for others, each worker knows only the buckets that it has used.
+    settings: ClassVar[dict[str, str]] = {**_NO_REUSE, "KYPELLO_WORKERS": "1"}
 
     def test_answer(self) -> None:
         """
