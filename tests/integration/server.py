@@ -60,6 +60,7 @@ class ServerProcess:
 
     :ivar directory: The data directory; it survives :meth:`kill` and :meth:`stop`.
     :ivar environment: Settings beside the root credentials.
+    :ivar logs: Where what it prints is written to; beside the data directory if ``None``.
     """
 
     directory: Path
@@ -67,6 +68,7 @@ class ServerProcess:
     arguments: tuple[str, ...] = ()
     scheme: str = "http"
     port: int = field(factory=free_port)
+    logs: Path | None = None
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -107,7 +109,7 @@ class ServerProcess:
 
     @property
     def _log_path(self) -> Path:
-        return self.directory.with_name(f"{self.directory.name}-{self.port}.log")
+        return (self.logs or self.directory.parent) / f"{self.directory.name}-{self.port}.log"
 
     def start(self) -> None:
         """
