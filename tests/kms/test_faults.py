@@ -282,7 +282,7 @@ class FailoverTests(RealmCase):
         One call after the other uses one connection; many at once use a limited number.
         """
         server = self.listen(well)
-        kms = self.client(self.realm.settings(server.port)).kms
+        kms = self.client(self.realm.settings(server.port), patience=_PATIENT).kms
         for _ in range(10):
             await kms.generate_key(KEY, CONTEXT)
         self.assertEqual(len(server.connections) + server.lost, 1)
