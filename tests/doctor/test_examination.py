@@ -225,7 +225,7 @@ class KeyServerTests(DoctorCase):
         """
         Of servers that refuse, or hang, it is told, while the others are examined.
         """
-        self.patch(endpoint, "PATIENCE", 0.5)
+        self.patch(endpoint, "PATIENCE", 2.0)
         well, hanging, nobody = await self.serve(), self.listen(hang), free_port()
         found = await self.examined(self.settings(well.port, hanging.port, nobody))
         self.assertIn("does not answer", self.found(found, "connection", hanging.port).message)

@@ -39,8 +39,13 @@ from tests.integration.tools import free_port
 DAY = 86400.0
 KEY = "my-key"
 
-#: Short enough for tests, long enough for a machine that is busy.
-QUICK = Patience(attempt=2.0, overall=8.0, pause=0.05, first_probe=0.1, last_probe=0.2)
+#: For servers that all answer in the end, however busy the machine is.
+PATIENT = Patience(
+    attempt=30.0, overall=60.0, pause=0.05, first_probe=0.1, last_probe=0.2, slow=30.0
+)
+
+#: For servers that hang: as short as can be, and long enough for others on a machine that is busy.
+QUICK = evolve(PATIENT, attempt=2.0, overall=8.0, slow=1.0)
 
 
 def write_key(path: Path, signer: Signer) -> None:
@@ -181,7 +186,7 @@ class RealmCase(AsyncCase):
         """
         Start a client, whose first server is the first of the settings.
         """
-        options.setdefault("patience", QUICK)
+        options.setdefault("patience", PATIENT)
         client = KESClient(reactor, settings, load(settings), self.lanes, bytes, **options)
         client.startService()
         self.addCleanup(client.stopService)

@@ -561,7 +561,7 @@ class ProofTests(RealmCase):
         hanging, served = self.listen(hang), await self.serve()
         alone = self.client(self.realm.settings(served.port))
         self.canary = await alone.kms.generate_key(KEY, b"canary")
-        client = self.client(self.realm.settings(hanging.port, served.port))
+        client = self.client(self.realm.settings(hanging.port, served.port), patience=QUICK)
         client.require(self.prove)
         await client.kms.generate_key(KEY, CONTEXT)
         self.assertEqual(list(client.put_aside), [f"https://127.0.0.1:{hanging.port}"])

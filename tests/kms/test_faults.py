@@ -22,7 +22,17 @@ from kypello.interfaces import IKMS
 from tests.contracts.kms import CONTEXT
 from tests.integration.tools import free_port
 from tests.kes.certificates import certificate, key_pem, new_key, pem
-from tests.kms.realm import DAY, KEY, QUICK, Behaviour, OutOfOrder, Peer, Realm, RealmCase
+from tests.kms.realm import (
+    DAY,
+    KEY,
+    PATIENT,
+    QUICK,
+    Behaviour,
+    OutOfOrder,
+    Peer,
+    Realm,
+    RealmCase,
+)
 
 _MADE = json.dumps(
     {
@@ -139,8 +149,6 @@ _FAULTS = {
     send_no_end: "its answer is too long",
     redirect: "it answers 301",
 }
-#: For servers that all answer: only a server that hangs costs the time of an attempt.
-_PATIENT = evolve(QUICK, attempt=30.0, overall=60.0, slow=30.0)
 
 
 class FailoverTests(RealmCase):
@@ -155,7 +163,7 @@ class FailoverTests(RealmCase):
 
         async def check(fault: Behaviour) -> None:
             first, second = self.listen(fault), self.listen(well)
-            kms = self.client(self.realm.settings(first.port, second.port)).kms
+            kms = self.client(self.realm.settings(first.port, second.port), patience=QUICK).kms
             key = await kms.generate_key(KEY, CONTEXT)
             self.assertEqual(key.plaintext, bytes(32), fault)
             self.assertEqual(await kms.decrypt_key(KEY, b"x", CONTEXT), bytes(32))
@@ -175,7 +183,7 @@ class FailoverTests(RealmCase):
 
         async def check(fault: Behaviour, words: str) -> None:
             server = self.listen(fault)
-            kms = self.client(self.realm.settings(server.port)).kms
+            kms = self.client(self.realm.settings(server.port), patience=QUICK).kms
             with self.assertRaises(KMSUnavailable) as caught:
                 await kms.generate_key(KEY, CONTEXT)
             self.assertIn(f"https://127.0.0.1:{server.port}: {words}", caught.exception.reason)
@@ -203,7 +211,7 @@ class FailoverTests(RealmCase):
         While a server hangs, requests do not wait for it: it is asked apart from them.
         """
         first, second = self.listen(hang), self.listen(well)
-        client = self.client(self.realm.settings(first.port, second.port))
+        client = self.client(self.realm.settings(first.port, second.port), patience=QUICK)
         kms = client.kms
         for _ in range(50):
             await kms.generate_key(KEY, CONTEXT)
@@ -221,7 +229,7 @@ class FailoverTests(RealmCase):
         """
         servers = [self.listen(fail) for _ in range(3)]
         settings = self.realm.settings(*(server.port for server in servers))
-        never = evolve(_PATIENT, first_probe=60.0, last_probe=60.0)
+        never = evolve(PATIENT, first_probe=60.0, last_probe=60.0)
         kms = self.client(settings, patience=never).kms
         with self.assertRaises(KMSUnavailable) as caught:
             await kms.generate_key(KEY, CONTEXT)
@@ -282,7 +290,7 @@ class FailoverTests(RealmCase):
         One call after the other uses one connection; many at once use a limited number.
         """
         server = self.listen(well)
-        kms = self.client(self.realm.settings(server.port), patience=_PATIENT).kms
+        kms = self.client(self.realm.settings(server.port)).kms
         for _ in range(10):
             await kms.generate_key(KEY, CONTEXT)
         self.assertEqual(len(server.connections) + server.lost, 1)
@@ -377,7 +385,7 @@ class CreationTests(RealmCase):
         Create a key, and give the reason why that failed.
         """
         ports = [server.port for server in servers]
-        kms = self.client(self.realm.settings(*ports)).kms
+        kms = self.client(self.realm.settings(*ports), patience=QUICK).kms
         with self.assertRaises(KMSUnavailable) as caught:
             await kms.create_key("new")
         return caught.exception.reason
